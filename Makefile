@@ -1,0 +1,52 @@
+# Every command that builds, runs or checks farebox. All use the debug profile
+# and one target folder.
+
+CACHE := $(or $(FAREBOX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farebox)
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## Show a channel from opening to settlement on regtest (ARGS="...")
+	@scripts/setup demo
+	@cargo build --locked --bin farebox
+	@cargo run --quiet --locked --bin farebox -- demo $(ARGS)
+
+.PHONY: test
+test: ## Run all tests
+	@scripts/setup test
+	cargo test --workspace --locked
+
+.PHONY: check
+check: fmt clippy doc deny purity ## Run all checks but the tests
+
+.PHONY: setup
+setup: ## Install what demo and test need
+	@scripts/setup test
+
+.PHONY: fmt
+fmt: ## Check the format
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy: ## Check the lints
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+.PHONY: doc
+doc: ## Check and build the documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Built without optimisation and debug information, which takes a third of the
+# time, and kept in the cache.
+.PHONY: deny
+deny: ## Check licences, banned crates and sources of the dependencies
+	@test -x "$(CARGO_DENY)/bin/cargo-deny" || \
+		CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) --debug --root "$(CARGO_DENY)"
+	"$(CARGO_DENY)/bin/cargo-deny" --workspace --all-features --locked check bans licenses sources
+
+.PHONY: purity
+purity: ## Check that the channel crate depends on nothing that does IO
+	scripts/purity

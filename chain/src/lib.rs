@@ -1,0 +1,182 @@
+//! The chain as Farebox sees it: a node that tells the time, shows blocks and outputs, and
+//! broadcasts transactions.
+//!
+//! [`Chain`] is what the gateway and a client need to know; [`Wallet`] is what they need to move
+//! coins. [`Bitcoind`] is both. This crate has no rule about channels.
+
+mod bitcoind;
+
+use std::future::Future;
+
+use bitcoin::{
+    Address, Block, BlockHash, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid,
+};
+use thiserror::Error;
+
+pub use bitcoind::{Access, Bitcoind};
+
+/// A node did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ChainError {
+    /// Nobody answers, or nobody that speaks RPC.
+    #[error("bitcoind does not answer at {url}: {reason}")]
+    Unreachable {
+        /// Where it was asked.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The node does not let this program in.
+    #[error("bitcoind at {url} refuses the cookie or password")]
+    Unauthorized {
+        /// Where it was asked.
+        url: String,
+    },
+    /// The node is still starting.
+    #[error("bitcoind is starting: {0}")]
+    Starting(String),
+    /// The node refuses the call.
+    #[error("bitcoind says: {message} (code {code})")]
+    Refused {
+        /// The error's code.
+        code: i32,
+        /// The node's words.
+        message: String,
+    },
+    /// The node's answer makes no sense here.
+    #[error("bitcoind's answer to `{method}` is not understood: {reason}")]
+    Unexpected {
+        /// The method that was called.
+        method: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+    /// The wallet cannot pay.
+    #[error(
+        "the wallet has {available_sat} sat in confirmed native segwit coins, and {needed_sat} sat are needed"
+    )]
+    TooFewCoins {
+        /// What it has.
+        available_sat: u64,
+        /// What is needed, with the fee.
+        needed_sat: u64,
+    },
+}
+
+/// Where the chain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The node's network.
+    pub network: Network,
+    /// The height of the newest block.
+    pub height: u32,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// The median time of the eleven newest blocks, in Unix seconds (`BIP-0113`).
+    pub median_time_past: u64,
+    /// Whether the node is still in its initial download.
+    pub is_initial_download: bool,
+}
+
+/// What the node relays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayPolicy {
+    /// How the node treats version 3 transactions, where it says so.
+    pub truc: Option<String>,
+    /// The least fee rate that it takes now.
+    pub least: FeeRate,
+}
+
+/// Where a block stands in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    /// Its height.
+    pub height: u32,
+    /// The block before it.
+    pub previous: Option<BlockHash>,
+    /// Whether it is in the active chain.
+    pub is_active: bool,
+}
+
+/// An unspent output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unspent {
+    /// The output.
+    pub output: TxOut,
+    /// Its confirmations: zero in the mempool.
+    pub confirmations: u32,
+}
+
+/// A node that follows the chain.
+pub trait Chain: Clone + Send + Sync + 'static {
+    /// Returns where the chain stands.
+    fn tip(&self) -> impl Future<Output = Result<Tip, ChainError>> + Send;
+
+    /// Returns what the node relays.
+    fn relay_policy(&self) -> impl Future<Output = Result<RelayPolicy, ChainError>> + Send;
+
+    /// Returns the hash of the block at `height` in the active chain, if there is one.
+    fn block_hash(
+        &self,
+        height: u32,
+    ) -> impl Future<Output = Result<Option<BlockHash>, ChainError>> + Send;
+
+    /// Returns where a block stands, if the node knows it.
+    fn block_place(
+        &self,
+        hash: BlockHash,
+    ) -> impl Future<Output = Result<Option<BlockPlace>, ChainError>> + Send;
+
+    /// Returns a block.
+    fn block(&self, hash: BlockHash) -> impl Future<Output = Result<Block, ChainError>> + Send;
+
+    /// Returns an output that no block and no transaction in the mempool spends.
+    fn unspent(
+        &self,
+        outpoint: OutPoint,
+    ) -> impl Future<Output = Result<Option<Unspent>, ChainError>> + Send;
+
+    /// Hands a transaction to the node. One that the node has already is no error.
+    fn broadcast(
+        &self,
+        transaction: Transaction,
+    ) -> impl Future<Output = Result<(), ChainError>> + Send;
+
+    /// Returns the ids of the transactions in the mempool.
+    fn mempool(&self) -> impl Future<Output = Result<Vec<Txid>, ChainError>> + Send;
+
+    /// Returns a transaction of the mempool, if it is still there.
+    fn mempool_transaction(
+        &self,
+        txid: Txid,
+    ) -> impl Future<Output = Result<Option<Transaction>, ChainError>> + Send;
+
+    /// Estimates the fee rate to be mined within `blocks`, where the node can.
+    fn fee_rate(
+        &self,
+        blocks: u16,
+    ) -> impl Future<Output = Result<Option<FeeRate>, ChainError>> + Send;
+}
+
+/// A node's wallet.
+pub trait Wallet: Clone + Send + Sync + 'static {
+    /// Returns a fresh native segwit address.
+    fn fresh_address(&self) -> impl Future<Output = Result<Address, ChainError>> + Send;
+
+    /// Builds and signs a transaction that pays `amount_sat` to `script`, and keeps it.
+    ///
+    /// It spends confirmed native segwit coins only, so its id cannot change. Those coins are
+    /// locked, so that no other payment of the wallet takes them.
+    fn fund(
+        &self,
+        script: ScriptBuf,
+        amount_sat: u64,
+        rate: FeeRate,
+    ) -> impl Future<Output = Result<Transaction, ChainError>> + Send;
+
+    /// Unlocks the coins of a transaction that will never be shown.
+    fn release(
+        &self,
+        transaction: Transaction,
+    ) -> impl Future<Output = Result<(), ChainError>> + Send;
+}

@@ -1,0 +1,197 @@
+//! A client's open channel: how much it has signed away, and for what.
+
+use secp256k1::SecretKey;
+use thiserror::Error;
+
+use crate::contract::Contract;
+use crate::message::{CloseRequest, PayRequest, Receipt};
+use crate::pass::Pass;
+use crate::payment::{Payment, PaymentError};
+use crate::proof::{Place, Proof, Subject};
+use crate::refund::Refund;
+use crate::units::{Msat, Sat, Timestamp};
+
+/// Why the channel cannot pay a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CannotPay {
+    /// The channel holds too little.
+    #[error("the channel has {left} left and the request costs {price}")]
+    Exhausted {
+        /// What is left to spend.
+        left: Msat,
+        /// The price.
+        price: Msat,
+    },
+    /// The contract cannot pay the amount.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+}
+
+/// Why the client no longer trusts the gateway's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Distrust {
+    /// The gateway has charged more than the client agreed to.
+    #[error("the gateway has charged {charged}, and only {agreed} were agreed to")]
+    Overcharged {
+        /// What the gateway says.
+        charged: Msat,
+        /// What the client has agreed to.
+        agreed: Msat,
+    },
+    /// The gateway names a payment that the client has not signed.
+    #[error("the gateway names a payment of {named}, and {signed} were signed")]
+    OtherPayment {
+        /// What the gateway says.
+        named: Sat,
+        /// What the client has signed.
+        signed: Sat,
+    },
+}
+
+/// An open channel as its client knows it. Save it before its payment is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purse {
+    /// The refund, with its contract.
+    pub refund: Refund,
+    /// The payment with the greatest amount.
+    pub payment: Payment,
+    /// All that the client has agreed to be charged.
+    pub spent: Msat,
+    /// The least that a close settles for.
+    pub least: Sat,
+    /// The channel's pass.
+    pub pass: Pass,
+}
+
+impl Purse {
+    /// Makes the purse of a channel that has just been shown.
+    #[must_use]
+    pub(super) const fn new(refund: Refund, payment: Payment, least: Sat, pass: Pass) -> Self {
+        Self {
+            refund,
+            payment,
+            spent: Msat::ZERO,
+            least,
+            pass,
+        }
+    }
+
+    /// Returns the contract.
+    #[must_use]
+    pub const fn contract(&self) -> &Contract {
+        self.refund.contract()
+    }
+
+    /// Returns what can still be spent.
+    #[must_use]
+    pub fn left(&self) -> Msat {
+        self.contract()
+            .capacity
+            .to_msat()
+            .checked_sub(self.spent)
+            .unwrap_or_default()
+    }
+
+    /// Signs for a request that costs `price`: the least amount that covers it.
+    ///
+    /// While the credit covers it, the latest payment is repeated.
+    ///
+    /// # Errors
+    /// [`CannotPay`] when the channel holds too little; then nothing has changed.
+    pub fn pay(&self, price: Msat, key: &SecretKey) -> Result<(Self, PayRequest), CannotPay> {
+        let exhausted = CannotPay::Exhausted {
+            left: self.left(),
+            price,
+        };
+        let spent = self.spent.checked_add(price).ok_or(exhausted)?;
+        let contract = self.contract();
+        let payment = if spent <= self.payment.paid.to_msat() {
+            self.payment
+        } else {
+            let paid = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
+            Payment::sign(contract, paid, key)?
+        };
+        let request = PayRequest {
+            channel: contract.outpoint,
+            pass: self.pass,
+            payment,
+        };
+        Ok((
+            Self {
+                payment,
+                spent,
+                ..self.clone()
+            },
+            request,
+        ))
+    }
+
+    /// Takes the receipt of a request that was agreed to cost `price`.
+    ///
+    /// With no other request under way (`alone`), the gateway's account may also be lower than
+    /// the client's, when an earlier request was never charged.
+    ///
+    /// # Errors
+    /// [`Distrust`] when the gateway claims more than was agreed to.
+    pub fn receive(&self, receipt: &Receipt, price: Msat, alone: bool) -> Result<Self, Distrust> {
+        let agreed = self.spent;
+        if receipt.spent > agreed || receipt.price > price {
+            return Err(Distrust::Overcharged {
+                charged: receipt.spent,
+                agreed,
+            });
+        }
+        if receipt.paid > self.payment.paid {
+            let (named, signed) = (receipt.paid, self.payment.paid);
+            return Err(Distrust::OtherPayment { named, signed });
+        }
+        let unspent = price.checked_sub(receipt.price).unwrap_or_default();
+        let spent = if alone {
+            receipt.spent
+        } else {
+            agreed.checked_sub(unspent).unwrap_or(agreed)
+        };
+        Ok(Self {
+            spent,
+            ..self.clone()
+        })
+    }
+
+    /// Takes back the price of a request that was refused before it was charged.
+    #[must_use]
+    pub fn take_back(&self, price: Msat) -> Self {
+        Self {
+            spent: self.spent.checked_sub(price).unwrap_or(self.spent),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the final amount of a close: what is spent, and no less than the first payment.
+    #[must_use]
+    pub fn final_amount(&self) -> Sat {
+        let contract = self.contract();
+        let least = self.spent.to_sat_ceil().max(self.least);
+        contract.payable(least).unwrap_or(contract.capacity)
+    }
+
+    /// Signs the close of the channel.
+    ///
+    /// # Errors
+    /// [`PaymentError`] when the contract cannot pay the final amount.
+    pub fn close(
+        &self,
+        place: Place<'_>,
+        time: Timestamp,
+        key: &SecretKey,
+    ) -> Result<CloseRequest, PaymentError> {
+        let contract = self.contract();
+        let channel = contract.outpoint;
+        let proof = Proof::sign(&Subject::Close(channel), place, time, key);
+        let payment = Payment::sign(contract, self.final_amount(), key)?;
+        Ok(CloseRequest {
+            channel,
+            proof,
+            payment,
+        })
+    }
+}

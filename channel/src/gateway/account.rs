@@ -1,0 +1,106 @@
+//! The account of a channel: what is paid, what is spent, what is left.
+
+use std::sync::Arc;
+
+use super::Refusal;
+use crate::contract::Contract;
+use crate::message::Receipt;
+use crate::payment::VerifiedPayment;
+use crate::units::{Msat, Sat};
+
+/// What a channel has paid and spent. `spent ≤ paid × 1000` always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The channel's contract.
+    pub contract: Arc<Contract>,
+    /// The payment with the greatest amount.
+    pub payment: VerifiedPayment,
+    /// All that is charged.
+    pub spent: Msat,
+    /// The least that a close settles for: the first payment that was asked for at the opening.
+    pub least: Sat,
+}
+
+impl Account {
+    /// Returns what is paid and not spent.
+    #[must_use]
+    pub fn credit(&self) -> Msat {
+        self.payment
+            .paid()
+            .to_msat()
+            .checked_sub(self.spent)
+            .unwrap_or_default()
+    }
+
+    /// Returns the account as a receipt for a request that cost `price`.
+    #[must_use]
+    pub fn receipt(&self, price: Msat) -> Receipt {
+        Receipt {
+            paid: self.payment.paid(),
+            spent: self.spent,
+            credit: self.credit(),
+            price,
+        }
+    }
+
+    /// Tells whether everything is paid and spent.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.payment.paid() == self.contract.capacity && self.credit() == Msat::ZERO
+    }
+
+    /// Takes a payment and charges a price.
+    ///
+    /// An equal or lower amount adds nothing, and the request is judged by the credit: so
+    /// requests may run in parallel and overtake each other.
+    pub(super) fn pay(&self, payment: VerifiedPayment, price: Msat) -> Result<Self, Refusal> {
+        let payment = if payment.paid() > self.payment.paid() {
+            payment
+        } else {
+            self.payment
+        };
+        let paid = Self {
+            payment,
+            ..self.clone()
+        };
+        let credit = paid.credit();
+        let underpaid = Refusal::Underpaid {
+            paid: paid.payment.paid(),
+            spent: self.spent,
+            credit,
+            price,
+        };
+        let spent = self
+            .spent
+            .checked_add(price)
+            .filter(|_| price <= credit)
+            .ok_or(underpaid)?;
+        Ok(Self { spent, ..paid })
+    }
+
+    /// Takes a charge back.
+    pub(super) fn release(&self, charge: Msat) -> Self {
+        Self {
+            spent: self.spent.checked_sub(charge).unwrap_or_default(),
+            ..self.clone()
+        }
+    }
+
+    /// Replaces the payment by the final one, which may be lower.
+    pub(super) fn conclude(&self, payment: VerifiedPayment) -> Result<Self, Refusal> {
+        let paid = payment.paid();
+        let least = self.spent.to_sat_ceil().max(self.least);
+        // Change below dust cannot be signed, so the least amount may be the whole capacity.
+        let least = self
+            .contract
+            .payable(least)
+            .unwrap_or(self.contract.capacity);
+        let most = self.payment.paid();
+        if (least..=most).contains(&paid) {
+            return Ok(Self {
+                payment,
+                ..self.clone()
+            });
+        }
+        Err(Refusal::FinalOutOfBounds { paid, least, most })
+    }
+}

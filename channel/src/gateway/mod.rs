@@ -1,0 +1,193 @@
+//! The gateway's side of a channel: one state in, one input, the next state out.
+//!
+//! Nothing here waits, stores or sends. [`Channel::handle`] takes `&self`, so on any failure the
+//! old state is still true; [`Channel::due`] says what is to be done on chain, and says it again
+//! until an input tells that it is done.
+
+mod account;
+mod opening;
+mod refusal;
+mod rules;
+mod state;
+
+use std::sync::Arc;
+
+use bitcoin::{OutPoint, Transaction, Txid};
+
+pub use account::Account;
+pub use opening::{Gateway, Shown};
+pub use refusal::Refusal;
+pub use rules::Rules;
+pub use state::{Closing, Ended, Late, Mined, Open, Pending, Spender};
+
+use crate::contract::Contract;
+use crate::message::StateName;
+use crate::payment::VerifiedPayment;
+use crate::settlement::Settlement;
+use crate::units::{Clock, Msat};
+
+/// The depth at which a transaction counts as final.
+pub const DEPTH_FINAL: u32 = 6;
+
+/// A channel as the gateway knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// The contract is not confirmed enough.
+    Pending(Pending),
+    /// The contract confirmed too late; the client waits for its refund.
+    Late(Late),
+    /// Payments are taken.
+    Open(Open),
+    /// A settlement is wanted, on its way or mined.
+    Closing(Closing),
+    /// The contract's spending is deep in the chain.
+    Ended(Ended),
+}
+
+/// Why a channel closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The client asked for it.
+    Client,
+    /// Everything is paid and spent.
+    Exhausted,
+    /// The expiry is near.
+    Expiring,
+    /// The contract was spent without the gateway's doing.
+    Spent,
+}
+
+/// What happens to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The client pays for a request.
+    Pay {
+        /// The payment, verified.
+        payment: VerifiedPayment,
+        /// The price to charge.
+        price: Msat,
+    },
+    /// A request was not answered, so its charge is taken back.
+    Release {
+        /// What was charged.
+        charge: Msat,
+    },
+    /// The client closes with its final payment, verified.
+    Close(VerifiedPayment),
+    /// The gateway closes for what is paid.
+    Expire(Cause),
+    /// The contract was mined.
+    Confirmed {
+        /// The block's height.
+        height: u32,
+        /// The confirmations that it has now.
+        confirmations: u32,
+    },
+    /// The contract is no longer in a block.
+    Unconfirmed,
+    /// The settlement is built; it goes to the node once this is saved.
+    Settle(Settlement),
+    /// The contract's output was spent in a block.
+    Spent(Mined),
+    /// That block is no longer in the chain.
+    Unspent,
+    /// The chain has grown to this height.
+    Deepened {
+        /// The height of the tip.
+        height: u32,
+    },
+}
+
+/// What a channel needs done on chain. Doing it twice is harmless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Look whether the contract is confirmed.
+    LookUp(OutPoint),
+    /// Close the channel.
+    Close(Cause),
+    /// Build a settlement.
+    Settle,
+    /// Hand the settlement to the node.
+    Broadcast(Transaction),
+}
+
+impl Channel {
+    /// Returns the channel after `input`.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the input is not possible now; then nothing has changed.
+    pub fn handle(&self, clock: Clock, rules: &Rules, input: Input) -> Result<Self, Refusal> {
+        match (self, input) {
+            (Self::Pending(pending), input) => pending.handle(clock, rules, input),
+            (Self::Late(late), input) => late.handle(input),
+            (Self::Open(open), input) => open.handle(clock, rules, input),
+            (Self::Closing(closing), input) => closing.handle(input),
+            (Self::Ended(_), Input::Pay { .. } | Input::Close(_)) => Err(Refusal::Ended),
+            (
+                Self::Ended(_),
+                Input::Release { .. }
+                | Input::Expire(_)
+                | Input::Confirmed { .. }
+                | Input::Unconfirmed
+                | Input::Settle(_)
+                | Input::Spent(_)
+                | Input::Unspent
+                | Input::Deepened { .. },
+            ) => Ok(self.clone()),
+        }
+    }
+
+    /// Returns what is to be done on chain now.
+    #[must_use]
+    pub fn due(&self, clock: Clock, rules: &Rules) -> Option<Duty> {
+        match self {
+            Self::Pending(pending) => Some(Duty::LookUp(pending.account.contract.outpoint)),
+            Self::Open(open) => open.due(clock, rules),
+            Self::Closing(closing) => closing.due(),
+            Self::Late(_) | Self::Ended(_) => None,
+        }
+    }
+
+    /// Returns the account.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        match self {
+            Self::Pending(Pending { account })
+            | Self::Late(Late { account, .. })
+            | Self::Open(Open { account, .. })
+            | Self::Closing(Closing { account, .. })
+            | Self::Ended(Ended { account, .. }) => account,
+        }
+    }
+
+    /// Returns the contract.
+    #[must_use]
+    pub const fn contract(&self) -> &Arc<Contract> {
+        &self.account().contract
+    }
+
+    /// Returns the state's name on the wire.
+    #[must_use]
+    pub const fn name(&self) -> StateName {
+        match self {
+            Self::Pending(_) => StateName::Pending,
+            Self::Late(_) => StateName::Late,
+            Self::Open(_) => StateName::Open,
+            Self::Closing(_) => StateName::Closing,
+            Self::Ended(ended) => match ended.mined.by {
+                Spender::Settlement => StateName::Settled,
+                Spender::Refund => StateName::Lost,
+            },
+        }
+    }
+
+    /// Returns the id of the transaction that has settled or will settle the channel.
+    #[must_use]
+    pub fn settlement_txid(&self) -> Option<Txid> {
+        match self {
+            Self::Closing(closing) => closing.txid(),
+            Self::Ended(ended) => Some(ended.mined.txid),
+            Self::Pending(_) | Self::Late(_) | Self::Open(_) => None,
+        }
+    }
+}

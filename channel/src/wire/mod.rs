@@ -1,0 +1,127 @@
+//! Messages as `Payment-Channel-*` header fields (RFC 9651).
+//!
+//! Amounts named `price`, `spent` and `credit` are in millisatoshi, all others in satoshi; times
+//! are Unix seconds; binary values are Byte Sequences. `docs/protocol.md` has every field.
+
+mod fields;
+mod opening;
+mod paying;
+
+use thiserror::Error;
+
+use crate::message::{
+    CloseRequest, ContractRequest, OpenRequest, PayRequest, StatusRequest, WatchRequest,
+};
+use crate::refund::RefundRequest;
+
+/// The greatest length of one field's value in bytes.
+pub const FIELD_LEN_MAX: usize = 6 * 1024;
+/// The beginning of every field's name.
+pub const PREFIX: &str = "payment-channel-";
+
+/// A field that does not say what its name promises.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name}: {fault}")]
+pub struct Malformed {
+    /// The field's name.
+    pub name: &'static str,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The value is too long.
+    #[error("longer than {FIELD_LEN_MAX} bytes")]
+    TooLong,
+    /// The value is no structured field.
+    #[error("not a structured field (RFC 9651): {0}")]
+    Syntax(String),
+    /// The field stands more than once in a request.
+    #[error("stands more than once")]
+    Repeated,
+    /// A required key is missing.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A value is of another type.
+    #[error("`{key}` is not {expected}")]
+    Type {
+        /// The key.
+        key: &'static str,
+        /// What stands there in good fields.
+        expected: &'static str,
+    },
+    /// A value is of the right type and still none.
+    #[error("`{key}`: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Why it is none.
+        reason: String,
+    },
+}
+
+/// A message with a header field of its own.
+pub trait Field: Sized {
+    /// The field's name in lower case.
+    const NAME: &'static str;
+
+    /// Returns the field's value.
+    fn encode(&self) -> String;
+
+    /// Reads a field's value.
+    ///
+    /// # Errors
+    /// [`Malformed`] says what is wrong with it.
+    fn decode(value: &[u8]) -> Result<Self, Malformed>;
+}
+
+/// What a client asks for with one request: at most one of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Asks for terms.
+    Open(OpenRequest),
+    /// Asks for the refund's signature.
+    Refund(RefundRequest),
+    /// Asks whether the contract's address was paid.
+    Watch(WatchRequest),
+    /// Shows the contract.
+    Contract(Box<ContractRequest>),
+    /// Pays for the request.
+    Pay(PayRequest),
+    /// Asks what is on record.
+    Status(StatusRequest),
+    /// Closes the channel.
+    Close(CloseRequest),
+}
+
+impl Step {
+    /// The names of the fields that ask for a step.
+    pub const NAMES: [&'static str; 7] = [
+        OpenRequest::NAME,
+        RefundRequest::NAME,
+        WatchRequest::NAME,
+        ContractRequest::NAME,
+        PayRequest::NAME,
+        StatusRequest::NAME,
+        CloseRequest::NAME,
+    ];
+
+    /// Reads the step that the field `name` asks for, or nothing if it asks for none.
+    ///
+    /// # Errors
+    /// [`Malformed`] says what is wrong with the field.
+    pub fn decode(name: &str, value: &[u8]) -> Result<Option<Self>, Malformed> {
+        Ok(Some(match name {
+            OpenRequest::NAME => Self::Open(OpenRequest::decode(value)?),
+            RefundRequest::NAME => Self::Refund(RefundRequest::decode(value)?),
+            WatchRequest::NAME => Self::Watch(WatchRequest::decode(value)?),
+            ContractRequest::NAME => Self::Contract(Box::new(ContractRequest::decode(value)?)),
+            PayRequest::NAME => Self::Pay(PayRequest::decode(value)?),
+            StatusRequest::NAME => Self::Status(StatusRequest::decode(value)?),
+            CloseRequest::NAME => Self::Close(CloseRequest::decode(value)?),
+            _ => return Ok(None),
+        }))
+    }
+}

@@ -1,0 +1,143 @@
+//! Why a request could not be paid.
+
+use farebox_chain::ChainError;
+use farebox_channel::client::{CannotPay, Distrust, FundingMismatch, TermsRefused};
+use farebox_channel::wire::Malformed;
+use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError};
+use thiserror::Error;
+
+/// The channel file did not do its work.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The database failed.
+    #[error("{path}: {source}")]
+    Database {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        source: rusqlite::Error,
+    },
+    /// The file cannot be made or opened.
+    #[error("{path}: {source}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Another process uses the file.
+    #[error("another process uses {0}")]
+    InUse(String),
+    /// A record cannot be read.
+    #[error("{path}: the record of channel {channel} cannot be read: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The channel.
+        channel: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file was made by a newer release.
+    #[error("{path} has format {found}, and this release reads up to {known}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// The file's format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+}
+
+/// Why a request could not be paid. Nothing was lost: what was signed is on record.
+#[derive(Debug, Error)]
+pub enum PayError {
+    /// The request could not be sent, or its answer not be read.
+    #[error("{}", causes(.0))]
+    Http(#[from] reqwest::Error),
+    /// Payments over plain http go to this machine only: whoever reads them can spend the credit.
+    #[error("{0} is neither https nor on this machine, so no payment is sent there")]
+    Insecure(String),
+    /// The URL has no host.
+    #[error("{0} has no host")]
+    NoHost(String),
+    /// The server asks for payment in another way.
+    #[error("the server answers 402 without a Payment-Channel-Offer")]
+    NoOffer,
+    /// The server answers without a field that belongs there.
+    #[error("the gateway's answer has no {0}")]
+    NoField(&'static str),
+    /// A field of the answer cannot be read.
+    #[error("the gateway's answer: {0}")]
+    Malformed(#[from] Malformed),
+    /// The request costs more than allowed.
+    #[error("the request costs {price}, and at most {most} are allowed")]
+    TooExpensive {
+        /// The price.
+        price: Msat,
+        /// The most allowed.
+        most: Msat,
+    },
+    /// The offer or the terms are not agreed to.
+    #[error(transparent)]
+    Terms(#[from] TermsRefused),
+    /// The node or the wallet failed.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The wallet's transaction does not fund the contract.
+    #[error(transparent)]
+    Funding(#[from] FundingMismatch),
+    /// The refund is not complete, so the contract was not shown.
+    #[error("the contract was not shown: {0}")]
+    Refund(#[from] RefundError),
+    /// The contract cannot pay an amount.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+    /// The channel cannot pay the request.
+    #[error(transparent)]
+    CannotPay(#[from] CannotPay),
+    /// The gateway's account is not believed.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+    /// The gateway refuses a step.
+    #[error("the gateway refuses: {detail} ({kind})")]
+    Refused {
+        /// The problem type.
+        kind: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The contract was not confirmed in time. It is on record; try again later.
+    #[error("the contract {0} is not confirmed yet; it is on record, try again later")]
+    Unconfirmed(bitcoin::OutPoint),
+    /// The request's body can be sent only once, and the price is not known yet.
+    #[error("the body is a stream and cannot be sent again with a payment")]
+    OneShotBody,
+    /// A number of the chain is out of bounds.
+    #[error(transparent)]
+    OutOfBounds(#[from] OutOfBounds),
+    /// The wallet's address is no payout script.
+    #[error(transparent)]
+    Payout(#[from] farebox_channel::UnusualScript),
+    /// No random numbers are to be had.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// There is no channel with this server.
+    #[error("there is no channel with {0}")]
+    NoChannel(String),
+    /// The channel file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Joins an error's words with those of its causes.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}

@@ -1,0 +1,55 @@
+//! What happens while a client pays, for whoever wants to watch.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bitcoin::{OutPoint, Transaction, Txid};
+use farebox_channel::Terms;
+use farebox_channel::message::{Offer, Receipt, StateName};
+
+/// Something has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request was answered 402 with this offer.
+    Offered(Offer),
+    /// The gateway's terms were checked.
+    Agreed(Terms),
+    /// The contract was built; nobody has seen it.
+    Funded(OutPoint),
+    /// The refund is complete and on record.
+    RefundHeld(Transaction),
+    /// The contract was shown, and the channel is in this state.
+    Shown(OutPoint, StateName),
+    /// A request was paid for.
+    Paid(Receipt),
+    /// The channel is closing with this settlement.
+    Closing(OutPoint, Option<Txid>),
+}
+
+/// Who watches.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl Observer {
+    /// Makes an observer of a function.
+    #[must_use]
+    pub fn new(observe: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        (self.0)(event);
+    }
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer(..)")
+    }
+}

@@ -1,0 +1,179 @@
+//! Opening a channel: each step is saved before the next one is sent.
+
+use std::time::Duration;
+
+use bitcoin::FeeRate;
+use bitcoin::consensus::encode::serialize;
+use farebox_chain::{Chain, Wallet};
+use farebox_channel::client::{Draft, Funded, Held, Limits, Purse};
+use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
+use farebox_channel::{Clock, Payout, Timestamp};
+use secp256k1::SecretKey;
+use tokio::time::{Instant, sleep};
+
+use crate::error::PayError;
+use crate::event::Event;
+use crate::gateway::{Origin, step};
+use crate::paying::PayingClient;
+use crate::record::{Record, Stage};
+
+/// The greatest contract transaction that fits a header field next to all else, in bytes.
+const SHOWN_LEN_MAX: usize = 4_000;
+/// How long to wait before the contract is shown again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The blocks in which the contract shall be mined.
+const BLOCKS: u16 = 6;
+
+impl<B: Chain + Wallet> PayingClient<B> {
+    /// Opens a channel with a server, or goes on where an earlier attempt was cut off.
+    pub(crate) async fn open(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
+        let mut record = match self.begun(origin)? {
+            Some(record) => record,
+            None => self.fund(origin, offer).await?,
+        };
+        if let Stage::Funded(funded) = record.stage {
+            let held = self.hold(origin, funded).await?;
+            record.stage = Stage::Held(held);
+            self.file.save(&record)?;
+            let rate = self.policy.fee_rate_fallback;
+            self.observer
+                .tell(&Event::RefundHeld(record.refund_transaction(rate)?));
+        }
+        if let Stage::Held(held) = &record.stage {
+            record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
+            self.file.save(&record)?;
+        }
+        Ok(record)
+    }
+
+    /// Returns a channel whose opening was cut off.
+    fn begun(&self, origin: &Origin) -> Result<Option<Record>, PayError> {
+        let is_begun = |record: &Record| {
+            record.origin == origin.as_str()
+                && record.contract().terms.kind == self.policy.kind
+                && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
+        };
+        Ok(self.file.channels()?.into_iter().find(is_begun))
+    }
+
+    /// Agrees on terms and builds the contract. Nobody sees it yet.
+    async fn fund(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
+        let clock = self.clock().await?;
+        let key = random_key()?;
+        let limits = self.limits(offer).await?;
+        let request = limits.request(offer, &key)?;
+        let reply: TermsReply = step(&self.http, origin, &request).await?;
+        let draft = Draft::accept(offer, &request, &reply, clock)?;
+        self.observer.tell(&Event::Agreed(draft.terms));
+        let payout = Payout::try_from(&self.node.fresh_address().await?)?;
+        let script = draft.terms.script_pubkey();
+        let rate = self.fee_rate().await?;
+        let transaction = self.node.fund(script, draft.capacity.get(), rate).await?;
+        let funded = match draft.fund(transaction.clone(), payout) {
+            Ok(funded) => funded,
+            Err(error) => {
+                self.node.release(transaction).await?;
+                return Err(error.into());
+            }
+        };
+        self.observer.tell(&Event::Funded(funded.contract.outpoint));
+        let origin = origin.as_str().to_owned();
+        let record = Record {
+            origin,
+            key,
+            stage: Stage::Funded(funded),
+        };
+        self.file.save(&record)?;
+        Ok(record)
+    }
+
+    /// Has the gateway sign the refund, where the kind of contract needs it.
+    async fn hold(&self, origin: &Origin, funded: Funded) -> Result<Held, PayError> {
+        let signature = match funded.refund_request() {
+            Some(request) => {
+                let reply: RefundReply = step(&self.http, origin, &request).await?;
+                Some(reply.signature)
+            }
+            None => None,
+        };
+        Ok(funded.hold(signature)?)
+    }
+
+    /// Shows the contract until the channel is open.
+    async fn show(&self, origin: &Origin, held: &Held, key: &SecretKey) -> Result<Purse, PayError> {
+        let mut held = held.clone();
+        // What does not fit a header field is broadcast here and shown by its outpoint.
+        if let Some(contract) = held
+            .transaction
+            .take_if(|tx| serialize(tx).len() > SHOWN_LEN_MAX)
+        {
+            self.node.broadcast(contract).await?;
+        }
+        let shown = held.show(key)?;
+        let deadline = Instant::now() + self.policy.patience;
+        let mut last = None;
+        loop {
+            let reply: StateReply = step(&self.http, origin, &shown).await?;
+            if last.replace(reply.state) != Some(reply.state) {
+                self.observer
+                    .tell(&Event::Shown(shown.outpoint, reply.state));
+            }
+            if reply.state == StateName::Open {
+                return Ok(held.open(&shown, &reply));
+            }
+            if reply.state != StateName::Pending || Instant::now() >= deadline {
+                return Err(PayError::Unconfirmed(shown.outpoint));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Returns what to ask for: the policy's wish, or the least that is offered.
+    async fn limits(&self, offer: &Offer) -> Result<Limits, PayError> {
+        let policy = &self.policy;
+        let tip = self.node.tip().await?;
+        let capacity = policy.capacity.unwrap_or_else(|| *offer.capacity.start());
+        let lifetime = policy.lifetime.unwrap_or_else(|| *offer.lifetime.start());
+        Ok(Limits {
+            network: tip.network,
+            kind: policy.kind,
+            capacity: capacity.min(policy.capacity_max),
+            lifetime: lifetime.min(policy.lifetime_max),
+            first_payment_max: policy.first_payment_max,
+        })
+    }
+
+    async fn fee_rate(&self) -> Result<FeeRate, PayError> {
+        let least = self.node.relay_policy().await?.least;
+        let estimate = self.node.fee_rate(BLOCKS).await?;
+        Ok(estimate.unwrap_or(self.policy.fee_rate_fallback).max(least))
+    }
+
+    /// Returns the time as the client's own node and machine tell it.
+    async fn clock(&self) -> Result<Clock, PayError> {
+        let tip = self.node.tip().await?;
+        let median_time_past = Timestamp::new(tip.median_time_past);
+        Ok(Clock {
+            median_time_past,
+            wall: wall(),
+        })
+    }
+}
+
+/// Returns the machine's time.
+pub(crate) fn wall() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::new(since.map_or(0, |since| since.as_secs()))
+}
+
+/// Makes a key that no other channel has.
+fn random_key() -> Result<SecretKey, PayError> {
+    loop {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(PayError::Random)?;
+        // All but one in 2^128 of all strings of 32 bytes are keys.
+        if let Ok(key) = SecretKey::from_slice(&bytes) {
+            return Ok(key);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The ledger: what the rest of the program sees of the channels.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+
+use bitcoin::OutPoint;
+use farebox_channel::Clock;
+use farebox_channel::gateway::{Channel, Input, Refusal, Rules};
+use secp256k1::PublicKey;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::writer::{Command, Order, Writer};
+use crate::{Cursor, Store, StoreError};
+
+/// The greatest number of inputs that wait for a commit.
+const QUEUE_MAX: usize = 8_192;
+
+/// Why an input was not applied. Then nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LedgerError {
+    /// The channel does not take the input.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No such channel is on record.
+    #[error("no such channel is on record")]
+    Unknown,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger has stopped.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// The channels as of the last commit.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    by_outpoint: HashMap<OutPoint, Channel>,
+    by_client_key: HashMap<PublicKey, Vec<OutPoint>>,
+}
+
+impl Channels {
+    /// Returns a channel.
+    pub(crate) fn get(&self, outpoint: OutPoint) -> Option<&Channel> {
+        self.by_outpoint.get(&outpoint)
+    }
+
+    /// Puts channels in, in the place of their earlier states.
+    pub(crate) fn put(&mut self, channels: impl IntoIterator<Item = Channel>) {
+        for channel in channels {
+            let contract = Arc::clone(channel.contract());
+            if self
+                .by_outpoint
+                .insert(contract.outpoint, channel)
+                .is_none()
+            {
+                let key = contract.terms.client_key;
+                self.by_client_key
+                    .entry(key)
+                    .or_default()
+                    .push(contract.outpoint);
+            }
+        }
+    }
+}
+
+/// The channels as of the last commit, shared with the writer.
+pub(crate) type Committed = RwLock<Channels>;
+
+/// All channels of a gateway, kept in memory and on disk. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    committed: Arc<Committed>,
+    queue: mpsc::Sender<Command>,
+    resumed_at: Option<Cursor>,
+}
+
+impl Ledger {
+    /// Loads all channels of a store and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read or no thread can be had.
+    pub fn open(mut store: impl Store, rules: Rules) -> Result<Self, StoreError> {
+        let loaded = store.load()?;
+        let mut channels = Channels::default();
+        channels.put(loaded.channels);
+        let committed = Arc::new(RwLock::new(channels));
+        let (queue, orders) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer::new(store, rules, Arc::clone(&committed), orders);
+        thread::Builder::new()
+            .name("farebox-ledger".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
+        Ok(Self {
+            committed,
+            queue,
+            resumed_at: loaded.cursor,
+        })
+    }
+
+    /// Returns how far the chain was followed when the ledger was opened.
+    #[must_use]
+    pub const fn resumed_at(&self) -> Option<Cursor> {
+        self.resumed_at
+    }
+
+    /// Returns a channel as of the last commit.
+    #[must_use]
+    pub fn channel(&self, outpoint: OutPoint) -> Option<Channel> {
+        self.read(|channels| channels.get(outpoint).cloned())
+    }
+
+    /// Returns the channels that `is_wanted`, as of the last commit.
+    #[must_use]
+    pub fn select(&self, is_wanted: impl Fn(&Channel) -> bool) -> Vec<Channel> {
+        self.read(|channels| {
+            channels
+                .by_outpoint
+                .values()
+                .filter(|channel| is_wanted(channel))
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// Returns the channels of a client's key.
+    #[must_use]
+    pub fn channels_of(&self, client_key: &PublicKey) -> Vec<Channel> {
+        self.read(|channels| {
+            let outpoints = channels.by_client_key.get(client_key).into_iter().flatten();
+            outpoints
+                .filter_map(|outpoint| channels.get(*outpoint).cloned())
+                .collect()
+        })
+    }
+
+    /// Tells whether a channel is on record.
+    #[must_use]
+    pub fn contains(&self, outpoint: OutPoint) -> bool {
+        self.read(|channels| channels.get(outpoint).is_some())
+    }
+
+    /// Records a channel. One that is on record already is left as it is and returned.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when it could not be saved.
+    pub async fn create(&self, channel: Channel) -> Result<Channel, LedgerError> {
+        self.order(Order::Create(channel))
+            .await?
+            .ok_or(LedgerError::Unknown)
+    }
+
+    /// Applies an input to a channel, and returns the channel as this input left it.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn apply(
+        &self,
+        outpoint: OutPoint,
+        clock: Clock,
+        input: Input,
+    ) -> Result<Channel, LedgerError> {
+        let order = Order::Apply {
+            outpoint,
+            clock,
+            input: Box::new(input),
+        };
+        self.order(order).await?.ok_or(LedgerError::Unknown)
+    }
+
+    /// Records how far the chain is followed.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when it could not be saved.
+    pub async fn follow(&self, cursor: Cursor) -> Result<(), LedgerError> {
+        self.order(Order::Follow(cursor)).await.map(|_| ())
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Channels) -> T) -> T {
+        // A reader cannot leave the map half changed, so a poisoned lock is still good.
+        read(
+            &self
+                .committed
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    async fn order(&self, order: Order) -> Result<Option<Channel>, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { order, reply };
+        self.queue
+            .send(command)
+            .await
+            .map_err(|_| LedgerError::Stopped)?;
+        answer.await.map_err(|_| LedgerError::Stopped)?
+    }
+}

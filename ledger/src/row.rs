@@ -1,0 +1,230 @@
+//! A channel's state as columns.
+//!
+//! The contract never changes and is written once. All that changes stands in one short row, so
+//! that a payment rewrites little.
+
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::{Network, OutPoint, ScriptBuf, Transaction, Txid};
+use farebox_channel::gateway::{
+    Account, Cause, Channel, Closing, Ended, Late, Mined, Open, Pending, Spender,
+};
+use farebox_channel::{
+    Contract, Expiry, Msat, Payment, Payout, Sat, Settlement, Terms, VerifiedPayment,
+};
+use rusqlite::Row;
+use rusqlite::types::{FromSql, ValueRef};
+use secp256k1::PublicKey;
+use secp256k1::ecdsa::Signature;
+
+/// Why a row is no channel.
+type Damage = String;
+
+/// The columns of a channel that change.
+#[derive(Debug)]
+pub(crate) struct StateRow {
+    pub(crate) paid: u64,
+    pub(crate) signature: [u8; 64],
+    pub(crate) spent: u64,
+    pub(crate) state: &'static str,
+    pub(crate) height: Option<u32>,
+    pub(crate) cause: Option<&'static str>,
+    pub(crate) settlement: Option<Vec<u8>>,
+    pub(crate) fee: Option<u64>,
+    pub(crate) share: Option<u64>,
+    pub(crate) mined_txid: Option<Vec<u8>>,
+    pub(crate) mined_height: Option<u32>,
+    pub(crate) mined_by: Option<&'static str>,
+}
+
+impl StateRow {
+    /// Returns the row of a channel.
+    pub(crate) fn of(channel: &Channel) -> Self {
+        let account = channel.account();
+        let (state, height, ending) = match channel {
+            Channel::Pending(_) => ("pending", None, None),
+            Channel::Late(late) => ("late", Some(late.height), None),
+            Channel::Open(open) => ("open", Some(open.height), None),
+            Channel::Closing(Closing {
+                cause,
+                settlement,
+                mined,
+                ..
+            }) => ("closing", None, Some((cause, settlement, *mined))),
+            Channel::Ended(Ended {
+                cause,
+                settlement,
+                mined,
+                ..
+            }) => ("ended", None, Some((cause, settlement, Some(*mined)))),
+        };
+        let settlement = ending.and_then(|(_, settlement, _)| settlement.as_ref());
+        let mined = ending.and_then(|(_, _, mined)| mined);
+        Self {
+            paid: account.payment.paid().get(),
+            signature: account.payment.payment().signature.serialize_compact(),
+            spent: account.spent.get(),
+            state,
+            height,
+            cause: ending.map(|(cause, _, _)| cause_name(*cause)),
+            settlement: settlement.map(|settlement| serialize(&settlement.transaction)),
+            fee: settlement.map(|settlement| settlement.fee.get()),
+            share: settlement.map(|settlement| settlement.share.get()),
+            mined_txid: mined.map(|mined| serialize(&mined.txid)),
+            mined_height: mined.map(|mined| mined.height),
+            mined_by: mined.map(|mined| spender_name(mined.by)),
+        }
+    }
+}
+
+const fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Client => "client",
+        Cause::Exhausted => "exhausted",
+        Cause::Expiring => "expiring",
+        Cause::Spent => "spent",
+    }
+}
+
+fn cause(name: &str) -> Result<Cause, Damage> {
+    [
+        Cause::Client,
+        Cause::Exhausted,
+        Cause::Expiring,
+        Cause::Spent,
+    ]
+    .into_iter()
+    .find(|cause| cause_name(*cause) == name)
+    .ok_or_else(|| format!("`{name}` is no cause"))
+}
+
+const fn spender_name(spender: Spender) -> &'static str {
+    match spender {
+        Spender::Settlement => "settlement",
+        Spender::Refund => "refund",
+    }
+}
+
+fn spender(name: &str) -> Result<Spender, Damage> {
+    [Spender::Settlement, Spender::Refund]
+        .into_iter()
+        .find(|spender| spender_name(*spender) == name)
+        .ok_or_else(|| format!("`{name}` is no spender"))
+}
+
+/// Returns an outpoint as 36 bytes.
+pub(crate) fn outpoint_bytes(outpoint: OutPoint) -> Vec<u8> {
+    serialize(&outpoint)
+}
+
+/// Reads a column, with words for what is wrong.
+fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, Damage> {
+    row.get(name).map_err(|error| error.to_string())
+}
+
+/// Reads a column of bytes in place.
+fn bytes<'r>(row: &'r Row<'_>, name: &str) -> Result<&'r [u8], Damage> {
+    match row.get_ref(name).map_err(|error| error.to_string())? {
+        ValueRef::Blob(bytes) => Ok(bytes),
+        _ => Err(format!("`{name}` is no blob")),
+    }
+}
+
+/// Makes words of what is wrong with a column.
+fn checked<T, E: ToString>(name: &str, value: Result<T, E>) -> Result<T, Damage> {
+    value.map_err(|error| format!("`{name}`: {}", error.to_string()))
+}
+
+fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
+    checked(name, Sat::new(column(row, name)?))
+}
+
+/// Reads a channel from a row of both tables.
+pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
+    let contract = contract(row)?;
+    let signature = checked(
+        "signature",
+        Signature::from_compact(bytes(row, "signature")?),
+    )?;
+    let payment = VerifiedPayment::from_record(Payment {
+        paid: sat(row, "paid")?,
+        signature,
+    });
+    let account = Account {
+        contract: Arc::new(contract),
+        payment,
+        spent: checked("spent", Msat::new(column(row, "spent")?))?,
+        least: sat(row, "least")?,
+    };
+    match column::<String>(row, "state")?.as_str() {
+        "pending" => Ok(Channel::Pending(Pending { account })),
+        "late" => Ok(Channel::Late(Late {
+            account,
+            height: column(row, "height")?,
+        })),
+        "open" => Ok(Channel::Open(Open {
+            account,
+            height: column(row, "height")?,
+        })),
+        "closing" => Ok(Channel::Closing(Closing {
+            account,
+            cause: cause(&column::<String>(row, "cause")?)?,
+            settlement: settlement(row)?,
+            mined: mined(row)?,
+        })),
+        "ended" => Ok(Channel::Ended(Ended {
+            account,
+            cause: cause(&column::<String>(row, "cause")?)?,
+            settlement: settlement(row)?,
+            mined: mined(row)?.ok_or("`mined_txid` is missing")?,
+        })),
+        other => Err(format!("`{other}` is no state")),
+    }
+}
+
+fn contract(row: &Row<'_>) -> Result<Contract, Damage> {
+    let key = |name| checked(name, PublicKey::from_slice(bytes(row, name)?));
+    let terms = Terms {
+        network: checked(
+            "network",
+            Network::from_core_arg(&column::<String>(row, "network")?),
+        )?,
+        kind: checked("kind", column::<String>(row, "kind")?.parse())?,
+        gateway_key: key("gateway_key")?,
+        client_key: key("client_key")?,
+        expiry: checked("expiry", Expiry::new(column(row, "expiry")?))?,
+    };
+    let payout = ScriptBuf::from_bytes(bytes(row, "payout")?.to_vec());
+    Ok(Contract {
+        terms,
+        outpoint: checked("outpoint", deserialize(bytes(row, "outpoint")?))?,
+        capacity: sat(row, "capacity")?,
+        payout: checked("payout", Payout::new(payout))?,
+    })
+}
+
+fn settlement(row: &Row<'_>) -> Result<Option<Settlement>, Damage> {
+    let Some(transaction) = column::<Option<Vec<u8>>>(row, "settlement")? else {
+        return Ok(None);
+    };
+    let transaction: Transaction = checked("settlement", deserialize(&transaction))?;
+    Ok(Some(Settlement {
+        transaction,
+        fee: sat(row, "fee")?,
+        share: sat(row, "share")?,
+    }))
+}
+
+fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
+    let Some(txid) = column::<Option<Vec<u8>>>(row, "mined_txid")? else {
+        return Ok(None);
+    };
+    let txid: Txid = checked("mined_txid", deserialize(&txid))?;
+    let by = spender(&column::<String>(row, "mined_by")?)?;
+    Ok(Some(Mined {
+        txid,
+        height: column(row, "mined_height")?,
+        by,
+    }))
+}

@@ -1,0 +1,35 @@
+-- Format 1. `contract` is written once per channel; `channel` is rewritten by every payment.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash'
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE contract (
+    id          INTEGER PRIMARY KEY,
+    outpoint    BLOB    NOT NULL UNIQUE, -- 36 bytes, as in a transaction
+    network     TEXT    NOT NULL,
+    kind        TEXT    NOT NULL, -- 'refund' or 'cltv'
+    gateway_key BLOB    NOT NULL, -- S
+    client_key  BLOB    NOT NULL, -- C
+    expiry      INTEGER NOT NULL, -- T, Unix seconds
+    capacity    INTEGER NOT NULL, -- sat
+    payout      BLOB    NOT NULL, -- the client's output script
+    least       INTEGER NOT NULL  -- sat, the least that a close settles for
+) STRICT;
+
+CREATE TABLE channel (
+    contract     INTEGER PRIMARY KEY REFERENCES contract (id),
+    paid         INTEGER NOT NULL, -- sat
+    signature    BLOB    NOT NULL, -- the client's, over paid
+    spent        INTEGER NOT NULL, -- msat
+    state        TEXT    NOT NULL, -- 'pending', 'late', 'open', 'closing' or 'ended'
+    height       INTEGER,          -- of the contract's block
+    cause        TEXT,             -- of the close: 'client', 'exhausted', 'expiring' or 'spent'
+    settlement   BLOB,             -- the transaction, complete
+    fee          INTEGER,          -- sat
+    share        INTEGER,          -- sat, the gateway's output
+    mined_txid   BLOB,             -- of the transaction that spent the contract
+    mined_height INTEGER,
+    mined_by     TEXT              -- 'settlement' or 'refund'
+) STRICT;

@@ -1,0 +1,250 @@
+//! Channels in one SQLite file.
+//!
+//! The journal is a write-ahead log and `synchronous` is `FULL`: a commit returns after the log
+//! was fsynced, and a loss of power loses nothing that was answered.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::{BlockHash, OutPoint};
+use farebox_channel::gateway::Channel;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use crate::row::{self, StateRow, outpoint_bytes};
+use crate::store::{Changes, Cursor, Loaded, Store, StoreError};
+
+/// The format that this release writes.
+const FORMAT: u32 = 1;
+/// The tables of that format.
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// A store in one SQLite file. No other process may use it at the same time.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    /// The number of each contract's row.
+    ids: HashMap<OutPoint, i64>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path` of the keyring with this `fingerprint`, or makes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is in use, was made with another seed or by a newer release, or
+    /// cannot be opened.
+    pub fn open(path: &Path, fingerprint: &[u8; 16]) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        // The file holds payments, so only its owner may read it.
+        open_private(path).map_err(|error| failed_at(path, &error))?;
+        let mut connection = Connection::open(path).map_err(|error| failed_at(path, &error))?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed)?;
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(failed)?;
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .map_err(failed)?;
+        let format: u32 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|error| failed_at(path, &error))?;
+        match format {
+            0 => create(&mut connection, fingerprint).map_err(failed)?,
+            FORMAT => {}
+            found => {
+                return Err(StoreError::Newer {
+                    found,
+                    known: FORMAT,
+                });
+            }
+        }
+        if read_meta(&connection, "fingerprint")
+            .map_err(failed)?
+            .as_deref()
+            != Some(fingerprint)
+        {
+            return Err(StoreError::OtherSeed);
+        }
+        Ok(Self {
+            connection,
+            ids: HashMap::new(),
+            _lock: lock,
+        })
+    }
+}
+
+/// Makes sure that no other process uses the store.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = open_private(Path::new(&name)).map_err(|error| failed_at(path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(failed_at(path, &error)),
+    }
+}
+
+/// Opens a file that only its owner may read, or makes it.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+fn failed_at(path: &Path, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Failed(format!("{}: {error}", path.display()))
+}
+
+/// Makes the tables and binds them to the seed, both or neither.
+fn create(connection: &mut Connection, fingerprint: &[u8; 16]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    write_meta(&transaction, "fingerprint", fingerprint)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let sql = "SELECT value FROM meta WHERE key = ?";
+    connection
+        .query_row(sql, [key], |row| row.get(0))
+        .optional()
+}
+
+fn write_meta(transaction: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)";
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![key, value])
+        .map(|_| ())
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        let cursor = read_cursor(&self.connection)?;
+        let sql = "SELECT * FROM contract JOIN channel ON channel.contract = contract.id";
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut channels = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let id: i64 = row.get("id").map_err(failed)?;
+            let channel = row::channel(row).map_err(|reason| StoreError::Damaged {
+                record: format!("channel {id}"),
+                reason,
+            })?;
+            self.ids.insert(channel.contract().outpoint, id);
+            channels.push(channel);
+        }
+        Ok(Loaded { channels, cursor })
+    }
+
+    fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
+        let added = write(&mut self.connection, &self.ids, changes).map_err(failed)?;
+        self.ids.extend(added);
+        Ok(())
+    }
+}
+
+fn read_cursor(connection: &Connection) -> Result<Option<Cursor>, StoreError> {
+    let height = read_meta(connection, "cursor_height").map_err(failed)?;
+    let hash = read_meta(connection, "cursor_hash").map_err(failed)?;
+    let (Some(height), Some(hash)) = (height, hash) else {
+        return Ok(None);
+    };
+    let damaged = |error: bitcoin::consensus::encode::Error| StoreError::Damaged {
+        record: "cursor".to_owned(),
+        reason: error.to_string(),
+    };
+    let height: u32 = deserialize(&height).map_err(damaged)?;
+    let hash: BlockHash = deserialize(&hash).map_err(damaged)?;
+    Ok(Some(Cursor { height, hash }))
+}
+
+/// Writes all changes in one transaction, and returns the numbers of new contracts.
+fn write(
+    connection: &mut Connection,
+    ids: &HashMap<OutPoint, i64>,
+    changes: &Changes<'_>,
+) -> rusqlite::Result<Vec<(OutPoint, i64)>> {
+    let transaction = connection.transaction()?;
+    let mut added = Vec::new();
+    for channel in &changes.channels {
+        let outpoint = channel.contract().outpoint;
+        let id = match ids.get(&outpoint) {
+            Some(id) => *id,
+            None => {
+                let id = insert_contract(&transaction, channel)?;
+                added.push((outpoint, id));
+                id
+            }
+        };
+        write_state(&transaction, id, channel)?;
+    }
+    if let Some(cursor) = changes.cursor {
+        write_meta(&transaction, "cursor_height", &serialize(&cursor.height))?;
+        write_meta(&transaction, "cursor_hash", &serialize(&cursor.hash))?;
+    }
+    transaction.commit()?;
+    Ok(added)
+}
+
+fn insert_contract(transaction: &Transaction<'_>, channel: &Channel) -> rusqlite::Result<i64> {
+    let contract = channel.contract();
+    let terms = &contract.terms;
+    transaction
+        .prepare_cached(
+            "INSERT INTO contract (outpoint, network, kind, gateway_key, client_key, expiry, \
+             capacity, payout, least) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .insert(params![
+            outpoint_bytes(contract.outpoint),
+            terms.network.to_core_arg(),
+            terms.kind.as_str(),
+            terms.gateway_key.serialize(),
+            terms.client_key.serialize(),
+            terms.expiry.get(),
+            contract.capacity.get(),
+            contract.payout.script().as_bytes(),
+            channel.account().least.get(),
+        ])
+}
+
+fn write_state(transaction: &Transaction<'_>, id: i64, channel: &Channel) -> rusqlite::Result<()> {
+    let row = StateRow::of(channel);
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, state, height, \
+             cause, settlement, fee, share, mined_txid, mined_height, mined_by) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            id,
+            row.paid,
+            row.signature,
+            row.spent,
+            row.state,
+            row.height,
+            row.cause,
+            row.settlement,
+            row.fee,
+            row.share,
+            row.mined_txid,
+            row.mined_height,
+            row.mined_by,
+        ])
+        .map(|_| ())
+}

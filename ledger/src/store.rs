@@ -1,0 +1,78 @@
+//! What a ledger needs of a database.
+
+use bitcoin::BlockHash;
+use farebox_channel::gateway::Channel;
+use thiserror::Error;
+
+/// The database did not do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The database failed: the disk is full, the file is damaged or locked.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A record cannot be read.
+    #[error("the store's record {record} cannot be read: {reason}")]
+    Damaged {
+        /// The record.
+        record: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process uses the store.
+    #[error("another process uses the store {0}")]
+    InUse(String),
+    /// The store was made with another seed, or for another network.
+    #[error("the store was made with another key file, or for another network")]
+    OtherSeed,
+    /// The store was made by a newer release.
+    #[error("the store has format {found}, and this release reads up to {known}")]
+    Newer {
+        /// The store's format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+}
+
+/// The newest block whose transactions are in the channels' states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The block's height.
+    pub height: u32,
+    /// The block's hash.
+    pub hash: BlockHash,
+}
+
+/// Everything that a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The channels.
+    pub channels: Vec<Channel>,
+    /// How far the chain was followed.
+    pub cursor: Option<Cursor>,
+}
+
+/// What one commit writes.
+#[derive(Clone, Debug, Default)]
+pub struct Changes<'a> {
+    /// The newest state of each channel that changed.
+    pub channels: Vec<&'a Channel>,
+    /// How far the chain is followed now, if that changed.
+    pub cursor: Option<Cursor>,
+}
+
+/// A database for channels. One thread uses it.
+pub trait Store: Send + 'static {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] when something cannot be read.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Writes all of `changes` or nothing. What is written is durable when this returns: it
+    /// survives a loss of power.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was written.
+    fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError>;
+}

@@ -1,0 +1,296 @@
+//! The cashier: what is done with each step. It knows messages, and nothing of HTTP.
+
+use std::sync::Arc;
+
+use bitcoin::OutPoint;
+use farebox_channel::gateway::{Channel, Gateway, Input, Refusal};
+use farebox_channel::message::{
+    ChannelStatus, CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt,
+    RefundReply, RefundRequest, StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply,
+    WatchReply, WatchRequest,
+};
+use farebox_channel::{Clock, Msat, Place, Proof, ProofError, Subject};
+use farebox_ledger::{Ledger, LedgerError};
+use secp256k1::PublicKey;
+
+use crate::node::{Node, NodeError};
+use crate::problem::Problem;
+
+/// The greatest number of channels in one answer, so that the field stays under its limit.
+const STATUS_CHANNELS_MAX: usize = 10;
+
+/// What a cashier works with.
+#[derive(Debug)]
+struct Desk<N> {
+    gateway: Gateway,
+    ledger: Ledger,
+    node: N,
+    host: String,
+}
+
+/// The gateway's side of every step. Clones share it.
+#[derive(Debug)]
+pub struct Cashier<N>(Arc<Desk<N>>);
+
+impl<N> Clone for Cashier<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A charge that can be taken back.
+#[derive(Clone, Debug)]
+pub(crate) struct Charge {
+    channel: OutPoint,
+    price: Msat,
+    pub(crate) receipt: Receipt,
+}
+
+impl<N: Node> Cashier<N> {
+    /// Makes a cashier for the gateway that clients know as `host`.
+    ///
+    /// The host stands in every proof, with its port unless that is the scheme's own. It comes
+    /// from the configuration, so that no other gateway can pass on a proof that it was given.
+    #[must_use]
+    pub fn new(gateway: Gateway, ledger: Ledger, node: N, host: impl Into<String>) -> Self {
+        Self(Arc::new(Desk {
+            gateway,
+            ledger,
+            node,
+            host: host.into(),
+        }))
+    }
+
+    /// Returns the offer for a request that costs `price`.
+    pub(crate) fn offer(&self, price: Msat) -> Offer {
+        self.0.gateway.rules.offer(price, self.0.gateway.network())
+    }
+
+    /// Answers a wish for terms.
+    pub(crate) fn open(&self, request: &OpenRequest) -> Result<TermsReply, Problem> {
+        Ok(self.0.gateway.terms(request, self.clock())?)
+    }
+
+    /// Signs a refund.
+    pub(crate) fn refund(&self, request: &RefundRequest) -> Result<RefundReply, Problem> {
+        Ok(self.0.gateway.sign_refund(request, self.clock())?)
+    }
+
+    /// Looks for an output that pays the address of a `cltv` contract.
+    pub(crate) async fn watch(&self, request: &WatchRequest) -> Result<WatchReply, Problem> {
+        let WatchRequest { client_key, expiry } = *request;
+        let terms = self
+            .0
+            .gateway
+            .watched_terms(client_key, expiry, self.clock())?;
+        Ok(WatchReply {
+            seen: self.0.node.watch(terms).await?,
+        })
+    }
+
+    /// Takes a contract: checks it, has the node show it, records it, and hands out the pass.
+    pub(crate) async fn contract(&self, request: ContractRequest) -> Result<StateReply, Problem> {
+        let outpoint = request.outpoint;
+        if let Some(known) = self.0.ledger.channel(outpoint) {
+            return self.contract_again(&known, &request).await;
+        }
+        let away = || NodeError::Away("it has not told the time yet".to_owned());
+        let chain = self.0.node.chain_time().ok_or_else(away)?;
+        let shown = self.0.gateway.check_shown(&request, self.clock(), chain)?;
+        let output = self.0.node.find(outpoint, request.transaction).await?;
+        self.0.ledger.create(shown.admit(&output)?).await?;
+        self.0.node.attend(outpoint).await;
+        self.state(outpoint)
+    }
+
+    /// Takes a contract that is on record, with its newest payment.
+    async fn contract_again(
+        &self,
+        known: &Channel,
+        request: &ContractRequest,
+    ) -> Result<StateReply, Problem> {
+        let contract = known.contract();
+        let is_same = contract.terms.kind == request.kind
+            && contract.terms.client_key == request.client_key
+            && contract.terms.expiry == request.expiry
+            && contract.capacity == request.capacity
+            && contract.payout == request.payout;
+        if !is_same {
+            return Err(Refusal::OtherTerms.into());
+        }
+        let payment = request.payment.verify(contract).map_err(Refusal::from)?;
+        let pay = Input::Pay {
+            payment,
+            price: Msat::ZERO,
+        };
+        match self
+            .0
+            .ledger
+            .apply(request.outpoint, self.clock(), pay)
+            .await
+        {
+            // The state says why the payment was not taken.
+            Ok(_) | Err(LedgerError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.0.node.attend(request.outpoint).await;
+        self.state(request.outpoint)
+    }
+
+    /// Takes a payment and charges `price`. Both are durable when this returns.
+    pub(crate) async fn pay(&self, request: &PayRequest, price: Msat) -> Result<Charge, Problem> {
+        let PayRequest {
+            channel,
+            pass,
+            payment,
+        } = *request;
+        if self.0.gateway.pass(channel) != pass {
+            return Err(Refusal::WrongPass.into());
+        }
+        let on_record = self
+            .0
+            .ledger
+            .channel(channel)
+            .ok_or(Refusal::UnknownChannel)?;
+        let latest = on_record.account().payment;
+        // The latest payment again needs no second look at its signature.
+        let payment = if *latest.payment() == payment {
+            latest
+        } else {
+            payment
+                .verify(on_record.contract())
+                .map_err(Refusal::from)?
+        };
+        let pay = Input::Pay { payment, price };
+        let paid = self.0.ledger.apply(channel, self.clock(), pay).await?;
+        Ok(Charge {
+            channel,
+            price,
+            receipt: paid.account().receipt(price),
+        })
+    }
+
+    /// Takes a charge back, because its request got no answer. It is durable when this returns.
+    pub(crate) async fn release(&self, charge: &Charge) -> Result<Receipt, Problem> {
+        let release = Input::Release {
+            charge: charge.price,
+        };
+        let channel = self
+            .0
+            .ledger
+            .apply(charge.channel, self.clock(), release)
+            .await?;
+        Ok(channel.account().receipt(Msat::ZERO))
+    }
+
+    /// Tells a client what is on record of its channels.
+    pub(crate) fn status(&self, request: &StatusRequest) -> Result<StatusReply, Problem> {
+        let StatusRequest { subject, proof } = request;
+        let channels = match subject {
+            StatusSubject::Key(key) => {
+                self.check_proof(proof, &subject.proven(), key)?;
+                self.0.ledger.channels_of(key)
+            }
+            StatusSubject::Channel(outpoint) => {
+                vec![self.proven_channel(proof, &subject.proven(), *outpoint)?]
+            }
+        };
+        let mut channels: Vec<_> = channels.iter().map(|channel| self.told(channel)).collect();
+        channels.sort_by_key(|channel| std::cmp::Reverse(channel.expiry));
+        channels.truncate(STATUS_CHANNELS_MAX);
+        Ok(StatusReply { channels })
+    }
+
+    /// Closes a channel for its client's final payment. Closing twice is harmless.
+    pub(crate) async fn close(&self, request: &CloseRequest) -> Result<StateReply, Problem> {
+        let CloseRequest {
+            channel: outpoint,
+            ref proof,
+            payment,
+        } = *request;
+        let channel = self.proven_channel(proof, &Subject::Close(outpoint), outpoint)?;
+        match channel {
+            Channel::Closing(_) | Channel::Ended(_) => {}
+            Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => {
+                let payment = payment.verify(channel.contract()).map_err(Refusal::from)?;
+                let close = Input::Close(payment);
+                self.0.ledger.apply(outpoint, self.clock(), close).await?;
+            }
+        }
+        self.0.node.attend(outpoint).await;
+        self.state(outpoint)
+    }
+
+    /// Returns the channel that a proof is about.
+    ///
+    /// An unknown channel and a foreign one get the same answer for the same work.
+    fn proven_channel(
+        &self,
+        proof: &Proof,
+        subject: &Subject,
+        outpoint: OutPoint,
+    ) -> Result<Channel, Problem> {
+        match self.0.ledger.channel(outpoint) {
+            Some(channel) => {
+                self.check_proof(proof, subject, &channel.contract().terms.client_key)?;
+                Ok(channel)
+            }
+            None => {
+                let nobody = self.0.gateway.decoy_key();
+                self.check_proof(proof, subject, &nobody)?;
+                Err(Refusal::Proof(ProofError::BadSignature).into())
+            }
+        }
+    }
+
+    fn check_proof(
+        &self,
+        proof: &Proof,
+        subject: &Subject,
+        key: &PublicKey,
+    ) -> Result<(), Problem> {
+        let place = Place {
+            network: self.0.gateway.network(),
+            host: &self.0.host,
+        };
+        Ok(proof
+            .verify(subject, place, self.clock().wall, key)
+            .map_err(Refusal::from)?)
+    }
+
+    /// Returns what is told of a channel to its client.
+    fn told(&self, channel: &Channel) -> ChannelStatus {
+        let (contract, account) = (channel.contract(), channel.account());
+        ChannelStatus {
+            channel: contract.outpoint,
+            kind: contract.terms.kind,
+            expiry: contract.terms.expiry,
+            capacity: contract.capacity,
+            payout: contract.payout.clone(),
+            payment: *account.payment.payment(),
+            spent: account.spent,
+            state: channel.name(),
+            pass: self.0.gateway.pass(contract.outpoint),
+        }
+    }
+
+    /// Returns where a channel stands now.
+    fn state(&self, outpoint: OutPoint) -> Result<StateReply, Problem> {
+        let channel = self
+            .0
+            .ledger
+            .channel(outpoint)
+            .ok_or(Refusal::UnknownChannel)?;
+        Ok(StateReply {
+            channel: outpoint,
+            state: channel.name(),
+            pass: self.0.gateway.pass(outpoint),
+            paid: channel.account().payment.paid(),
+            settlement: channel.settlement_txid(),
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        self.0.node.clock()
+    }
+}

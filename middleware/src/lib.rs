@@ -1,0 +1,45 @@
+//! A tower layer that charges per request over a payment channel.
+//!
+//! [`PaywallLayer`] goes before any service. A request without a payment is answered 402 with an
+//! offer; the steps that open, check and close a channel are answered here; a paid request is
+//! charged durably, passed on without its payment, and answered with a receipt. This crate has no
+//! rule about channels and does not know bitcoind: the embedder brings a [`Node`].
+//!
+//! ```
+//! use farebox_channel::{Msat, gateway::Gateway};
+//! use farebox_ledger::Ledger;
+//! use farebox_middleware::{Cashier, Node, PaywallLayer, Pricing};
+//! use http::request::Parts;
+//!
+//! fn paywall<N: Node>(
+//!     gateway: Gateway,
+//!     ledger: Ledger,
+//!     node: N,
+//! ) -> PaywallLayer<N, impl Pricing> {
+//!     let cashier = Cashier::new(gateway, ledger, node, "api.example.com");
+//!     // Everything below /paid costs a satoshi and a half; all else is free.
+//!     let pricing = |request: &Parts| {
+//!         let is_paid = request.uri.path().starts_with("/paid");
+//!         is_paid.then(|| Msat::new(1_500)).and_then(Result::ok)
+//!     };
+//!     PaywallLayer::new(cashier, pricing)
+//! }
+//! ```
+
+mod answer;
+mod body;
+mod cashier;
+mod headers;
+mod layer;
+mod node;
+mod pricing;
+mod problem;
+mod service;
+
+pub use body::PaidBody;
+pub use cashier::Cashier;
+pub use layer::PaywallLayer;
+pub use node::{Node, NodeError};
+pub use pricing::Pricing;
+pub use problem::{Problem, ProblemKind};
+pub use service::{Paywall, ResponseFuture, WELL_KNOWN};

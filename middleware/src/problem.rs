@@ -1,0 +1,335 @@
+//! Errors as RFC 9457 problem documents: the only place with status codes.
+
+use bytes::Bytes;
+use farebox_channel::ContractMismatch;
+use farebox_channel::PaymentError;
+use farebox_channel::gateway::Refusal;
+use farebox_channel::wire::Malformed;
+use farebox_ledger::LedgerError;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::node::NodeError;
+
+/// The beginning of every problem type.
+const TYPE_PREFIX: &str = "urn:farebox:problem:";
+/// When to try again what is not possible now, in seconds.
+const RETRY_AFTER_SECS: &str = "5";
+
+/// What kind of problem it is. Kinds are stable: clients act on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The request has no payment.
+    PaymentRequired,
+    /// A field cannot be read.
+    Malformed,
+    /// The kind of contract is not offered.
+    KindNotOffered,
+    /// The capacity is outside the offer.
+    CapacityOutOfBounds,
+    /// The lifetime or expiry is outside the offer.
+    ExpiryOutOfBounds,
+    /// The shown output is not the contract.
+    ContractMismatch,
+    /// The contract's id could change.
+    ContractNotSegwit,
+    /// The contract may not be mined yet.
+    ContractNotFinal,
+    /// The contract is spent or not to be found.
+    ContractSpent,
+    /// The signature is not the client's.
+    SignatureInvalid,
+    /// More is paid than the channel holds.
+    BeyondCapacity,
+    /// The client is left with less than dust.
+    ChangeBelowDust,
+    /// The first payment is too small.
+    FirstPaymentTooSmall,
+    /// The pass is not the channel's.
+    WrongPass,
+    /// The proof does not show the channel's key.
+    WrongProof,
+    /// The credit does not pay the price.
+    Underpaid,
+    /// The contract is not confirmed enough.
+    ChannelPending,
+    /// The contract confirmed too late.
+    ChannelLate,
+    /// The expiry is too near.
+    ChannelExpiring,
+    /// A settlement is on its way.
+    ChannelClosing,
+    /// The channel has ended.
+    ChannelEnded,
+    /// No such channel is on record.
+    ChannelUnknown,
+    /// The final payment is out of bounds.
+    FinalOutOfBounds,
+    /// The node is away or busy.
+    NodeUnavailable,
+    /// The store failed.
+    StoreUnavailable,
+    /// The service behind the gateway does not answer.
+    UpstreamUnavailable,
+    /// Nothing is served here.
+    NotFound,
+}
+
+impl ProblemKind {
+    /// Every kind.
+    pub const ALL: [Self; 27] = [
+        Self::PaymentRequired,
+        Self::Malformed,
+        Self::KindNotOffered,
+        Self::CapacityOutOfBounds,
+        Self::ExpiryOutOfBounds,
+        Self::ContractMismatch,
+        Self::ContractNotSegwit,
+        Self::ContractNotFinal,
+        Self::ContractSpent,
+        Self::SignatureInvalid,
+        Self::BeyondCapacity,
+        Self::ChangeBelowDust,
+        Self::FirstPaymentTooSmall,
+        Self::WrongPass,
+        Self::WrongProof,
+        Self::Underpaid,
+        Self::ChannelPending,
+        Self::ChannelLate,
+        Self::ChannelExpiring,
+        Self::ChannelClosing,
+        Self::ChannelEnded,
+        Self::ChannelUnknown,
+        Self::FinalOutOfBounds,
+        Self::NodeUnavailable,
+        Self::StoreUnavailable,
+        Self::UpstreamUnavailable,
+        Self::NotFound,
+    ];
+
+    /// Returns the name at the end of the problem type, and the title.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PaymentRequired => ("payment-required", "This request costs money"),
+            Self::Malformed => ("malformed", "A header field cannot be read"),
+            Self::KindNotOffered => ("kind-not-offered", "This kind of contract is not offered"),
+            Self::CapacityOutOfBounds => ("capacity-out-of-bounds", "The capacity is not offered"),
+            Self::ExpiryOutOfBounds => ("expiry-out-of-bounds", "The expiry is not offered"),
+            Self::ContractMismatch => ("contract-mismatch", "The output is not the contract"),
+            Self::ContractNotSegwit => ("contract-not-segwit", "The contract's id could change"),
+            Self::ContractNotFinal => ("contract-not-final", "The contract may not be mined yet"),
+            Self::ContractSpent => ("contract-spent", "The contract is spent or was never there"),
+            Self::SignatureInvalid => ("signature-invalid", "The payment's signature is wrong"),
+            Self::BeyondCapacity => ("beyond-capacity", "More is paid than the channel holds"),
+            Self::ChangeBelowDust => ("change-below-dust", "The change is below dust"),
+            Self::FirstPaymentTooSmall => ("first-payment", "The first payment is too small"),
+            Self::WrongPass => ("wrong-pass", "The pass is not the channel's"),
+            Self::WrongProof => ("wrong-proof", "The proof does not show the channel's key"),
+            Self::Underpaid => ("underpaid", "The credit does not pay the price"),
+            Self::ChannelPending => ("channel-pending", "The contract is not confirmed yet"),
+            Self::ChannelLate => ("channel-late", "The contract confirmed too late"),
+            Self::ChannelExpiring => ("channel-expiring", "The channel expires too soon"),
+            Self::ChannelClosing => ("channel-closing", "The channel is closing"),
+            Self::ChannelEnded => ("channel-ended", "The channel has ended"),
+            Self::ChannelUnknown => ("channel-unknown", "No such channel is on record"),
+            Self::FinalOutOfBounds => ("final-out-of-bounds", "The final payment is out of bounds"),
+            Self::NodeUnavailable => ("node-unavailable", "The chain cannot be asked now"),
+            Self::StoreUnavailable => ("store-unavailable", "Payments cannot be recorded now"),
+            Self::UpstreamUnavailable => ("upstream-unavailable", "The service does not answer"),
+            Self::NotFound => ("not-found", "Nothing is served here"),
+        }
+    }
+
+    /// Returns the problem type.
+    #[must_use]
+    pub fn type_uri(self) -> String {
+        format!("{TYPE_PREFIX}{}", self.words().0)
+    }
+
+    /// Returns the status: 402 to pay differently, 409 and 410 for a channel on its way out or
+    /// gone, 400 for what cannot be read, 503 for what is not possible now.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::PaymentRequired
+            | Self::KindNotOffered
+            | Self::CapacityOutOfBounds
+            | Self::ExpiryOutOfBounds
+            | Self::ContractMismatch
+            | Self::ContractNotSegwit
+            | Self::ContractNotFinal
+            | Self::ContractSpent
+            | Self::SignatureInvalid
+            | Self::BeyondCapacity
+            | Self::ChangeBelowDust
+            | Self::FirstPaymentTooSmall
+            | Self::WrongPass
+            | Self::WrongProof
+            | Self::Underpaid
+            | Self::FinalOutOfBounds => StatusCode::PAYMENT_REQUIRED,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::ChannelClosing | Self::ChannelExpiring | Self::ChannelLate => {
+                StatusCode::CONFLICT
+            }
+            Self::ChannelEnded | Self::ChannelUnknown => StatusCode::GONE,
+            Self::ChannelPending | Self::NodeUnavailable | Self::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
+            Self::NotFound => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// An error that is told to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The kind.
+    pub kind: ProblemKind,
+    /// What is wrong this time.
+    pub detail: String,
+    /// Figures for programs.
+    members: Map<String, Value>,
+}
+
+impl Problem {
+    /// Makes a problem of a kind.
+    #[must_use]
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            members: Map::new(),
+        }
+    }
+
+    /// Adds a figure.
+    fn with(mut self, name: &str, value: u64) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Returns the answer, with the document as its body.
+    #[must_use]
+    pub fn response(&self) -> Response<Bytes> {
+        let status = self.kind.status();
+        let mut document = json!({
+            "type": self.kind.type_uri(),
+            "title": self.kind.words().1,
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(object) = document.as_object_mut() {
+            object.extend(self.members.clone());
+        }
+        let mut response = Response::new(Bytes::from(document.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match &refusal {
+            Refusal::KindNotOffered(_) => ProblemKind::KindNotOffered,
+            Refusal::CapacityOutOfBounds { .. } => ProblemKind::CapacityOutOfBounds,
+            Refusal::ExpiryOutOfBounds { .. } => ProblemKind::ExpiryOutOfBounds,
+            Refusal::Contract(mismatch) => contract_kind(mismatch),
+            Refusal::OtherCapacity { .. } | Refusal::OtherTerms => ProblemKind::ContractMismatch,
+            Refusal::ContractSpent(_) => ProblemKind::ContractSpent,
+            Refusal::Payment(error) => payment_kind(error),
+            Refusal::FirstPaymentTooSmall { .. } => ProblemKind::FirstPaymentTooSmall,
+            Refusal::WrongPass => ProblemKind::WrongPass,
+            Refusal::UnknownChannel => ProblemKind::ChannelUnknown,
+            Refusal::Proof(_) => ProblemKind::WrongProof,
+            Refusal::Pending => ProblemKind::ChannelPending,
+            Refusal::Late => ProblemKind::ChannelLate,
+            Refusal::Underpaid { .. } => ProblemKind::Underpaid,
+            Refusal::Expiring => ProblemKind::ChannelExpiring,
+            Refusal::Closing => ProblemKind::ChannelClosing,
+            Refusal::Ended => ProblemKind::ChannelEnded,
+            Refusal::FinalOutOfBounds { .. } => ProblemKind::FinalOutOfBounds,
+        };
+        let problem = Self::new(kind, refusal.to_string());
+        match refusal {
+            Refusal::Underpaid {
+                paid,
+                spent,
+                credit,
+                price,
+            } => problem
+                .with("paid", paid.get())
+                .with("spent", spent.get())
+                .with("credit", credit.get())
+                .with("price", price.get()),
+            Refusal::FinalOutOfBounds { least, most, .. } => {
+                problem.with("least", least.get()).with("most", most.get())
+            }
+            _ => problem,
+        }
+    }
+}
+
+const fn contract_kind(mismatch: &ContractMismatch) -> ProblemKind {
+    match mismatch {
+        ContractMismatch::OtherTransaction(_)
+        | ContractMismatch::NoOutput(_)
+        | ContractMismatch::OtherScript
+        | ContractMismatch::Value(_) => ProblemKind::ContractMismatch,
+        ContractMismatch::NotSegwit(_) => ProblemKind::ContractNotSegwit,
+        ContractMismatch::NotFinal => ProblemKind::ContractNotFinal,
+    }
+}
+
+const fn payment_kind(error: &PaymentError) -> ProblemKind {
+    match error {
+        PaymentError::BeyondCapacity { .. } => ProblemKind::BeyondCapacity,
+        PaymentError::ChangeBelowDust { .. } => ProblemKind::ChangeBelowDust,
+        PaymentError::BadSignature => ProblemKind::SignatureInvalid,
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(ProblemKind::Malformed, malformed.to_string())
+    }
+}
+
+impl From<LedgerError> for Problem {
+    /// What a store says is logged here and not told: it is nobody's business outside.
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Refused(refusal) => refusal.into(),
+            LedgerError::Unknown => Refusal::UnknownChannel.into(),
+            LedgerError::Store(_) | LedgerError::Stopped => {
+                tracing::error!(error = %error, "the ledger failed");
+                let detail = "nothing was charged; try again later";
+                Self::new(ProblemKind::StoreUnavailable, detail)
+            }
+        }
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Away(_) => {
+                tracing::warn!(error = %error, "an opening could not be looked up");
+                let detail = "channels cannot be opened until the node is back";
+                Self::new(ProblemKind::NodeUnavailable, detail)
+            }
+            NodeError::Busy => Self::new(ProblemKind::NodeUnavailable, error.to_string()),
+            NodeError::Missing(reason) => Refusal::ContractSpent(reason).into(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The service: reads the step, charges, serves, and hands out the receipt.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use farebox_channel::message::Receipt;
+use farebox_channel::wire::Step;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::answer;
+use crate::body::{OnBreak, PaidBody};
+use crate::cashier::{Cashier, Charge};
+use crate::headers::{insert, is_prefetch, make_private, strip, take_step};
+use crate::node::Node;
+use crate::pricing::Pricing;
+
+/// Where every step works too, and where no request is charged.
+pub const WELL_KNOWN: &str = "/.well-known/payment-channel";
+
+/// A service behind a paywall.
+#[derive(Clone, Debug)]
+pub struct Paywall<S, N, P> {
+    inner: S,
+    cashier: Cashier<N>,
+    pricing: P,
+}
+
+impl<S, N, P> Paywall<S, N, P> {
+    /// Puts a paywall before `inner`.
+    #[must_use]
+    pub const fn new(inner: S, cashier: Cashier<N>, pricing: P) -> Self {
+        Self {
+            inner,
+            cashier,
+            pricing,
+        }
+    }
+}
+
+/// The answer of a [`Paywall`], some time from now.
+pub struct ResponseFuture<B, E>(Pin<Box<dyn Future<Output = Served<B, E>> + Send>>);
+
+/// What a paywall answers. It never makes an error of its own: it answers with a problem.
+type Served<B, E> = Result<Response<PaidBody<B>>, E>;
+
+impl<B, E> Future for ResponseFuture<B, E> {
+    type Output = Served<B, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<B, E> fmt::Debug for ResponseFuture<B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl<S, N, P, ReqBody, ResBody> Service<Request<ReqBody>> for Paywall<S, N, P>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    N: Node,
+    P: Pricing,
+    ReqBody: Send + 'static,
+    ResBody: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<PaidBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<ResBody, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        // The clone is not ready; what was polled is (see `tower::Service`).
+        let clone = self.clone();
+        let ready = mem::replace(self, clone);
+        ResponseFuture(Box::pin(ready.serve(request)))
+    }
+}
+
+impl<S, N, P> Paywall<S, N, P> {
+    /// Serves one request.
+    async fn serve<ReqBody, ResBody>(self, request: Request<ReqBody>) -> Served<ResBody, S::Error>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        N: Node,
+        P: Pricing,
+    {
+        let (mut parts, body) = request.into_parts();
+        let step = take_step(&mut parts.headers);
+        if parts.uri.path() == WELL_KNOWN {
+            return Ok(answer::well_known(&self.cashier, step)
+                .await
+                .map(PaidBody::told));
+        }
+        let Some(price) = self.pricing.price(&parts) else {
+            return self.forward(Request::from_parts(parts, body), None).await;
+        };
+        let is_prefetch = is_prefetch(&parts.headers);
+        let outcome = match step {
+            Ok(Some(Step::Pay(pay))) if !is_prefetch => match self.cashier.pay(&pay, price).await {
+                Ok(charge) => {
+                    let request = Request::from_parts(parts, body);
+                    return self.forward(request, Some(charge)).await;
+                }
+                Err(problem) => Err(problem),
+            },
+            Ok(None | Some(Step::Pay(_))) => Err(answer::unpaid(price)),
+            Ok(Some(step)) => answer::unpaid_step(&self.cashier, step, price).await,
+            Err(malformed) => Err(malformed.into()),
+        };
+        let response = outcome.unwrap_or_else(|problem| problem.response());
+        Ok(answer::offering(&self.cashier, price, response).map(PaidBody::told))
+    }
+
+    /// Passes a request on, and releases its charge when it gets no answer.
+    async fn forward<ReqBody, ResBody>(
+        mut self,
+        request: Request<ReqBody>,
+        charge: Option<Charge>,
+    ) -> Served<ResBody, S::Error>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        N: Node,
+    {
+        let answered = self.inner.call(request).await;
+        let Some(charge) = charge else {
+            let mut response = answered?;
+            strip(response.headers_mut());
+            return Ok(response.map(|body| PaidBody::served(body, None)));
+        };
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                release(&self.cashier, &charge).await;
+                return Err(error);
+            }
+        };
+        strip(response.headers_mut());
+        make_private(response.headers_mut());
+        if response.status().is_server_error() {
+            if let Some(receipt) = release(&self.cashier, &charge).await {
+                insert(response.headers_mut(), &receipt);
+            }
+            return Ok(response.map(|body| PaidBody::served(body, None)));
+        }
+        insert(response.headers_mut(), &charge.receipt);
+        let cashier = self.cashier;
+        let on_break: OnBreak = Box::new(move || {
+            tokio::spawn(async move { release(&cashier, &charge).await });
+        });
+        Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
+    }
+}
+
+/// Takes a charge back. A failure is logged: the client keeps the receipt that says it is charged.
+async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charge) -> Option<Receipt> {
+    match cashier.release(charge).await {
+        Ok(receipt) => Some(receipt),
+        Err(problem) => {
+            tracing::error!(problem = %problem.detail, "a charge could not be released");
+            None
+        }
+    }
+}

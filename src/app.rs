@@ -1,0 +1,169 @@
+//! The composition root: a gateway put together from its parts, and taken apart again.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bitcoin::FeeRate;
+use farebox_chain::{Bitcoind, Chain};
+use farebox_channel::gateway::{Gateway, Rules};
+use farebox_channel::{Keyring, Sat};
+use farebox_ledger::{Ledger, SqliteStore, StoreError};
+use farebox_middleware::{Cashier, PaywallLayer};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::keyfile::{self, KeyFileError};
+use crate::proxy::Proxy;
+use crate::routes::Routes;
+use crate::server;
+use crate::watcher::{WatchError, Watcher};
+
+/// The size that the first payment pays for by default, in vB: more than any single settlement.
+const FIRST_PAYMENT_VSIZE: u64 = 200;
+/// The blocks in which a settlement would have to be mined.
+const OPENING_BLOCKS: u16 = 6;
+
+/// Why a gateway does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no seed.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The store cannot be used.
+    #[error("{path}: {source}")]
+    Store {
+        /// The store.
+        path: PathBuf,
+        /// What went wrong.
+        source: StoreError,
+    },
+    /// The node is not fit.
+    #[error(transparent)]
+    Node(#[from] WatchError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// A gateway that is ready to serve.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    listener: TcpListener,
+    paywall: PaywallLayer<Watcher<Bitcoind>, Routes>,
+    proxy: Proxy,
+    watcher: JoinHandle<()>,
+}
+
+impl App {
+    /// Opens the store, starts to follow the chain, and listens.
+    ///
+    /// A node that does not answer is no reason not to start: free routes are served without it.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is wrong.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let node = Bitcoind::new(
+            &config.bitcoind.url,
+            config.bitcoind.wallet.as_deref(),
+            config.bitcoind.access.clone(),
+        );
+        let seed = keyfile::load_or_create(&config.key_file, &config.store)?;
+        let keyring = Keyring::new(seed, config.network);
+        let failed = |source| StartError::Store {
+            path: config.store.clone(),
+            source,
+        };
+        let store = SqliteStore::open(&config.store, &keyring.fingerprint()).map_err(failed)?;
+        let rules = rules(&config, &node).await;
+        let ledger = Ledger::open(store, rules.clone()).map_err(failed)?;
+        let gateway = Gateway { keyring, rules };
+        let watcher = Watcher::new(
+            node,
+            gateway.clone(),
+            ledger.clone(),
+            config.payout.clone(),
+            config.fees,
+            config.bitcoind.any_truc_policy,
+        );
+        match watcher.check_node().await {
+            Ok(_) => {}
+            Err(WatchError::Chain(error)) => {
+                tracing::error!(error = %error, "started without a node: free routes only");
+            }
+            Err(unfit) => return Err(unfit.into()),
+        }
+        let failed = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let host = config.host.unwrap_or_else(|| address.to_string());
+        let cashier = Cashier::new(gateway, ledger, watcher.clone(), host);
+        Ok(Self {
+            address,
+            listener,
+            paywall: PaywallLayer::new(cashier, config.routes.clone()),
+            proxy: Proxy::new(config.upstream, config.routes),
+            watcher: tokio::spawn(watcher.run()),
+        })
+    }
+
+    /// Returns the address that is listened on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stopped`, and then lets running requests end.
+    ///
+    /// # Errors
+    /// The operating system's error when connections can no longer be accepted.
+    pub async fn serve(self, stopped: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let served = server::serve(self.listener, self.paywall, self.proxy, stopped).await;
+        self.watcher.abort();
+        served
+    }
+}
+
+/// Returns the rules of the gateway. The first payment follows the fee rate, unless it is set.
+async fn rules(config: &Config, node: &Bitcoind) -> Rules {
+    let offer = &config.offer;
+    let first_payment = match offer.first_payment {
+        Some(first_payment) => first_payment,
+        None => {
+            let estimate = node.fee_rate(OPENING_BLOCKS).await.ok().flatten();
+            let rate = estimate
+                .unwrap_or(config.fees.fallback)
+                .min(config.fees.ceiling);
+            settlement_fee(rate).min(*offer.capacity.start())
+        }
+    };
+    Rules {
+        kinds: offer.kinds.clone(),
+        capacity: offer.capacity.clone(),
+        lifetime: offer.lifetime.clone(),
+        first_payment,
+        confirmations: offer.confirmations,
+        stop: offer.stop,
+        settle: offer.settle,
+    }
+}
+
+/// Returns what a settlement costs at a fee rate.
+fn settlement_fee(rate: FeeRate) -> Sat {
+    let fee = rate
+        .fee_vb(FIRST_PAYMENT_VSIZE)
+        .and_then(|fee| Sat::try_from(fee).ok());
+    fee.unwrap_or(Sat::MAX)
+}

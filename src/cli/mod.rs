@@ -1,0 +1,99 @@
+//! The command line: one file per command, and the only prints of the program.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the command line"
+)]
+
+mod demo;
+mod node;
+mod pay;
+mod serve;
+mod wallet;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A reverse proxy that charges per request over a payment channel.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put a price on an API: run the gateway
+    Serve(serve::Arguments),
+    /// Pay for a request and print its answer
+    Pay(pay::Arguments),
+    /// Look after the channels that `farebox pay` has opened
+    Wallet(wallet::Arguments),
+    /// Show a channel from the first 402 to its settlement, on a regtest chain of its own
+    Demo(demo::Arguments),
+}
+
+/// Runs the program, and says in one sentence what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let default = match &command {
+        Command::Serve(_) => "info",
+        Command::Pay(_) | Command::Wallet(_) | Command::Demo(_) => "off",
+    };
+    let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| default.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let ran = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(command)));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("farebox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Pay(arguments) => pay::run(arguments).await,
+        Command::Wallet(arguments) => wallet::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+    }
+}
+
+/// Waits until the program is asked to stop.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

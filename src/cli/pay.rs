@@ -1,0 +1,145 @@
+//! `farebox pay`
+
+use std::error::Error;
+use std::io::Write;
+
+use bitcoin::consensus::encode::serialize_hex;
+use clap::Args;
+use farebox_channel::message::StateName;
+use farebox_channel::{Kind, Msat, Sat, Seconds};
+use farebox_client::{Event, Observer, PayingClient, Policy};
+use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{Method, Request, Url};
+
+use super::node::{FileArguments, NodeArguments};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What to ask for
+    url: Url,
+    /// The method
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    request: Method,
+    /// A field of the request, as "Name: value"
+    #[arg(short = 'H', long, value_name = "FIELD", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// The body of the request
+    #[arg(short, long, value_name = "BODY")]
+    data: Option<String>,
+    /// The kind of contract for a new channel: refund or cltv
+    #[arg(long, default_value = "cltv")]
+    kind: Kind,
+    /// What a new channel locks [default: the least that is offered]
+    #[arg(long, value_name = "SAT", value_parser = sat)]
+    capacity: Option<Sat>,
+    /// How long it is locked at most if the gateway vanishes [default: the shortest offered]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    lifetime: Option<Seconds>,
+    /// The most to pay for this request, in sat
+    #[arg(long, value_name = "SAT", value_parser = sat)]
+    max_price: Option<Sat>,
+    /// Print the signed refund of a new channel before its contract is shown
+    #[arg(long)]
+    print_refund: bool,
+    /// Close the channel afterwards
+    #[arg(long)]
+    close: bool,
+    #[command(flatten)]
+    node: NodeArguments,
+    #[command(flatten)]
+    file: FileArguments,
+}
+
+fn header(field: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = field.split_once(':').ok_or("a field is \"Name: value\"")?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("`{name}` is no field name"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("`{value}` is no field value"))?;
+    Ok((name, value))
+}
+
+pub(super) fn sat(number: &str) -> Result<Sat, String> {
+    let number = number
+        .parse()
+        .map_err(|_| "a whole number of satoshi".to_owned())?;
+    Sat::new(number).map_err(|error| error.to_string())
+}
+
+fn seconds(number: &str) -> Result<Seconds, String> {
+    let number = number
+        .parse()
+        .map_err(|_| "a whole number of seconds".to_owned())?;
+    Ok(Seconds::new(number))
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let file = arguments.file.open()?;
+    let mut policy = Policy::new(arguments.kind);
+    policy.capacity = arguments.capacity;
+    policy.capacity_max = arguments.capacity.unwrap_or(policy.capacity_max);
+    policy.lifetime = arguments.lifetime;
+    policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
+    policy.price_max = arguments.max_price.map(Sat::to_msat);
+    let print_refund = arguments.print_refund;
+    let client = PayingClient::new(arguments.node.node()?, file, policy)?
+        .observed_by(Observer::new(move |event| tell(event, print_refund)));
+    let mut request = Request::new(arguments.request, arguments.url.clone());
+    request.headers_mut().extend(arguments.header);
+    *request.body_mut() = arguments.data.map(Into::into);
+    let mut answer = client.execute(request).await?;
+    let status = answer.status();
+    let mut stdout = std::io::stdout().lock();
+    while let Some(chunk) = answer.chunk().await? {
+        stdout.write_all(&chunk)?;
+    }
+    stdout.flush()?;
+    if arguments.close {
+        client.close(arguments.url.as_str()).await?;
+    }
+    if status.is_client_error() || status.is_server_error() {
+        return Err(format!("the service answered {status}").into());
+    }
+    Ok(())
+}
+
+/// Tells a person what happens to the money.
+fn tell(event: &Event, print_refund: bool) {
+    match event {
+        Event::Offered(offer) => eprintln!("farebox: this costs {}", offer.price),
+        Event::Agreed(terms) => {
+            eprintln!(
+                "farebox: a channel of kind `{}` at {}",
+                terms.kind,
+                terms.address()
+            );
+        }
+        Event::Funded(outpoint) => eprintln!("farebox: contract {outpoint}, not shown yet"),
+        Event::RefundHeld(refund) => {
+            let time = refund.lock_time.to_consensus_u32();
+            eprintln!("farebox: the refund is held, valid after {time}");
+            if print_refund {
+                eprintln!("{}", serialize_hex(refund));
+            }
+        }
+        Event::Shown(_, StateName::Pending) => {
+            eprintln!("farebox: waiting for the contract's confirmations");
+        }
+        Event::Shown(_, state) => eprintln!("farebox: the channel is {state}"),
+        Event::Paid(receipt) => {
+            let left = Msat::to_sat_ceil(receipt.credit);
+            eprintln!(
+                "farebox: paid {} · credit {left} · {} in all",
+                receipt.price, receipt.paid
+            );
+        }
+        Event::Closing(channel, Some(txid)) => {
+            eprintln!("farebox: channel {channel} is closing with {txid}");
+        }
+        Event::Closing(channel, None) => eprintln!("farebox: channel {channel} is closing"),
+    }
+}

@@ -1,0 +1,362 @@
+//! The configuration: one TOML file, read once and checked whole.
+//!
+//! [`raw`] is the file as it is written; [`Config`] is what it means. A wrong file is refused with
+//! the file's name, the key and what is allowed there.
+
+mod raw;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, FeeRate, Network};
+use farebox_chain::Access;
+use farebox_channel::{Kind, Msat, Payout, Sat, Seconds};
+use http::Uri;
+use http::uri::Scheme;
+use thiserror::Error;
+
+use crate::proxy::Upstream;
+use crate::routes::{Route, Routes};
+use raw::Raw;
+
+/// The greatest number of confirmations that can be asked for.
+const CONFIRMATIONS_MAX: u32 = 100;
+/// The greatest fee rate that can be configured, in sat/vB.
+const FEE_RATE_MAX: u32 = 10_000;
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key that does not belong there.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// A value is not allowed.
+    #[error("{path}: `{key}`: {message}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is allowed.
+        message: String,
+    },
+}
+
+/// How a gateway is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The gateway's host as clients know it; nothing means the address that is listened on.
+    pub host: Option<String>,
+    /// The network of the channels.
+    pub network: Network,
+    /// The file with the seed.
+    pub key_file: PathBuf,
+    /// The file with the channels.
+    pub store: PathBuf,
+    /// The node.
+    pub bitcoind: NodeConfig,
+    /// Where the gateway's share goes; nothing means a fresh address of the node's wallet.
+    pub payout: Option<Payout>,
+    /// What is offered.
+    pub offer: OfferConfig,
+    /// What settlements cost.
+    pub fees: FeeConfig,
+    /// The service behind.
+    pub upstream: Upstream,
+    /// What is served, and for how much.
+    pub routes: Routes,
+}
+
+/// How the node is reached.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its address.
+    pub url: String,
+    /// How it lets the gateway in.
+    pub access: Access,
+    /// The wallet that takes the gateway's share.
+    pub wallet: Option<String>,
+    /// Whether a node that does not enforce the version 3 rules is good enough.
+    pub any_truc_policy: bool,
+}
+
+/// What is offered to clients.
+#[derive(Clone, Debug)]
+pub struct OfferConfig {
+    /// The kinds of contract.
+    pub kinds: Vec<Kind>,
+    /// The least and the greatest capacity.
+    pub capacity: std::ops::RangeInclusive<Sat>,
+    /// The shortest and the longest lifetime.
+    pub lifetime: std::ops::RangeInclusive<Seconds>,
+    /// The first payment; nothing means the fee of a settlement at the start.
+    pub first_payment: Option<Sat>,
+    /// The confirmations of a contract.
+    pub confirmations: u32,
+    /// How long before an expiry payments stop.
+    pub stop: Seconds,
+    /// How long before an expiry the settlement goes out.
+    pub settle: Seconds,
+}
+
+/// What settlements cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FeeConfig {
+    /// The fee rate where the node has no estimate.
+    pub fallback: FeeRate,
+    /// The greatest fee rate.
+    pub ceiling: FeeRate,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the key and what is allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file that stands at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the key and what is allowed.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        Checker { path }.config(raw)
+    }
+}
+
+/// Checks values, and knows where they come from.
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn refuse(&self, key: &str, message: impl Display) -> ConfigError {
+        let (path, key) = (self.path.to_owned(), key.to_owned());
+        ConfigError::Value {
+            path,
+            key,
+            message: message.to_string(),
+        }
+    }
+
+    fn checked<T, E: Display>(&self, key: &str, value: Result<T, E>) -> Result<T, ConfigError> {
+        value.map_err(|error| self.refuse(key, error))
+    }
+
+    /// Returns a path of the file, starting at the file's folder.
+    fn below(&self, path: PathBuf) -> PathBuf {
+        self.path
+            .parent()
+            .map_or_else(|| path.clone(), |folder| folder.join(&path))
+    }
+
+    fn config(&self, raw: Raw) -> Result<Config, ConfigError> {
+        let network = Network::from_core_arg(&raw.network).map_err(|_| {
+            let allowed = "`main`, `test`, `testnet4`, `signet` or `regtest`";
+            self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
+        })?;
+        Ok(Config {
+            listen: self.checked("listen", raw.listen.parse())?,
+            host: raw.host,
+            network,
+            key_file: self.below(raw.key_file),
+            store: self.below(raw.store),
+            bitcoind: self.node(raw.bitcoind)?,
+            payout: raw
+                .payout
+                .address
+                .map(|address| self.payout(&address, network))
+                .transpose()?,
+            offer: self.offer(&raw.offer)?,
+            fees: self.fees(&raw.fees)?,
+            upstream: self.upstream(&raw.upstream.url)?,
+            routes: self.routes(raw.routes)?,
+        })
+    }
+
+    fn node(&self, raw: raw::Node) -> Result<NodeConfig, ConfigError> {
+        let uri: Uri = self.checked("bitcoind.url", raw.url.parse())?;
+        if uri.scheme() != Some(&Scheme::HTTP) || uri.port().is_none() {
+            let allowed = "an http URL with a port, such as \"http://127.0.0.1:8332\"";
+            return Err(self.refuse("bitcoind.url", allowed));
+        }
+        let access = match (raw.cookie_file, raw.user, raw.password) {
+            (Some(cookie), None, None) => Access::Cookie(self.below(cookie)),
+            (None, Some(user), Some(password)) => Access::Password { user, password },
+            _ => {
+                let allowed = "either `cookie_file`, or `user` and `password`";
+                return Err(self.refuse("bitcoind", allowed));
+            }
+        };
+        let any_truc_policy = raw.any_truc_policy;
+        Ok(NodeConfig {
+            url: raw.url,
+            access,
+            wallet: raw.wallet,
+            any_truc_policy,
+        })
+    }
+
+    fn payout(&self, address: &str, network: Network) -> Result<Payout, ConfigError> {
+        let key = "payout.address";
+        let address: Address<NetworkUnchecked> = self.checked(key, address.parse())?;
+        let address = self.checked(key, address.require_network(network))?;
+        self.checked(key, Payout::try_from(&address))
+    }
+
+    fn offer(&self, raw: &raw::Offer) -> Result<OfferConfig, ConfigError> {
+        let kinds = raw
+            .kinds
+            .iter()
+            .map(|kind| self.checked("offer.kinds", kind.parse()));
+        let kinds = kinds.collect::<Result<Vec<Kind>, _>>()?;
+        if kinds.is_empty() {
+            return Err(self.refuse("offer.kinds", "at least one of \"refund\" and \"cltv\""));
+        }
+        let sat = |key, amount| self.checked(key, Sat::new(amount));
+        let least = sat("offer.capacity_min_sat", raw.capacity_min_sat)?;
+        let most = sat("offer.capacity_max_sat", raw.capacity_max_sat)?;
+        if least > most || least == Sat::ZERO {
+            let allowed = "1 to `offer.capacity_max_sat`";
+            return Err(self.refuse("offer.capacity_min_sat", allowed));
+        }
+        if raw.lifetime_min_secs > raw.lifetime_max_secs {
+            let allowed = "at most `offer.lifetime_max_secs`";
+            return Err(self.refuse("offer.lifetime_min_secs", allowed));
+        }
+        let is_ordered = 0 < raw.settle_secs
+            && raw.settle_secs <= raw.stop_secs
+            && raw.stop_secs < raw.lifetime_min_secs.div_euclid(2);
+        if !is_ordered {
+            let allowed = "from `offer.settle_secs` to less than half of `offer.lifetime_min_secs`";
+            return Err(self.refuse("offer.stop_secs", allowed));
+        }
+        if !(1..=CONFIRMATIONS_MAX).contains(&raw.confirmations) {
+            let allowed = format!("1 to {CONFIRMATIONS_MAX}");
+            return Err(self.refuse("offer.confirmations", allowed));
+        }
+        let first_payment = raw
+            .first_payment_sat
+            .map(|amount| sat("offer.first_payment_sat", amount))
+            .transpose()?;
+        if first_payment.is_some_and(|first| first > least) {
+            let allowed = "at most `offer.capacity_min_sat`";
+            return Err(self.refuse("offer.first_payment_sat", allowed));
+        }
+        Ok(OfferConfig {
+            kinds,
+            capacity: least..=most,
+            lifetime: Seconds::new(raw.lifetime_min_secs)..=Seconds::new(raw.lifetime_max_secs),
+            first_payment,
+            confirmations: raw.confirmations,
+            stop: Seconds::new(raw.stop_secs),
+            settle: Seconds::new(raw.settle_secs),
+        })
+    }
+
+    fn fees(&self, raw: &raw::Fees) -> Result<FeeConfig, ConfigError> {
+        let rate = |key, sat_per_vb| {
+            if (1..=FEE_RATE_MAX).contains(&sat_per_vb) {
+                Ok(FeeRate::from_sat_per_vb_u32(sat_per_vb))
+            } else {
+                Err(self.refuse(key, format!("1 to {FEE_RATE_MAX} sat/vB")))
+            }
+        };
+        let fallback = rate("fees.fallback_sat_per_vb", raw.fallback_sat_per_vb)?;
+        let ceiling = rate("fees.ceiling_sat_per_vb", raw.ceiling_sat_per_vb)?;
+        if fallback > ceiling {
+            let allowed = "at most `fees.ceiling_sat_per_vb`";
+            return Err(self.refuse("fees.fallback_sat_per_vb", allowed));
+        }
+        Ok(FeeConfig { fallback, ceiling })
+    }
+
+    fn upstream(&self, url: &str) -> Result<Upstream, ConfigError> {
+        let key = "upstream.url";
+        let uri: Uri = self.checked(key, url.parse())?;
+        let allowed = "an http URL without a query, such as \"http://127.0.0.1:3000\"";
+        if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() {
+            return Err(self.refuse(key, allowed));
+        }
+        let base = uri.path().trim_end_matches('/').to_owned();
+        let authority = uri
+            .into_parts()
+            .authority
+            .ok_or_else(|| self.refuse(key, allowed))?;
+        Ok(Upstream { authority, base })
+    }
+
+    fn routes(&self, raw: Vec<raw::Route>) -> Result<Routes, ConfigError> {
+        if raw.is_empty() {
+            return Err(self.refuse("route", "at least one [[route]] with a `path`"));
+        }
+        let routes = raw
+            .into_iter()
+            .enumerate()
+            .map(|(index, route)| self.route(index, route));
+        let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
+        for (index, route) in routes.iter().enumerate() {
+            if routes
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.path == route.path)
+            {
+                let key = format!("route[{index}].path");
+                return Err(self.refuse(&key, format!("\"{}\" has a route already", route.path)));
+            }
+        }
+        Ok(Routes::new(routes))
+    }
+
+    fn route(&self, index: usize, raw: raw::Route) -> Result<Route, ConfigError> {
+        let key = |name| format!("route[{index}].{name}");
+        if !raw.path.starts_with('/') {
+            return Err(self.refuse(&key("path"), "a path that begins with a slash"));
+        }
+        let price = match (raw.price_sat, raw.price_msat, raw.free) {
+            (Some(sat), None, false) => {
+                Some(self.checked(&key("price_sat"), Sat::new(sat))?.to_msat())
+            }
+            (None, Some(msat), false) => Some(self.checked(&key("price_msat"), Msat::new(msat))?),
+            (None, None, true) => None,
+            _ => {
+                let allowed = "one of `price_sat`, `price_msat` and `free = true`";
+                return Err(self.refuse(&key("price_sat"), allowed));
+            }
+        };
+        if price == Some(Msat::ZERO) {
+            return Err(self.refuse(&key("price_sat"), "more than nothing, or `free = true`"));
+        }
+        Ok(Route {
+            path: raw.path,
+            price,
+        })
+    }
+}

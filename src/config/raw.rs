@@ -1,0 +1,130 @@
+//! The configuration file as it is written, with the defaults of what may be left out.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    /// Address and port to listen on.
+    #[serde(default = "listen")]
+    pub(super) listen: String,
+    /// The host that clients use, with its port unless it is the scheme's own.
+    pub(super) host: Option<String>,
+    /// The node's network.
+    pub(super) network: String,
+    #[serde(default = "key_file")]
+    pub(super) key_file: PathBuf,
+    #[serde(default = "store")]
+    pub(super) store: PathBuf,
+    pub(super) bitcoind: Node,
+    #[serde(default)]
+    pub(super) payout: PayoutAddress,
+    #[serde(default)]
+    pub(super) offer: Offer,
+    #[serde(default)]
+    pub(super) fees: Fees,
+    pub(super) upstream: UpstreamUrl,
+    #[serde(default, rename = "route")]
+    pub(super) routes: Vec<Route>,
+}
+
+fn listen() -> String {
+    "127.0.0.1:8402".to_owned()
+}
+
+fn key_file() -> PathBuf {
+    "farebox.key".into()
+}
+
+fn store() -> PathBuf {
+    "farebox.sqlite".into()
+}
+
+/// `[bitcoind]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) url: String,
+    pub(super) cookie_file: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) wallet: Option<String>,
+    #[serde(default)]
+    pub(super) any_truc_policy: bool,
+}
+
+/// `[payout]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PayoutAddress {
+    pub(super) address: Option<String>,
+}
+
+/// `[offer]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Offer {
+    pub(super) kinds: Vec<String>,
+    pub(super) capacity_min_sat: u64,
+    pub(super) capacity_max_sat: u64,
+    pub(super) lifetime_min_secs: u32,
+    pub(super) lifetime_max_secs: u32,
+    pub(super) first_payment_sat: Option<u64>,
+    pub(super) confirmations: u32,
+    pub(super) stop_secs: u32,
+    pub(super) settle_secs: u32,
+}
+
+impl Default for Offer {
+    fn default() -> Self {
+        Self {
+            kinds: vec!["refund".to_owned(), "cltv".to_owned()],
+            capacity_min_sat: 50_000,
+            capacity_max_sat: 10_000_000,
+            lifetime_min_secs: 2 * 24 * 60 * 60,
+            lifetime_max_secs: 30 * 24 * 60 * 60,
+            first_payment_sat: None,
+            confirmations: 1,
+            stop_secs: 12 * 60 * 60,
+            settle_secs: 10 * 60 * 60,
+        }
+    }
+}
+
+/// `[fees]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Fees {
+    pub(super) fallback_sat_per_vb: u32,
+    pub(super) ceiling_sat_per_vb: u32,
+}
+
+impl Default for Fees {
+    fn default() -> Self {
+        Self {
+            fallback_sat_per_vb: 2,
+            ceiling_sat_per_vb: 200,
+        }
+    }
+}
+
+/// `[upstream]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamUrl {
+    pub(super) url: String,
+}
+
+/// `[[route]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) path: String,
+    pub(super) price_sat: Option<u64>,
+    pub(super) price_msat: Option<u64>,
+    #[serde(default)]
+    pub(super) free: bool,
+}

@@ -1,0 +1,7 @@
+//! The `farebox` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farebox::cli::main()
+}

@@ -1,0 +1,266 @@
+//! The watcher: follows the chain, and does what channels need done there.
+//!
+//! It is the middleware's [`Node`] too: it tells the time, looks contracts up, and attends to a
+//! channel at once when a client waits for it. Every duty is repeated until the chain shows that
+//! it is done, so a crash or a lost node costs time only.
+
+mod duty;
+mod follow;
+mod sightings;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
+use farebox_chain::{Chain, ChainError, Tip, Wallet};
+use farebox_channel::gateway::Gateway;
+use farebox_channel::{ChainTime, Clock, Payout, Sat, Terms, Timestamp};
+use farebox_ledger::{Ledger, LedgerError};
+use farebox_middleware::{Node, NodeError};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::config::FeeConfig;
+use duty::Attempt;
+use sightings::Sightings;
+
+/// How often the node is asked for news.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The greatest number of openings that may ask the node at the same time.
+const OPENINGS_MAX: usize = 8;
+
+/// Why the watcher cannot do its work now. It tries again.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// The node failed.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The node is not the one that the gateway is set up for.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The node does not know the block that was followed last.
+    #[error("bitcoind does not know block {0}, which was followed before: it is another chain")]
+    OtherChain(BlockHash),
+}
+
+/// A node that the gateway does not work with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unfit {
+    /// The node is on another network.
+    #[error("bitcoind is on network `{found}`, and `network` in the configuration is `{wanted}`")]
+    OtherNetwork {
+        /// The node's network.
+        found: bitcoin::Network,
+        /// The gateway's network.
+        wanted: bitcoin::Network,
+    },
+    /// The node does not enforce the rules of version 3 transactions (`BIP-0431`).
+    #[error(
+        "bitcoind's truc_policy is `{0}`, so settlements could be pinned: set `mempooltruc=enforce` \
+         in bitcoin.conf, or `bitcoind.any_truc_policy = true` here"
+    )]
+    TrucPolicy(String),
+}
+
+/// What a watcher works with.
+#[derive(Debug)]
+struct Post<B> {
+    node: B,
+    gateway: Gateway,
+    ledger: Ledger,
+    payout: Option<Payout>,
+    fees: FeeConfig,
+    any_truc_policy: bool,
+    /// The newest tip that the node has told, while it answers.
+    tip: RwLock<Option<Tip>>,
+    /// The median time past that was told last, also while the node is away.
+    median_time_past: RwLock<Timestamp>,
+    openings: Semaphore,
+    /// The channels that are being attended to, so that no two settlements are built at once.
+    attended: Mutex<BTreeSet<OutPoint>>,
+    /// What was done for each channel last.
+    attempts: Mutex<HashMap<OutPoint, Attempt>>,
+    sightings: Mutex<Sightings>,
+}
+
+/// Follows the chain for a gateway. Clones share it.
+#[derive(Debug)]
+pub struct Watcher<B>(Arc<Post<B>>);
+
+impl<B> Clone for Watcher<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Chain + Wallet> Watcher<B> {
+    /// Makes a watcher. Without a `payout` the gateway's share goes to the node's wallet.
+    #[must_use]
+    pub fn new(
+        node: B,
+        gateway: Gateway,
+        ledger: Ledger,
+        payout: Option<Payout>,
+        fees: FeeConfig,
+        any_truc_policy: bool,
+    ) -> Self {
+        Self(Arc::new(Post {
+            node,
+            gateway,
+            ledger,
+            payout,
+            fees,
+            any_truc_policy,
+            tip: RwLock::new(None),
+            median_time_past: RwLock::new(Timestamp::new(0)),
+            openings: Semaphore::new(OPENINGS_MAX),
+            attended: Mutex::default(),
+            attempts: Mutex::default(),
+            sightings: Mutex::default(),
+        }))
+    }
+
+    /// Follows the chain until the task is dropped. Failures are logged once and tried again.
+    pub async fn run(self) {
+        let mut last_failure = None;
+        let mut cursor = self.0.ledger.resumed_at();
+        loop {
+            match self.step(&mut cursor).await {
+                Ok(()) => {
+                    if last_failure.take().is_some() {
+                        tracing::info!("the chain is followed again");
+                    }
+                }
+                Err(error) => {
+                    *write(&self.0.tip) = None;
+                    let failure = error.to_string();
+                    if last_failure.as_ref() != Some(&failure) {
+                        tracing::error!(
+                            error = %failure,
+                            "the chain cannot be followed: no channel opens or settles until it can"
+                        );
+                    }
+                    last_failure = Some(failure);
+                }
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Asks the node where it stands, and whether it is the right one.
+    ///
+    /// # Errors
+    /// [`WatchError`] when it does not answer or is unfit.
+    pub async fn check_node(&self) -> Result<Tip, WatchError> {
+        let tip = self.0.node.tip().await?;
+        let wanted = self.0.gateway.network();
+        if tip.network != wanted {
+            return Err(Unfit::OtherNetwork {
+                found: tip.network,
+                wanted,
+            }
+            .into());
+        }
+        let policy = self.0.node.relay_policy().await?;
+        if let Some(truc) = policy.truc.filter(|truc| truc != "enforce")
+            && !self.0.any_truc_policy
+        {
+            return Err(Unfit::TrucPolicy(truc).into());
+        }
+        Ok(tip)
+    }
+
+    /// Returns the tip while the node answers.
+    fn tip(&self) -> Option<Tip> {
+        *self.0.tip.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the tip, or words for why nothing can be looked up.
+    fn ready_tip(&self) -> Result<Tip, NodeError> {
+        let tip = self
+            .tip()
+            .ok_or_else(|| NodeError::Away("it does not answer".to_owned()))?;
+        if tip.is_initial_download && tip.network == bitcoin::Network::Bitcoin {
+            return Err(NodeError::Away("it is in its initial download".to_owned()));
+        }
+        Ok(tip)
+    }
+}
+
+/// Locks a value that no holder can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks a value for writing, likewise.
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B: Chain + Wallet> Node for Watcher<B> {
+    fn clock(&self) -> Clock {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = Timestamp::new(since.map_or(0, |since| since.as_secs()));
+        let told = self
+            .0
+            .median_time_past
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Clock {
+            median_time_past: *told,
+            wall,
+        }
+    }
+
+    fn chain_time(&self) -> Option<ChainTime> {
+        let tip = self.tip()?;
+        let median_time_past = u32::try_from(tip.median_time_past).unwrap_or(u32::MAX);
+        Some(ChainTime {
+            height: tip.height,
+            median_time_past,
+        })
+    }
+
+    async fn find(
+        &self,
+        outpoint: OutPoint,
+        transaction: Option<Transaction>,
+    ) -> Result<TxOut, NodeError> {
+        let _place = self.0.openings.try_acquire().map_err(|_| NodeError::Busy)?;
+        self.ready_tip()?;
+        let mut refused = "the node does not have it, or it is spent".to_owned();
+        if let Some(transaction) = transaction {
+            match self.0.node.broadcast(transaction).await {
+                Ok(()) => {}
+                // It may be in a block by now, so the output decides.
+                Err(ChainError::Refused { message, .. }) => refused = message,
+                Err(error) => return Err(NodeError::Away(error.to_string())),
+            }
+        }
+        match self.0.node.unspent(outpoint).await {
+            Ok(Some(unspent)) => Ok(unspent.output),
+            Ok(None) => Err(NodeError::Missing(refused)),
+            Err(error) => Err(NodeError::Away(error.to_string())),
+        }
+    }
+
+    async fn watch(&self, terms: Terms) -> Result<Option<(OutPoint, Sat)>, NodeError> {
+        self.ready_tip()?;
+        let now = self.clock().now();
+        let seen = lock(&self.0.sightings).watch(terms, now);
+        seen.map_err(|_| NodeError::Busy)
+    }
+
+    async fn attend(&self, outpoint: OutPoint) {
+        if self.ready_tip().is_err() {
+            return;
+        }
+        if let Err(error) = self.attend_now(outpoint).await {
+            tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
+        }
+    }
+}

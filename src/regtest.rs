@@ -22,8 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many blocks to look back for a transaction.
 const LOOK_BACK_MAX: u32 = 200;
-/// The blocks that make the first block's coins spendable.
-const MATURITY: u32 = 101;
+/// The blocks that make the coins of the first four spendable.
+const MATURITY: u32 = 104;
 
 /// Why there is no node.
 #[derive(Debug, Error)]
@@ -59,6 +59,15 @@ impl Regtest {
     /// # Errors
     /// [`RegtestError`] when none is to be had, or it does not start.
     pub async fn start() -> Result<Self, RegtestError> {
+        Self::start_with("mempooltruc=enforce").await
+    }
+
+    /// Starts one with a line of `bitcoin.conf` in the place of the one that has the rules of
+    /// version 3 enforced.
+    ///
+    /// # Errors
+    /// [`RegtestError`] when none is to be had, or it does not start.
+    pub async fn start_with(line: &str) -> Result<Self, RegtestError> {
         let installed = Command::new("bash")
             .args(["-c", SCRIPT, "bitcoind", "--install"])
             .status()?;
@@ -67,7 +76,10 @@ impl Regtest {
         }
         let folder = TempDir::with_prefix("farebox-regtest-")?;
         let port = free_port()?;
-        std::fs::write(folder.path().join("bitcoin.conf"), configuration(port))?;
+        std::fs::write(
+            folder.path().join("bitcoin.conf"),
+            configuration(port, line),
+        )?;
         let process = spawn(&folder)?;
         let mut node = Self {
             process,
@@ -222,11 +234,11 @@ impl Drop for Regtest {
     }
 }
 
-/// Returns the configuration: version 3 rules enforced as Bitcoin Core does, native segwit coins.
-fn configuration(port: u16) -> String {
+/// Returns the configuration. Its wallets have native segwit coins only.
+fn configuration(port: u16, line: &str) -> String {
     format!(
         "regtest=1\n\
-         mempooltruc=enforce\n\
+         {line}\n\
          [regtest]\n\
          rpcport={port}\n\
          listen=0\n\

@@ -3,6 +3,7 @@
 //! That client is synchronous, so each call runs on a blocking thread. Its own types for answers
 //! follow particular releases; the few fields that matter here are read by types of this file.
 
+use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -115,10 +116,8 @@ fn call(url: &str, access: Access, method: &str, arguments: Value) -> Result<Val
         url: url.to_owned(),
         reason,
     };
-    let auth = match access {
-        Access::Cookie(path) => Auth::CookieFile(path),
-        Access::Password { user, password } => Auth::UserPass(user, password),
-    };
+    let (user, password) = credentials(access)?;
+    let auth = Auth::UserPass(user, password);
     let client = Client::new(url, auth).map_err(|error| unreachable(error.to_string()))?;
     let Value::Array(arguments) = arguments else {
         return Err(unreachable("arguments are a list".to_owned()));
@@ -126,6 +125,26 @@ fn call(url: &str, access: Access, method: &str, arguments: Value) -> Result<Val
     client
         .call(method, &arguments)
         .map_err(|error| explain(url, method, error))
+}
+
+/// Returns the name and password that let this program in.
+fn credentials(access: Access) -> Result<(String, String), ChainError> {
+    match access {
+        Access::Password { user, password } => Ok((user, password)),
+        Access::Cookie(path) => {
+            let unreadable = |path, reason: &str| ChainError::NoCookie {
+                path,
+                reason: reason.to_owned(),
+            };
+            let cookie = fs::read_to_string(&path)
+                .map_err(|error| unreadable(path.clone(), &error.to_string()))?;
+            let (user, password) = cookie
+                .trim()
+                .split_once(':')
+                .ok_or_else(|| unreadable(path, "it holds no name and password"))?;
+            Ok((user.to_owned(), password.to_owned()))
+        }
+    }
 }
 
 /// Sorts the errors of the RPC client.

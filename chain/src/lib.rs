@@ -7,6 +7,7 @@
 mod bitcoind;
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use bitcoin::{
     Address, Block, BlockHash, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid,
@@ -23,6 +24,14 @@ pub enum ChainError {
     Unreachable {
         /// Where it was asked.
         url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The cookie file cannot be read. The node writes it at its start.
+    #[error("the cookie file {path} cannot be read ({reason}): is bitcoind running?")]
+    NoCookie {
+        /// The file.
+        path: PathBuf,
         /// What went wrong.
         reason: String,
     },

@@ -82,6 +82,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self
     }
 
+    /// Returns the file of the client's channels.
+    #[must_use]
+    pub const fn file(&self) -> &ChannelFile {
+        &self.file
+    }
+
     /// Gets a resource, and pays for it if need be.
     ///
     /// # Errors

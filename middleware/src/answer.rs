@@ -87,11 +87,15 @@ fn reply<F: Field>(message: &F) -> Response<Bytes> {
     response
 }
 
-/// Describes the offer as a document.
+/// Describes the offer, and where the gateway's node stands, as a document.
 fn described<N: Node>(cashier: &Cashier<N>) -> Response<Bytes> {
     let offer = cashier.offer(Msat::ZERO);
     let kinds: Vec<_> = offer.kinds.iter().map(|kind| kind.as_str()).collect();
+    let chain = cashier
+        .chain_time()
+        .map(|chain| json!({ "height": chain.height, "median_time_past": chain.median_time_past }));
     let document = json!({
+        "chain": chain,
         "network": offer.network.to_core_arg(),
         "kinds": kinds,
         "capacity_min_sat": offer.capacity.start().get(),

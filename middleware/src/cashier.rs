@@ -9,7 +9,7 @@ use farebox_channel::message::{
     RefundReply, RefundRequest, StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply,
     WatchReply, WatchRequest,
 };
-use farebox_channel::{Clock, Msat, Place, Proof, ProofError, Subject};
+use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject};
 use farebox_ledger::{Ledger, LedgerError};
 use secp256k1::PublicKey;
 
@@ -66,13 +66,26 @@ impl<N: Node> Cashier<N> {
         self.0.gateway.rules.offer(price, self.0.gateway.network())
     }
 
+    /// Returns where the chain stands, while the node answers.
+    pub(crate) fn chain_time(&self) -> Option<ChainTime> {
+        self.0.node.chain_time()
+    }
+
+    /// Returns where the chain stands, or why no channel can be opened now.
+    fn told_chain_time(&self) -> Result<ChainTime, NodeError> {
+        self.chain_time()
+            .ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
+    }
+
     /// Answers a wish for terms.
     pub(crate) fn open(&self, request: &OpenRequest) -> Result<TermsReply, Problem> {
+        self.told_chain_time()?;
         Ok(self.0.gateway.terms(request, self.clock())?)
     }
 
     /// Signs a refund.
     pub(crate) fn refund(&self, request: &RefundRequest) -> Result<RefundReply, Problem> {
+        self.told_chain_time()?;
         Ok(self.0.gateway.sign_refund(request, self.clock())?)
     }
 
@@ -94,8 +107,7 @@ impl<N: Node> Cashier<N> {
         if let Some(known) = self.0.ledger.channel(outpoint) {
             return self.contract_again(&known, &request).await;
         }
-        let away = || NodeError::Away("it has not told the time yet".to_owned());
-        let chain = self.0.node.chain_time().ok_or_else(away)?;
+        let chain = self.told_chain_time()?;
         let shown = self.0.gateway.check_shown(&request, self.clock(), chain)?;
         let output = self.0.node.find(outpoint, request.transaction).await?;
         self.0.ledger.create(shown.admit(&output)?).await?;

@@ -1,20 +1,15 @@
-//! The client's checks against a gateway that lies, and its purse.
+//! The client's checks against a gateway that lies, until its channel is open.
 
 use bitcoin::{Network, ScriptBuf, TxOut, Witness};
-use farebox_channel::client::{
-    CannotPay, Distrust, Draft, Funded, FundingMismatch, Limits, Purse, TermsRefused,
-};
+use farebox_channel::client::{Draft, Funded, FundingMismatch, Limits, TermsRefused};
 use farebox_channel::gateway::{Input, Rules};
-use farebox_channel::message::{Offer, Receipt, StateName, StateReply, TermsReply};
-use farebox_channel::{
-    Contract, Kind, Msat, Payment, PaymentError, Place, RefundError, Sat, Seconds, Subject,
-    Timestamp,
-};
+use farebox_channel::message::{Offer, StateName, TermsReply};
+use farebox_channel::{Kind, RefundError, Seconds};
 use secp256k1::SECP256K1;
 
 use crate::support::{
-    CAPACITY, EXPIRY, FIRST, NOW, chain, client_key, expiry, funding, gateway, key, msat, now,
-    p2wpkh, payouts, public, rules, sat, step,
+    CAPACITY, EXPIRY, FIRST, chain, client_key, expiry, funding, gateway, key, msat, now, p2wpkh,
+    payouts, public, rules, sat, step,
 };
 
 const LIFETIME: Seconds = Seconds::new(172_800);
@@ -36,39 +31,17 @@ fn offer() -> Offer {
 /// What the client makes of a reply that a gateway has changed.
 fn accept(kind: Kind, change: impl FnOnce(&mut TermsReply)) -> Result<Draft, TermsRefused> {
     let request = limits(kind).request(&offer(), &client_key())?;
-    let mut reply = gateway()
-        .terms(&request, now())
-        .map_err(|_| TermsRefused::OtherScript)?;
+    let mut reply = gateway().terms(&request, now()).unwrap();
     change(&mut reply);
     Draft::accept(&offer(), &request, &reply, now())
 }
 
 /// A contract that is funded and known to nobody.
-fn funded(kind: Kind) -> Result<Funded, FundingMismatch> {
-    let draft = accept(kind, |_| ()).map_err(|_| FundingMismatch::Unpaid)?;
+pub(crate) fn funded(kind: Kind) -> Funded {
+    let draft = accept(kind, |_| ()).unwrap();
     let script = draft.terms.script_pubkey();
-    draft.fund(
-        funding(&[(7, script.clone()), (CAPACITY, script)]),
-        p2wpkh(),
-    )
-}
-
-/// An open channel's purse after the first payment.
-fn purse() -> Result<Purse, RefundError> {
-    let held = funded(Kind::Cltv)
-        .map_err(|_| RefundError::Unsigned)?
-        .hold(None)?;
-    let shown = held
-        .show(&client_key())
-        .map_err(|_| RefundError::Unsigned)?;
-    let reply = StateReply {
-        channel: shown.outpoint,
-        state: StateName::Open,
-        pass: gateway().pass(shown.outpoint),
-        paid: shown.payment.paid,
-        settlement: None,
-    };
-    Ok(held.open(&shown, &reply))
+    let transaction = funding(&[(7, script.clone()), (CAPACITY, script)]);
+    draft.fund(transaction, p2wpkh()).unwrap()
 }
 
 #[test]
@@ -242,7 +215,7 @@ fn a_refund_contract_is_funded_with_native_segwit_coins() {
 
 #[test]
 fn nothing_is_shown_before_the_refund_is_held() {
-    let funded = || funded(Kind::Refund).unwrap();
+    let funded = || funded(Kind::Refund);
     let request = funded().refund_request().unwrap();
     let signature = gateway().sign_refund(&request, now()).unwrap().signature;
     assert_eq!(funded().hold(None).map(|_| ()), Err(RefundError::Unsigned));
@@ -255,7 +228,7 @@ fn nothing_is_shown_before_the_refund_is_held() {
     let held = funded().hold(Some(signature)).unwrap();
     let shown = held.show(&client_key()).unwrap();
     assert!(gateway().check_shown(&shown, now(), chain()).is_ok());
-    assert_eq!(self::funded(Kind::Cltv).unwrap().refund_request(), None);
+    assert_eq!(self::funded(Kind::Cltv).refund_request(), None);
 }
 
 #[test]
@@ -283,188 +256,6 @@ fn the_first_payment_is_everything_when_less_than_dust_would_be_left() {
     );
 }
 
-/// The amounts of the payments that a purse signs for these prices.
-fn amounts(prices: &[u64]) -> Result<Vec<u64>, CannotPay> {
-    let mut purse = purse().map_err(|_| PaymentError::BadSignature)?;
-    let mut amounts = vec![];
-    for price in prices {
-        let (next, request) = purse.pay(msat(*price), &client_key())?;
-        amounts.push(request.payment.paid.get());
-        purse = next;
-    }
-    Ok(amounts)
-}
-
-#[test]
-fn a_purse_pays_the_least_that_covers_a_price() {
-    let first = FIRST * 1_000;
-    assert_eq!(amounts(&[first - 1, 1]), Ok(vec![FIRST, FIRST]));
-    assert_eq!(
-        amounts(&[first, 1, 999, 1]),
-        Ok(vec![FIRST, 1_001, 1_001, 1_002])
-    );
-    assert_eq!(amounts(&[0]), Ok(vec![FIRST]));
-}
-
-#[test]
-fn a_repeated_payment_is_the_very_same() {
-    let purse = purse().unwrap();
-    let (next, request) = purse.pay(msat(1), &client_key()).unwrap();
-    assert_eq!(request.payment, purse.payment);
-    assert_eq!(request.pass, purse.pass);
-    assert_eq!(next.spent, msat(1));
-}
-
-#[test]
-fn a_purse_pays_everything_rather_than_leave_dust() {
-    let edge = (CAPACITY - 294) * 1_000;
-    assert_eq!(
-        amounts(&[edge, 1, 293_999]),
-        Ok(vec![CAPACITY - 294, CAPACITY, CAPACITY])
-    );
-    let left = Msat::ZERO;
-    let refused = CannotPay::Exhausted {
-        left,
-        price: msat(1),
-    };
-    assert_eq!(amounts(&[CAPACITY * 1_000, 1]), Err(refused));
-    let (left, price) = (msat(CAPACITY * 1_000), msat(CAPACITY * 1_000 + 1));
-    assert_eq!(
-        amounts(&[price.get()]),
-        Err(CannotPay::Exhausted { left, price })
-    );
-    let price = Msat::MAX;
-    assert_eq!(
-        amounts(&[price.get()]),
-        Err(CannotPay::Exhausted { left, price })
-    );
-}
-
-#[test]
-fn a_gateway_that_overcharges_is_not_trusted() {
-    let (purse, _) = purse().unwrap().pay(msat(2_500), &client_key()).unwrap();
-    let receive = |spent: u64, price: u64, is_alone: bool| {
-        let credit = Msat::ZERO;
-        let receipt = Receipt {
-            paid: sat(FIRST),
-            spent: msat(spent),
-            credit,
-            price: msat(price),
-        };
-        purse
-            .receive(&receipt, msat(2_500), is_alone)
-            .map(|purse| purse.spent.get())
-    };
-    for is_alone in [true, false] {
-        assert_eq!(receive(2_500, 2_500, is_alone), Ok(2_500));
-        let overcharged = Distrust::Overcharged {
-            charged: msat(2_501),
-            agreed: msat(2_500),
-        };
-        assert_eq!(receive(2_501, 2_500, is_alone), Err(overcharged));
-        let dearer = receive(2_500, 2_501, is_alone);
-        assert!(matches!(dearer, Err(Distrust::Overcharged { .. })));
-    }
-    assert_eq!(
-        receive(2_000, 2_000, true),
-        Ok(2_000),
-        "less may be charged"
-    );
-    assert_eq!(receive(2_000, 2_000, false), Ok(2_000));
-    assert_eq!(
-        receive(0, 0, false),
-        Ok(0),
-        "a request that was not charged"
-    );
-}
-
-#[test]
-fn a_receipt_leaves_other_requests_on_their_way_agreed_to() {
-    let (purse, _) = purse().unwrap().pay(msat(2_500), &client_key()).unwrap();
-    let (purse, _) = purse.pay(msat(1_000), &client_key()).unwrap();
-    let receipt = Receipt {
-        paid: sat(FIRST),
-        spent: msat(2_500),
-        credit: msat(997_500),
-        price: msat(2_500),
-    };
-    assert_eq!(
-        purse.receive(&receipt, msat(2_500), false).unwrap().spent,
-        msat(3_500)
-    );
-    assert_eq!(
-        purse.receive(&receipt, msat(2_500), true).unwrap().spent,
-        msat(2_500)
-    );
-}
-
-#[test]
-fn a_gateway_that_names_a_payment_never_signed_is_not_trusted() {
-    let purse = purse().unwrap();
-    let receipt = |paid| Receipt {
-        paid: sat(paid),
-        spent: Msat::ZERO,
-        credit: Msat::ZERO,
-        price: Msat::ZERO,
-    };
-    let (named, signed) = (sat(FIRST + 1), sat(FIRST));
-    let refused = purse.receive(&receipt(FIRST + 1), Msat::ZERO, true);
-    assert_eq!(refused, Err(Distrust::OtherPayment { named, signed }));
-    assert!(purse.receive(&receipt(FIRST), Msat::ZERO, true).is_ok());
-    assert!(
-        purse.receive(&receipt(FIRST - 1), Msat::ZERO, true).is_ok(),
-        "an older one"
-    );
-}
-
-#[test]
-fn a_refused_price_is_taken_back() {
-    let purse = purse().unwrap();
-    let (paying, _) = purse.pay(msat(2_500), &client_key()).unwrap();
-    assert_eq!(paying.take_back(msat(2_500)), purse);
-    assert_eq!(purse.take_back(msat(1)).spent, Msat::ZERO);
-    assert_eq!(paying.left(), msat(CAPACITY * 1_000 - 2_500));
-}
-
-#[test]
-fn a_close_asks_for_what_is_spent_and_is_good_at_the_gateway() {
-    let place = Place {
-        network: Network::Regtest,
-        host: "api.example.com",
-    };
-    let close = |price: u64| {
-        let (purse, _) = purse().unwrap().pay(msat(price), &client_key()).unwrap();
-        purse
-            .close(place, Timestamp::new(NOW), &client_key())
-            .unwrap()
-    };
-    assert_eq!(
-        close(1).payment.paid,
-        sat(FIRST),
-        "the first payment at least"
-    );
-    assert_eq!(close(FIRST * 1_000 + 1).payment.paid, sat(FIRST + 1));
-    assert_eq!(
-        close((CAPACITY - 293) * 1_000).payment.paid,
-        sat(CAPACITY),
-        "or all"
-    );
-    let request = close(5_000_000);
-    let contract: Contract = purse().unwrap().contract().clone();
-    assert_eq!(
-        request
-            .payment
-            .verify(&contract)
-            .map(|payment| payment.paid()),
-        Ok(sat(5_000))
-    );
-    let subject = Subject::Close(request.channel);
-    let proven = request
-        .proof
-        .verify(&subject, place, Timestamp::new(NOW), &public(&client_key()));
-    assert_eq!(proven, Ok(()));
-}
-
 #[test]
 fn the_whole_opening_ends_in_an_open_channel_for_every_payout() {
     for kind in Kind::ALL {
@@ -485,15 +276,6 @@ fn the_whole_opening_ends_in_an_open_channel_for_every_payout() {
             assert_eq!(channel.name(), StateName::Open);
         }
     }
-}
-
-#[test]
-fn a_foreign_signature_is_no_payment_of_the_purse() {
-    let purse = purse().unwrap();
-    let (_, request) = purse.pay(msat(FIRST * 1_000 + 1), &key(5)).unwrap();
-    let refused = request.payment.verify(purse.contract());
-    assert_eq!(refused, Err(PaymentError::BadSignature));
-    assert!(Payment::sign(purse.contract(), Sat::MAX, &client_key()).is_err());
 }
 
 #[test]

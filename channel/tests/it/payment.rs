@@ -79,19 +79,19 @@ fn a_signature_over_anything_else_is_refused() {
     type Change = fn(&mut Signed);
     let changes: [(&str, Change); 18] = [
         ("version 2", |signed| {
-            signed.transaction.version = transaction::Version::TWO
+            signed.transaction.version = transaction::Version::TWO;
         }),
         ("version 1", |signed| {
-            signed.transaction.version = transaction::Version::ONE
+            signed.transaction.version = transaction::Version::ONE;
         }),
         ("a lock time", |signed| {
             signed.transaction.lock_time = absolute::LockTime::from_consensus(1);
         }),
         ("a final sequence", |signed| {
-            signed.transaction.input[0].sequence = Sequence::MAX
+            signed.transaction.input[0].sequence = Sequence::MAX;
         }),
         ("sequence 0", |signed| {
-            signed.transaction.input[0].sequence = Sequence::ZERO
+            signed.transaction.input[0].sequence = Sequence::ZERO;
         }),
         ("another output of the transaction", |signed| {
             signed.transaction.input[0].previous_output.vout += 1;
@@ -100,31 +100,31 @@ fn a_signature_over_anything_else_is_refused() {
             signed.transaction.input[0].previous_output = outpoint(8);
         }),
         ("1 sat more change", |signed| {
-            signed.transaction.output[0].value += Amount::ONE_SAT
+            signed.transaction.output[0].value += Amount::ONE_SAT;
         }),
         ("1 sat less change", |signed| {
-            signed.transaction.output[0].value -= Amount::ONE_SAT
+            signed.transaction.output[0].value -= Amount::ONE_SAT;
         }),
         ("another payout", |signed| {
             signed.transaction.output[0].script_pubkey = payouts()[1].0.script().into();
         }),
         ("no output", |signed| signed.transaction.output.clear()),
         ("another capacity", |signed| {
-            signed.contract.capacity = sat(CAPACITY + 1)
+            signed.contract.capacity = sat(CAPACITY + 1);
         }),
         ("another expiry", |signed| {
-            signed.contract.terms.expiry = expiry(EXPIRY + 1)
+            signed.contract.terms.expiry = expiry(EXPIRY + 1);
         }),
         ("another key", |signed| signed.key = key(1)),
         ("flag ALL", |signed| signed.flag = EcdsaSighashType::All),
         ("flag SINGLE", |signed| {
-            signed.flag = EcdsaSighashType::Single
+            signed.flag = EcdsaSighashType::Single;
         }),
         ("flag ALL|ANYONECANPAY", |signed| {
-            signed.flag = EcdsaSighashType::AllPlusAnyoneCanPay
+            signed.flag = EcdsaSighashType::AllPlusAnyoneCanPay;
         }),
         ("flag NONE|ANYONECANPAY", |signed| {
-            signed.flag = EcdsaSighashType::NonePlusAnyoneCanPay
+            signed.flag = EcdsaSighashType::NonePlusAnyoneCanPay;
         }),
     ];
     for (name, change) in changes {

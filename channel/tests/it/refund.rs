@@ -24,10 +24,8 @@ fn request() -> RefundRequest {
 }
 
 /// The gateway's signature for the refund of the usual `refund` contract.
-fn signed() -> Result<Signature, farebox_channel::gateway::Refusal> {
-    gateway()
-        .sign_refund(&request(), now())
-        .map(|reply| reply.signature)
+fn signed() -> Signature {
+    gateway().sign_refund(&request(), now()).unwrap().signature
 }
 
 /// The transaction that the gateway's half of a refund commits to, to be changed by a test.
@@ -56,7 +54,7 @@ fn is_gateways(signature: &Signature, transaction: &Transaction, flag: EcdsaSigh
 #[test]
 fn the_gateway_signs_version_2_and_a_replaceable_input_locked_until_the_expiry() {
     let flag = EcdsaSighashType::NonePlusAnyoneCanPay;
-    assert!(is_gateways(&signed().unwrap(), &skeleton(), flag));
+    assert!(is_gateways(&signed(), &skeleton(), flag));
 }
 
 #[test]
@@ -72,13 +70,13 @@ fn the_client_chooses_outputs_and_further_inputs_alone() {
         ..TxIn::default()
     });
     let flag = EcdsaSighashType::NonePlusAnyoneCanPay;
-    assert!(is_gateways(&signed().unwrap(), &transaction, flag));
+    assert!(is_gateways(&signed(), &transaction, flag));
 }
 
 #[test]
 fn the_gateways_signature_is_worth_nothing_for_any_other_time_or_sequence() {
     let flag = EcdsaSighashType::NonePlusAnyoneCanPay;
-    let signature = signed().unwrap();
+    let signature = signed();
     for sequence in [0xffff_ffff, 0xffff_fffe, 0xffff_fffc, 0, 1] {
         let mut transaction = skeleton();
         transaction.input[0].sequence = Sequence(sequence);
@@ -113,7 +111,7 @@ fn the_gateways_signature_is_worth_nothing_for_any_other_time_or_sequence() {
 
 #[test]
 fn the_gateways_signature_is_worth_nothing_under_any_other_flag() {
-    let signature = signed().unwrap();
+    let signature = signed();
     for flag in [
         EcdsaSighashType::All,
         EcdsaSighashType::None,
@@ -167,7 +165,7 @@ fn a_refund_without_the_gateways_signature_is_none() {
 
 #[test]
 fn a_wrong_gateway_signature_is_refused() {
-    let signature = signed().unwrap();
+    let signature = signed();
     let honest = contract(Kind::Refund);
     let by = |contract: &Contract, flag, transaction: &Transaction| {
         SECP256K1.sign_ecdsa(&digest(transaction, 0, contract, flag), &key(5))
@@ -223,21 +221,21 @@ fn a_wrong_gateway_signature_is_refused() {
 
 #[test]
 fn a_cltv_contract_needs_no_signature_and_keeps_none() {
-    let refund = Refund::new(contract(Kind::Cltv), Some(signed().unwrap())).unwrap();
+    let refund = Refund::new(contract(Kind::Cltv), Some(signed())).unwrap();
     assert_eq!(refund.gateway_signature(), None);
     assert_eq!(refund, Refund::new(contract(Kind::Cltv), None).unwrap());
 }
 
 /// The refund of the usual contract of `kind`.
-fn held(kind: Kind) -> Result<Refund, RefundError> {
-    Refund::new(contract(kind), signed().ok())
+fn held(kind: Kind) -> Refund {
+    Refund::new(contract(kind), Some(signed())).unwrap()
 }
 
 #[test]
 fn the_refund_is_complete_for_both_kinds_and_all_payouts() {
     for kind in Kind::ALL {
         for (payout, _) in payouts() {
-            let refund = held(kind).unwrap();
+            let refund = held(kind);
             let transaction = refund.transaction(&payout, rate(3), &client_key()).unwrap();
             assert_eq!(transaction.version, transaction::Version::TWO);
             assert_eq!(
@@ -259,7 +257,7 @@ fn the_refund_is_complete_for_both_kinds_and_all_payouts() {
 #[test]
 fn the_refunds_witness_has_the_shape_of_its_kind() {
     let witness = |kind| {
-        let refund = held(kind).unwrap();
+        let refund = held(kind);
         let transaction = refund
             .transaction(&p2wpkh(), rate(1), &client_key())
             .unwrap();
@@ -290,7 +288,7 @@ fn the_refunds_witness_has_the_shape_of_its_kind() {
 #[test]
 fn a_refund_that_is_made_valid_sooner_is_no_longer_signed() {
     for kind in Kind::ALL {
-        let refund = held(kind).unwrap();
+        let refund = held(kind);
         let good = refund
             .transaction(&p2wpkh(), rate(1), &client_key())
             .unwrap();
@@ -313,7 +311,7 @@ fn a_refund_that_is_made_valid_sooner_is_no_longer_signed() {
 #[test]
 fn nobody_but_the_client_can_complete_the_refund() {
     for kind in Kind::ALL {
-        let refund = held(kind).unwrap();
+        let refund = held(kind);
         let stolen = refund.transaction(&p2wpkh(), rate(1), &key(1)).unwrap();
         assert!(
             check_spend(&stolen, 0, &contract(kind).output()).is_err(),
@@ -352,7 +350,7 @@ fn the_refund_pays_its_rate_for_its_real_size() {
 #[test]
 fn a_fee_that_leaves_less_than_dust_is_too_high() {
     for (payout, dust) in payouts() {
-        let refund = held(Kind::Cltv).unwrap();
+        let refund = held(Kind::Cltv);
         let fee = vsize(&refund.transaction(&payout, rate(1), &client_key()).unwrap());
         let with = |capacity| {
             let contract = Contract {
@@ -370,8 +368,6 @@ fn a_fee_that_leaves_less_than_dust_is_too_high() {
         );
         assert_eq!(with(0), Err(RefundError::FeeTooHigh { fee_sat: fee }));
     }
-    let absurd = held(Kind::Cltv)
-        .unwrap()
-        .transaction(&p2wpkh(), FeeRate::MAX, &client_key());
+    let absurd = held(Kind::Cltv).transaction(&p2wpkh(), FeeRate::MAX, &client_key());
     assert!(matches!(absurd, Err(RefundError::FeeTooHigh { .. })));
 }

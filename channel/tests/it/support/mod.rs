@@ -1,11 +1,5 @@
 //! Two parties, a contract of each kind, rules and a clock; and a node's view of a spend.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a fixture that cannot be made is a test that fails"
-)]
-
 mod law;
 mod node;
 

@@ -1,0 +1,14 @@
+//! The ledger over real `SQLite` files: what is answered is on disk, in order, and nothing else.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes a helper of a test for no test; what fails here fails a test"
+)]
+
+mod batch;
+mod crash;
+mod failure;
+mod file;
+mod record;
+mod support;

@@ -1,0 +1,282 @@
+//! Configurations, key files and stores that do not fit.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use farebox::config::Config;
+use farebox_channel::Msat;
+
+use crate::support::World;
+
+const GOOD: &str = r#"
+network = "regtest"
+
+[bitcoind]
+url = "http://127.0.0.1:18443"
+cookie_file = "/nowhere/.cookie"
+
+[upstream]
+url = "http://127.0.0.1:3000/api/"
+
+[[route]]
+path = "/paid"
+price_msat = 1_500
+
+[[route]]
+path = "/"
+free = true
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("some/farebox.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_short_configuration_has_safe_defaults_and_paths_of_its_folder() {
+    let config = parse(GOOD).unwrap();
+
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8402");
+    assert_eq!(config.key_file, Path::new("some/farebox.key"));
+    assert_eq!(config.store, Path::new("some/farebox.sqlite"));
+    assert_eq!(config.upstream.base, "/api");
+    assert_eq!(config.offer.confirmations, 1);
+    let price = config.routes.find("/paid/x").unwrap().price;
+    assert_eq!(price.map(Msat::get), Some(1_500));
+}
+
+#[test]
+fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
+    let cases = [
+        (
+            "network = \"regtest\"",
+            "network = \"moon\"",
+            "`network`",
+            "`signet`",
+        ),
+        (
+            "network = \"regtest\"",
+            "",
+            "missing field `network`",
+            "farebox.toml",
+        ),
+        (
+            "network =",
+            "netwrok =",
+            "unknown field `netwrok`",
+            "`network`",
+        ),
+        (
+            "[upstream]",
+            "listen = 5\n[upstream]",
+            "farebox.toml",
+            "listen",
+        ),
+        (
+            "network",
+            "listen = \"nowhere\"\nnetwork",
+            "`listen`",
+            "socket address",
+        ),
+        (
+            "url = \"http://127.0.0.1:18443\"",
+            "url = \"https://x\"",
+            "`bitcoind.url`",
+            "an http URL",
+        ),
+        (
+            "cookie_file = \"/nowhere/.cookie\"",
+            "",
+            "`bitcoind`",
+            "`cookie_file`",
+        ),
+        (
+            "cookie_file",
+            "user = \"x\"\ncookie_file",
+            "`bitcoind`",
+            "`password`",
+        ),
+        (
+            "url = \"http://127.0.0.1:3000/api/\"",
+            "url = \"ftp://x\"",
+            "`upstream.url`",
+            "an http URL",
+        ),
+        (
+            "path = \"/paid\"",
+            "path = \"paid\"",
+            "`route[0].path`",
+            "slash",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/paid\"",
+            "`route[1].path`",
+            "already",
+        ),
+        (
+            "price_msat = 1_500",
+            "",
+            "`route[0].price_sat`",
+            "`price_msat`",
+        ),
+        (
+            "price_msat = 1_500",
+            "price_msat = 0",
+            "`route[0].price_sat`",
+            "free = true",
+        ),
+        (
+            "price_msat = 1_500",
+            "price_msat = 1_500\nfree = true",
+            "`route[0].price_sat`",
+            "one of",
+        ),
+        (
+            "price_msat = 1_500",
+            "price_msat = -1",
+            "farebox.toml",
+            "price_msat",
+        ),
+        (
+            "price_msat = 1_500",
+            "price_sat = 1_000_000_000_000",
+            "`route[0].price_sat`",
+            "999999999999",
+        ),
+        (
+            "[upstream]",
+            "[offer]\nkinds = []\n[upstream]",
+            "`offer.kinds`",
+            "refund",
+        ),
+        (
+            "[upstream]",
+            "[offer]\nkinds = [\"x\"]\n[upstream]",
+            "`offer.kinds`",
+            "cltv",
+        ),
+        (
+            "[upstream]",
+            "[offer]\ncapacity_min_sat = 0\n[upstream]",
+            "`offer.capacity_min_sat`",
+            "1 to",
+        ),
+        (
+            "[upstream]",
+            "[offer]\nconfirmations = 0\n[upstream]",
+            "`offer.confirmations`",
+            "1 to 100",
+        ),
+        (
+            "[upstream]",
+            "[offer]\nlifetime_min_secs = 3_600\n[upstream]",
+            "`offer.stop_secs`",
+            "half",
+        ),
+        (
+            "[upstream]",
+            "[offer]\nfirst_payment_sat = 60_000\n[upstream]",
+            "`offer.first_payment_sat`",
+            "at most",
+        ),
+        (
+            "[upstream]",
+            "[fees]\nfallback_sat_per_vb = 0\n[upstream]",
+            "`fees.fallback_sat_per_vb`",
+            "1 to",
+        ),
+        (
+            "[upstream]",
+            "[payout]\naddress = \"x\"\n[upstream]",
+            "`payout.address`",
+            "",
+        ),
+        (
+            "[upstream]",
+            "[payout]\naddress = \"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"\n[upstream]",
+            "`payout.address`",
+            "regtest",
+        ),
+    ];
+    for (good, bad, key, allowed) in cases {
+        assert!(GOOD.contains(good), "{good}");
+        let words = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
+        assert!(words.starts_with("some/farebox.toml: "), "{words}");
+        assert!(words.contains(key), "{bad}: {words}");
+        assert!(words.contains(allowed), "{bad}: {words}");
+    }
+}
+
+/// Starts the program with a configuration that it refuses, and returns what it says.
+fn refused(config: &Path) -> String {
+    let program = env!("CARGO_BIN_EXE_farebox");
+    let ended = Command::new(program)
+        .args(["serve", "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let words = String::from_utf8(ended.stderr).unwrap();
+    assert!(words.starts_with("farebox: "), "{words}");
+    words
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    assert!(refused(Path::new("/nowhere/farebox.toml")).contains("/nowhere/farebox.toml"));
+}
+
+#[tokio::test]
+async fn the_key_file_is_private_and_bound_to_its_store() {
+    let mut world = World::start().await;
+    let (config, key, store) = (
+        world.file("farebox.toml"),
+        world.file("farebox.key"),
+        world.file("farebox.sqlite"),
+    );
+    for file in [&key, &store] {
+        assert_eq!(
+            std::fs::metadata(file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+
+    // Two gateways on one store would each take the same payment.
+    let other_port = std::fs::read_to_string(&config).unwrap();
+    let second = world.file("second.toml");
+    std::fs::write(&second, other_port).unwrap();
+    assert!(refused(&second).contains("another process uses the store"));
+    assert!(world.gateway.terminate());
+
+    let aside = world.file("aside");
+    std::fs::rename(&key, &aside).unwrap();
+    let words = refused(&config);
+    assert!(
+        words.contains("no key file") && words.contains("restore the key file"),
+        "{words}"
+    );
+    std::fs::rename(&aside, &key).unwrap();
+
+    std::fs::rename(&store, &aside).unwrap();
+    let words = refused(&config);
+    assert!(
+        words.contains("no store") && words.contains("restore the store"),
+        "{words}"
+    );
+    std::fs::rename(&aside, &store).unwrap();
+
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(refused(&config).contains("chmod 600"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let seed = std::fs::read_to_string(&key).unwrap();
+    std::fs::write(&key, "77".repeat(32)).unwrap();
+    assert!(refused(&config).contains("made with another key file"));
+    std::fs::write(&key, "not a seed").unwrap();
+    assert!(refused(&config).contains("64 hexadecimal digits"));
+    std::fs::write(&key, seed).unwrap();
+
+    world.gateway.restart();
+    assert_eq!(world.buyer().send("/free/x", &[]).await.status, 200);
+}

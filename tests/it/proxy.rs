@@ -1,0 +1,161 @@
+//! The proxy: what passes through it, and what does not.
+
+use bytes::Bytes;
+use farebox_channel::Kind;
+use farebox_channel::Msat;
+use futures_util::StreamExt;
+use http::header::HOST;
+
+use crate::support::{PRICE_MSAT, World, header};
+
+#[tokio::test]
+async fn free_routes_are_free_and_unknown_ones_are_not_served() {
+    let world = World::start().await;
+    let buyer = world.buyer();
+
+    assert_eq!(buyer.send("/free/x", &[]).await.body, "hello\n");
+    assert_eq!(
+        buyer.send("/nothing", &[]).await.refusal(),
+        (404, "not-found".to_owned())
+    );
+
+    assert_eq!(world.api.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_priced_path_has_no_free_spelling() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start().await;
+    let host = world.gateway.host.clone();
+
+    for path in [
+        "/free/../paid/x",
+        "/free/%2e%2e/paid/x",
+        "//paid/x",
+        "/%70aid/x",
+        "/free/..;/paid",
+    ] {
+        // Written by hand, because clients tidy their paths up.
+        let mut socket = tokio::net::TcpStream::connect(&host).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
+
+    assert_eq!(world.api.hits(), 0);
+}
+
+#[tokio::test]
+async fn fields_of_one_connection_and_of_payments_stay_at_the_gateway() {
+    let world = World::start().await;
+    let fields = [
+        ("connection", "x-secret".to_owned()),
+        ("x-secret", "1".to_owned()),
+        ("te", "trailers".to_owned()),
+        ("proxy-authorization", "Basic eDp5".to_owned()),
+        ("payment-channel-nonsense", "1".to_owned()),
+        ("x-forwarded-for", "6.6.6.6".to_owned()),
+        ("forwarded", "for=6.6.6.6".to_owned()),
+        ("x-mine", "kept".to_owned()),
+    ];
+
+    world.buyer().send("/free/x", &fields).await;
+
+    let asked = world.api.asked().remove(0);
+    for gone in [
+        "connection",
+        "x-secret",
+        "te",
+        "proxy-authorization",
+        "payment-channel-nonsense",
+        "forwarded",
+    ] {
+        assert!(
+            !asked.headers.contains_key(gone),
+            "{gone}: {:?}",
+            asked.headers
+        );
+    }
+    assert_eq!(asked.headers["x-mine"], "kept");
+    assert_eq!(asked.headers["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(
+        asked.headers["x-forwarded-host"],
+        world.gateway.host.as_str()
+    );
+    assert_eq!(asked.headers[HOST], world.api.address.to_string());
+}
+
+#[tokio::test]
+async fn payment_fields_of_the_api_are_removed_and_its_answer_is_private() {
+    let world = World::start().await;
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+
+    let paid = buyer.pay("/paid/forged").await;
+    let free = buyer.send("/free/forged", &[]).await;
+
+    assert_eq!(paid.receipt().spent.get(), PRICE_MSAT);
+    assert_eq!(
+        paid.headers
+            .get_all("payment-channel-receipt")
+            .iter()
+            .count(),
+        1
+    );
+    assert!(!paid.headers.contains_key("payment-channel-anything"));
+    assert_eq!(paid.headers["cache-control"], "private");
+    assert!(!free.headers.contains_key("payment-channel-receipt"));
+    assert_eq!(free.headers["cache-control"], "public, max-age=600");
+}
+
+#[tokio::test]
+async fn bodies_are_streamed_both_ways() {
+    let world = World::start().await;
+    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let price = Msat::new(PRICE_MSAT).unwrap();
+    let (_, payment) = buyer.purse().pay(price, &buyer.key).unwrap();
+    let (sender, pieces) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let body = futures_util::stream::unfold(pieces, async |mut pieces| {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, std::io::Error>(piece), pieces))
+    });
+    let (name, value) = header(&payment);
+    let request = buyer
+        .http
+        .post(world.gateway.url("/paid/echo"))
+        .header(name, value)
+        .body(reqwest::Body::wrap_stream(body));
+    let sent = tokio::spawn(request.send());
+
+    // Each piece comes back before the next one is sent, so nothing waits for the whole body.
+    sender.send(Bytes::from("first")).await.unwrap();
+    let answer = sent.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut pieces = answer.bytes_stream();
+    assert_eq!(pieces.next().await.unwrap().unwrap(), "first");
+    sender.send(Bytes::from("second")).await.unwrap();
+    assert_eq!(pieces.next().await.unwrap().unwrap(), "second");
+    drop(sender);
+    assert!(pieces.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_large_upload_is_refused_before_it_is_read() {
+    let world = World::start().await;
+    let endless = futures_util::stream::repeat_with(|| {
+        Ok::<_, std::io::Error>(Bytes::from_static(&[0; 16 * 1024]))
+    });
+    let request = reqwest::Client::new()
+        .post(world.gateway.url("/paid/echo"))
+        .body(reqwest::Body::wrap_stream(endless));
+
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), request.send()).await;
+
+    let answer = answer.expect("the answer does not wait for the end of the body");
+    // The connection may break while the body is still on its way; what counts is that it ends.
+    if let Ok(answer) = answer {
+        assert_eq!(answer.status(), 402);
+    }
+    assert_eq!(world.api.hits(), 0);
+}

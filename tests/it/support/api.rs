@@ -1,0 +1,104 @@
+//! The API behind the gateway. It knows nothing of payments, and remembers what it was asked.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use futures_util::StreamExt;
+use http::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// One request as the API got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+}
+
+/// A running API.
+pub(crate) struct Api {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    serving: JoinHandle<()>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let router = Router::new()
+            .fallback(any(answer))
+            .with_state(Arc::clone(&asked));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            address,
+            asked,
+            serving,
+        }
+    }
+
+    /// Returns all requests so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Returns how many requests there were so far.
+    pub(crate) fn hits(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Answers as the last part of the path says.
+async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().unwrap().to_string();
+    let what = parts.uri.path().rsplit('/').next().unwrap().to_owned();
+    asked.lock().unwrap().push(Asked {
+        method: parts.method.to_string(),
+        path,
+        headers: parts.headers,
+    });
+    match what.as_str() {
+        "fail" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "missing" => StatusCode::NOT_FOUND.into_response(),
+        "echo" => Body::from_stream(body.into_data_stream()).into_response(),
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "at last\n".into_response()
+        }
+        "broken" => {
+            let begun = futures_util::stream::once(async { Ok(Bytes::from("begun")) });
+            let broken = futures_util::stream::once(async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(std::io::Error::other("broken off"))
+            });
+            Body::from_stream(begun.chain(broken)).into_response()
+        }
+        "forged" => {
+            let forged = [
+                (
+                    "payment-channel-receipt",
+                    "paid=0, spent=0, credit=9, price=0",
+                ),
+                ("payment-channel-anything", "1"),
+                ("cache-control", "public, max-age=600"),
+            ];
+            (forged, "forged\n").into_response()
+        }
+        _ => "hello\n".into_response(),
+    }
+}

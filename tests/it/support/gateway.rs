@@ -1,0 +1,143 @@
+//! The gateway as its own process: the real binary, started as an operator starts it.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use farebox::regtest::Regtest;
+use tempfile::TempDir;
+
+use super::{Api, FIRST_SAT, PRICE_MSAT};
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    process: Child,
+    /// Kept open, so that the gateway can go on printing.
+    _stdout: BufReader<ChildStdout>,
+    config: PathBuf,
+    pub(crate) host: String,
+}
+
+impl Gateway {
+    /// Starts a gateway with a configuration, in the folder of a test.
+    pub(crate) fn start(folder: &TempDir, config: &str) -> Self {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_farebox")), folder, config)
+    }
+
+    /// Starts a gateway below another program, such as a tracer.
+    pub(crate) fn start_below(folder: &TempDir, config: &str, mut tracer: Command) -> Self {
+        tracer.arg(env!("CARGO_BIN_EXE_farebox"));
+        Self::start_as(tracer, folder, config)
+    }
+
+    fn start_as(program: Command, folder: &TempDir, config: &str) -> Self {
+        let path = folder.path().join("farebox.toml");
+        std::fs::write(&path, config).unwrap();
+        let (process, stdout, host) = spawn(program, &path);
+        Self {
+            process,
+            _stdout: stdout,
+            config: path,
+            host,
+        }
+    }
+
+    /// Returns the URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.host)
+    }
+
+    /// Ends it as a crash does: at once, and without a word.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again with the same command.
+    pub(crate) fn restart(&mut self) {
+        let program = Command::new(env!("CARGO_BIN_EXE_farebox"));
+        let (process, stdout, host) = spawn(program, &self.config);
+        (self.process, self._stdout, self.host) = (process, stdout, host);
+    }
+
+    /// Asks it to stop, and returns whether it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        terminate(self.process.id());
+        self.process.wait().unwrap().success()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _killed = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}
+
+/// Sends SIGTERM.
+pub(crate) fn terminate(pid: u32) {
+    let sent = Command::new("kill")
+        .args(["-TERM", &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// Starts the program and reads from it where it listens.
+fn spawn(mut program: Command, config: &Path) -> (Child, BufReader<ChildStdout>, String) {
+    let mut process = program
+        .args(["serve", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(process.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let host = line.trim().strip_prefix("listening on http://");
+    let host = host.expect("the gateway says where it listens").to_owned();
+    (process, stdout, host)
+}
+
+/// Returns the configuration of a gateway before the test's API.
+pub(crate) fn configuration(node: &Regtest, api: &Api) -> String {
+    // The port is fixed, so that the same command serves the same address again.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    format!(
+        r#"listen = "127.0.0.1:{port}"
+network = "regtest"
+
+[bitcoind]
+url = "{url}"
+cookie_file = "{cookie_file}"
+wallet = "gateway"
+
+[offer]
+first_payment_sat = {FIRST_SAT}
+
+[upstream]
+url = "http://{api}"
+
+[[route]]
+path = "/paid"
+price_msat = {PRICE_MSAT}
+
+[[route]]
+path = "/dear"
+price_sat = 5_000
+
+[[route]]
+path = "/free"
+free = true
+"#,
+        url = node.url(),
+        cookie_file = node.cookie_file().display(),
+        api = api.address,
+    )
+}

@@ -1,0 +1,172 @@
+//! A node, an API, a gateway and a client for each test: nothing is shared.
+
+mod api;
+mod buyer;
+mod gateway;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox::regtest::Regtest;
+use farebox_chain::{Bitcoind, Chain};
+use farebox_channel::Kind;
+use farebox_client::{ChannelFile, PayingClient, Policy};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) use api::Api;
+pub(crate) use buyer::{Buyer, header, wall};
+pub(crate) use gateway::{Gateway, configuration as gateway_configuration, terminate};
+
+/// The price of everything below `/paid`, in millisatoshi.
+pub(crate) const PRICE_MSAT: u64 = 1_500;
+/// The first payment that the gateway asks for, in satoshi.
+pub(crate) const FIRST_SAT: u64 = 400;
+/// What channels hold, in satoshi.
+pub(crate) const CAPACITY_SAT: u64 = 100_000;
+/// How long something may take that does not happen at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Everything that a test needs. It all ends with this value.
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) api: Api,
+    pub(crate) node: Arc<Regtest>,
+    pub(crate) folder: TempDir,
+}
+
+impl World {
+    /// Starts a node with a client's coins, an API, and a gateway in front of it.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|config| config).await
+    }
+
+    /// The same, with a changed configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        let node = Regtest::start().await.unwrap();
+        node.create_wallets().await.unwrap();
+        let api = Api::start().await;
+        let folder = TempDir::with_prefix("farebox-test-").unwrap();
+        let config = change(gateway::configuration(&node, &api));
+        let gateway = Gateway::start(&folder, &config);
+        let world = Self {
+            gateway,
+            api,
+            node: Arc::new(node),
+            folder,
+        };
+        world.until_the_node_is_followed().await;
+        world
+    }
+
+    /// Returns a file in the test's folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Returns a client of the node's wallet `client`.
+    pub(crate) fn wallet(&self) -> Bitcoind {
+        self.node.node(Some("client"))
+    }
+
+    /// Returns a paying client that keeps its channels in a file named after the kind.
+    pub(crate) fn paying_client(&self, kind: Kind) -> PayingClient<Bitcoind> {
+        let file = ChannelFile::open(&self.file(&format!("{kind}.sqlite"))).unwrap();
+        PayingClient::new(self.wallet(), file, Policy::new(kind)).unwrap()
+    }
+
+    /// Returns a client that says whatever a test wants it to say.
+    pub(crate) fn buyer(&self) -> Buyer {
+        Buyer::new(&self.gateway)
+    }
+
+    /// Returns a buyer with an open channel.
+    pub(crate) async fn buyer_with_channel(&self, kind: Kind) -> Buyer {
+        let mut buyer = self.buyer();
+        buyer.open(self, kind).await;
+        buyer
+    }
+
+    /// Mines blocks and waits until the gateway has seen them.
+    pub(crate) async fn mine(&self, blocks: u32) {
+        self.node.mine(blocks).await.unwrap();
+        self.until_the_node_is_followed().await;
+    }
+
+    /// Mines a block whenever something waits for one, until the guard is dropped.
+    pub(crate) fn keep_mining(&self) -> Mining {
+        let node = Arc::clone(&self.node);
+        Mining(tokio::spawn(async move {
+            loop {
+                // The node may be stopped by the test.
+                let _mined = node.mine_what_waits().await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }))
+    }
+
+    /// Waits until the gateway has followed the chain to its tip.
+    pub(crate) async fn until_the_node_is_followed(&self) {
+        let height = self.node.node(None).tip().await.unwrap().height;
+        let buyer = self.buyer();
+        until("the gateway follows the chain", async || {
+            let described = buyer.send(buyer::WELL_KNOWN, &[]).await.body;
+            let described: Value = serde_json::from_str(&described).unwrap();
+            described["chain"]["height"] == height
+        })
+        .await;
+    }
+
+    /// Moves the node's clock, and with it the median time past.
+    pub(crate) async fn set_median_time_past(&self, seconds: u64) {
+        set_median_time_past(&self.node, seconds).await;
+        self.until_the_node_is_followed().await;
+    }
+
+    /// Takes the newest block out of the chain, and waits until the gateway has noticed.
+    pub(crate) async fn unmine_tip(&self) {
+        let node = self.node.node(None);
+        let tip = node.tip().await.unwrap();
+        let _none: Value = node
+            .call("invalidateblock", json!([tip.hash]))
+            .await
+            .unwrap();
+        // Later blocks get another time, or the same block would be mined again.
+        let later = wall().get() + 600;
+        let _none: Value = node.call("setmocktime", json!([later])).await.unwrap();
+        self.until_the_node_is_followed().await;
+    }
+}
+
+/// Moves a node's clock, and with it the median time past.
+pub(crate) async fn set_median_time_past(node: &Regtest, seconds: u64) {
+    let rpc = node.node(None);
+    let _none: Value = rpc.call("setmocktime", json!([seconds])).await.unwrap();
+    node.mine(6).await.unwrap();
+    let told = rpc.tip().await.unwrap().median_time_past;
+    assert_eq!(told, seconds, "six of eleven blocks have that time");
+}
+
+/// Mines as long as it lives.
+pub(crate) struct Mining(tokio::task::JoinHandle<()>);
+
+impl Drop for Mining {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits until something is true.
+pub(crate) async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_true().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not in time: {what}"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}

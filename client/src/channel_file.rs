@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{Network, ScriptBuf};
+use bitcoin::{Network, OutPoint, ScriptBuf};
 use farebox_channel::client::{Funded, Held, Purse};
 use farebox_channel::{Contract, Expiry, Msat, Pass, Payment, Payout, Refund, Sat, Terms};
 use rusqlite::types::FromSql;
@@ -119,6 +119,26 @@ impl ChannelFile {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         write(&connection, record).map_err(failed)
+    }
+
+    /// Forgets a channel whose contract nobody has seen.
+    ///
+    /// # Errors
+    /// [`FileError`] when it is still on record.
+    pub(crate) fn forget(&self, channel: &OutPoint) -> Result<(), FileError> {
+        let failed = |source| FileError::Database {
+            path: self.path.to_string(),
+            source,
+        };
+        let connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let sql = "DELETE FROM channel WHERE outpoint = ? AND stage = 'funded'";
+        connection
+            .execute(sql, [channel.to_string()])
+            .map(|_| ())
+            .map_err(failed)
     }
 }
 

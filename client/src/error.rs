@@ -108,6 +108,9 @@ pub enum PayError {
         /// What is wrong.
         detail: String,
     },
+    /// The gateway cannot do a step now.
+    #[error("the gateway cannot do it now: {0}")]
+    NotNow(String),
     /// The contract was not confirmed in time. It is on record; try again later.
     #[error("the contract {0} is not confirmed yet; it is on record, try again later")]
     Unconfirmed(bitcoin::OutPoint),

@@ -114,14 +114,12 @@ pub(crate) async fn refused(mut response: Response) -> PayError {
             break;
         }
     }
-    match serde_json::from_slice::<Document>(&body) {
-        Ok(Document { kind, detail }) => PayError::Refused {
-            kind,
-            detail: detail.unwrap_or_else(|| status.to_string()),
-        },
-        Err(_) => PayError::Refused {
-            kind: "about:blank".to_owned(),
-            detail: status.to_string(),
-        },
+    let (kind, detail) = match serde_json::from_slice::<Document>(&body) {
+        Ok(Document { kind, detail }) => (kind, detail.unwrap_or_else(|| status.to_string())),
+        Err(_) => ("about:blank".to_owned(), status.to_string()),
+    };
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        return PayError::NotNow(detail);
     }
+    PayError::Refused { kind, detail }
 }

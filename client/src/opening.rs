@@ -27,12 +27,40 @@ const BLOCKS: u16 = 6;
 impl<B: Chain + Wallet> PayingClient<B> {
     /// Opens a channel with a server, or goes on where an earlier attempt was cut off.
     pub(crate) async fn open(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
-        let mut record = match self.begun(origin)? {
-            Some(record) => record,
-            None => self.fund(origin, offer).await?,
+        for begun in self.begun(origin)? {
+            match self.proceed(origin, begun).await {
+                // It is too old by now. Its refund is on record, and another one is opened.
+                Err(PayError::Refused { .. }) => {}
+                other => return other,
+            }
+        }
+        let record = self.fund(origin, offer).await?;
+        self.proceed(origin, record).await
+    }
+
+    /// Returns the channels whose opening was cut off.
+    fn begun(&self, origin: &Origin) -> Result<Vec<Record>, PayError> {
+        let is_begun = |record: &Record| {
+            record.origin == origin.as_str()
+                && record.contract().terms.kind == self.policy.kind
+                && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
         };
+        Ok(self.file.channels()?.into_iter().filter(is_begun).collect())
+    }
+
+    /// Takes a contract that nobody has seen as far as an open channel.
+    async fn proceed(&self, origin: &Origin, mut record: Record) -> Result<Record, PayError> {
         if let Stage::Funded(funded) = record.stage {
-            let held = self.hold(origin, funded).await?;
+            let held = match self.hold(origin, funded.clone()).await {
+                Ok(held) => held,
+                Err(error @ (PayError::Refused { .. } | PayError::Refund(_))) => {
+                    // Nobody has seen the contract, so its coins are free again.
+                    self.file.forget(&funded.contract.outpoint)?;
+                    self.node.release(funded.transaction).await?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            };
             record.stage = Stage::Held(held);
             self.file.save(&record)?;
             let rate = self.policy.fee_rate_fallback;
@@ -44,16 +72,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.file.save(&record)?;
         }
         Ok(record)
-    }
-
-    /// Returns a channel whose opening was cut off.
-    fn begun(&self, origin: &Origin) -> Result<Option<Record>, PayError> {
-        let is_begun = |record: &Record| {
-            record.origin == origin.as_str()
-                && record.contract().terms.kind == self.policy.kind
-                && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
-        };
-        Ok(self.file.channels()?.into_iter().find(is_begun))
     }
 
     /// Agrees on terms and builds the contract. Nobody sees it yet.
@@ -113,7 +131,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let deadline = Instant::now() + self.policy.patience;
         let mut last = None;
         loop {
-            let reply: StateReply = step(&self.http, origin, &shown).await?;
+            let reply: StateReply = match step(&self.http, origin, &shown).await {
+                Err(PayError::NotNow(_)) if Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                reply => reply?,
+            };
             if last.replace(reply.state) != Some(reply.state) {
                 self.observer
                     .tell(&Event::Shown(shown.outpoint, reply.state));

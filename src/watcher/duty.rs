@@ -4,7 +4,7 @@ use std::mem::{self, Discriminant};
 use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, FeeRate, OutPoint};
-use farebox_chain::{Chain, ChainError, Wallet};
+use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::{Channel, Duty, Input};
 use farebox_channel::{Member, Payout, Settlement, SettlementError, UnusualScript};
 use farebox_middleware::Node;
@@ -64,36 +64,41 @@ impl<B: Chain + Wallet> Watcher<B> {
     pub(super) async fn attend_to_all(&self) {
         let Some(tip) = self.tip() else { return };
         let (clock, rules) = (self.clock(), &self.0.gateway.rules);
-        let due = self
+        for channel in self
             .0
             .ledger
-            .select(|channel| channel.due(clock, rules).is_some());
-        for channel in &due {
-            let outpoint = channel.contract().outpoint;
-            let Some(duty) = channel.due(clock, rules) else {
-                continue;
-            };
-            let is_fresh = |attempt: &Attempt| !attempt.is_stale(&duty, &tip.hash);
-            if lock(&self.0.attempts).get(&outpoint).is_some_and(is_fresh) {
-                continue;
-            }
-            let attended = self.attend_now(outpoint).await;
-            if let Err(error) = &attended {
-                tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
-            }
-            let failed_at = attended.is_err().then(Instant::now);
-            let attempt = Attempt {
-                duty: mem::discriminant(&duty),
-                tip: tip.hash,
-                failed_at,
-            };
-            lock(&self.0.attempts).insert(outpoint, attempt);
+            .select(|channel| channel.due(clock, rules).is_some())
+        {
+            self.attend_at(&tip, &channel).await;
         }
         lock(&self.0.attempts).retain(|_, attempt| attempt.tip == tip.hash);
     }
 
+    /// Does what is due of a channel, unless that was tried for this block already.
+    pub(super) async fn attend_at(&self, tip: &Tip, channel: &Channel) {
+        let outpoint = channel.contract().outpoint;
+        let Some(duty) = channel.due(self.clock(), &self.0.gateway.rules) else {
+            return;
+        };
+        let is_fresh = |attempt: &Attempt| !attempt.is_stale(&duty, &tip.hash);
+        if lock(&self.0.attempts).get(&outpoint).is_some_and(is_fresh) {
+            return;
+        }
+        let attended = self.attend_now(outpoint).await;
+        if let Err(error) = &attended {
+            tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
+        }
+        let failed_at = attended.is_err().then(Instant::now);
+        let attempt = Attempt {
+            duty: mem::discriminant(&duty),
+            tip: tip.hash,
+            failed_at,
+        };
+        lock(&self.0.attempts).insert(outpoint, attempt);
+    }
+
     /// Does what is due of one channel, unless somebody is at it already.
-    pub(super) async fn attend_now(&self, outpoint: OutPoint) -> Result<(), DutyError> {
+    async fn attend_now(&self, outpoint: OutPoint) -> Result<(), DutyError> {
         if !lock(&self.0.attended).insert(outpoint) {
             return Ok(());
         }

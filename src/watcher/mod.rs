@@ -256,11 +256,9 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
     }
 
     async fn attend(&self, outpoint: OutPoint) {
-        if self.ready_tip().is_err() {
+        let (Ok(tip), Some(channel)) = (self.ready_tip(), self.0.ledger.channel(outpoint)) else {
             return;
-        }
-        if let Err(error) = self.attend_now(outpoint).await {
-            tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
-        }
+        };
+        self.attend_at(&tip, &channel).await;
     }
 }

@@ -242,6 +242,25 @@ fn is_anything_left(url: &str) -> bool {
     std::net::TcpStream::connect(url.trim_start_matches("http://")).is_ok()
 }
 
+#[tokio::test]
+async fn the_example_paywall_serves_a_paid_request() {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples/paywall");
+
+    let ended = run(Command::new(example)).await;
+
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(
+        text(&ended.stdout).contains("receipt: paid=400, spent=2500, "),
+        "{ended:?}"
+    );
+}
+
 #[test]
 fn every_command_explains_itself() {
     for arguments in [

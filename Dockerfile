@@ -18,4 +18,4 @@ WORKDIR /var/lib/farebox
 VOLUME /var/lib/farebox
 EXPOSE 8402
 ENTRYPOINT ["farebox"]
-CMD ["serve", "--config", "/etc/farebox/farebox.toml"]
+CMD ["serve", "--config", "/var/lib/farebox/farebox.toml"]

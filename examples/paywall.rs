@@ -32,15 +32,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?; // A real gateway keeps its seed in a file.
     let keyring = Keyring::new(Seed::new(seed), Network::Regtest);
-    let store = SqliteStore::open(
-        &folder.path().join("channels.sqlite"),
-        &keyring.fingerprint(),
-    )?;
+    let store = SqliteStore::open(&folder.path().join("channels.sqlite"), &keyring.fingerprint())?;
     let rules = Rules {
         kinds: Kind::ALL.to_vec(),
         capacity: Sat::new(50_000)?..=Sat::new(1_000_000)?,
         lifetime: Seconds::new(172_800)..=Seconds::new(2_592_000),
         first_payment: Sat::new(400)?,
+        cheapest: Msat::new(2_500)?,
         confirmations: 1,
         stop: Seconds::new(43_200),
         settle: Seconds::new(36_000),
@@ -65,15 +63,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let is_paid = request.uri.path() == "/joke";
         is_paid.then(|| Msat::new(2_500)).and_then(Result::ok)
     };
-    let paywall = PaywallLayer::new(
-        Cashier::new(gateway, ledger, watcher, host.as_str()),
-        pricing,
-    );
+    let paywall =
+        PaywallLayer::new(Cashier::new(gateway, ledger, watcher, vec![host.clone()]), pricing);
     let router = Router::new()
-        .route(
-            "/joke",
-            get(async || "A satoshi walks into a bar. Nobody charges it.\n"),
-        )
+        .route("/joke", get(async || "A satoshi walks into a bar. Nobody charges it.\n"))
         .route("/", get(async || "/joke costs 2.5 sat.\n"))
         .layer(paywall);
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -97,10 +90,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     #[expect(clippy::print_stdout, reason = "an example shows what it does")]
     {
         print!("{}", answer.text().await?);
-        println!(
-            "receipt: {}",
-            receipt.ok_or("a paid answer has a receipt")?.to_str()?
-        );
+        println!("receipt: {}", receipt.ok_or("a paid answer has a receipt")?.to_str()?);
     }
     Ok(())
 }

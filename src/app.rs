@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use bitcoin::FeeRate;
 use farebox_chain::{Bitcoind, Chain};
 use farebox_channel::gateway::{Gateway, Rules};
-use farebox_channel::{Keyring, Sat};
-use farebox_ledger::{Ledger, SqliteStore, StoreError};
+use farebox_channel::{DUST_MAX, Keyring, Sat};
+use farebox_ledger::{Ledger, SqliteStore, StoreError, StoreLock};
 use farebox_middleware::{Cashier, PaywallLayer};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::keyfile::{self, KeyFileError};
+use crate::keyfile::{KeyFile, KeyFileError};
 use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::server;
@@ -77,13 +77,12 @@ impl App {
             config.bitcoind.wallet.as_deref(),
             config.bitcoind.access.clone(),
         );
-        let seed = keyfile::load_or_create(&config.key_file, &config.store)?;
-        let keyring = Keyring::new(seed, config.network);
-        let failed = |source| StartError::Store {
-            path: config.store.clone(),
-            source,
-        };
-        let store = SqliteStore::open(&config.store, &keyring.fingerprint()).map_err(failed)?;
+        let failed = |source| StartError::Store { path: config.store.clone(), source };
+        let lock = StoreLock::acquire(&config.store).map_err(failed)?;
+        let key_file = KeyFile::load_or_create(&config.key_file, &config.store)?;
+        let keyring = Keyring::new(key_file.seed().clone(), config.network);
+        let store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
+        key_file.keep()?;
         let rules = rules(&config, &node).await;
         let ledger = Ledger::open(store, rules.clone()).map_err(failed)?;
         let gateway = Gateway { keyring, rules };
@@ -102,18 +101,15 @@ impl App {
             }
             Err(unfit) => return Err(unfit.into()),
         }
-        let failed = |source| StartError::Listen {
-            address: config.listen,
-            source,
-        };
+        let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let host = config.host.unwrap_or_else(|| address.to_string());
-        let cashier = Cashier::new(gateway, ledger, watcher.clone(), host);
+        let hosts = config.host.map_or_else(|| names(address), |host| vec![host]);
+        let cashier = Cashier::new(gateway, ledger, watcher.clone(), hosts);
         Ok(Self {
             address,
             listener,
-            paywall: PaywallLayer::new(cashier, config.routes.clone()),
+            paywall: PaywallLayer::new(cashier, config.routes.clone()).release(config.release),
             proxy: Proxy::new(config.upstream, config.routes),
             watcher: tokio::spawn(watcher.run()),
         })
@@ -143,10 +139,9 @@ async fn rules(config: &Config, node: &Bitcoind) -> Rules {
         Some(first_payment) => first_payment,
         None => {
             let estimate = node.fee_rate(OPENING_BLOCKS).await.ok().flatten();
-            let rate = estimate
-                .unwrap_or(config.fees.fallback)
-                .min(config.fees.ceiling);
-            settlement_fee(rate).min(*offer.capacity.start())
+            let rate = estimate.unwrap_or(config.fees.fallback).min(config.fees.ceiling);
+            let most = offer.capacity.start().checked_sub(DUST_MAX).unwrap_or_default();
+            settlement_fee(rate).min(most)
         }
     };
     Rules {
@@ -154,16 +149,20 @@ async fn rules(config: &Config, node: &Bitcoind) -> Rules {
         capacity: offer.capacity.clone(),
         lifetime: offer.lifetime.clone(),
         first_payment,
+        cheapest: config.routes.cheapest(),
         confirmations: offer.confirmations,
         stop: offer.stop,
         settle: offer.settle,
     }
 }
 
+/// Returns the names by which clients on this machine know a gateway.
+fn names(address: SocketAddr) -> Vec<String> {
+    vec![address.to_string(), format!("localhost:{}", address.port())]
+}
+
 /// Returns what a settlement costs at a fee rate.
 fn settlement_fee(rate: FeeRate) -> Sat {
-    let fee = rate
-        .fee_vb(FIRST_PAYMENT_VSIZE)
-        .and_then(|fee| Sat::try_from(fee).ok());
+    let fee = rate.fee_vb(FIRST_PAYMENT_VSIZE).and_then(|fee| Sat::try_from(fee).ok());
     fee.unwrap_or(Sat::MAX)
 }

@@ -58,75 +58,92 @@ pub enum KeyFileError {
     Random(getrandom::Error),
 }
 
-/// Reads the seed from `key_file`, or makes one when neither the file nor `store` exists.
-///
-/// # Errors
-/// [`KeyFileError`] when one exists without the other, or the file is no good.
-pub fn load_or_create(key_file: &Path, store: &Path) -> Result<Seed, KeyFileError> {
-    match (key_file.exists(), store.exists()) {
-        (true, true) => load(key_file),
-        (false, false) => create(key_file),
-        (false, true) => Err(KeyFileError::KeyMissing {
-            key_file: key_file.to_owned(),
-            store: store.to_owned(),
-        }),
-        (true, false) => Err(KeyFileError::StoreMissing {
-            key_file: key_file.to_owned(),
-            store: store.to_owned(),
-        }),
+/// A seed, and its file as far as it has come.
+#[derive(Debug)]
+pub struct KeyFile {
+    seed: Seed,
+    path: PathBuf,
+    /// A new file keeps this name until the store is there.
+    partial: Option<PathBuf>,
+}
+
+impl KeyFile {
+    /// Reads the seed from `key_file`, or makes one when neither the file nor `store` exists.
+    /// Other processes must be kept away meanwhile.
+    ///
+    /// # Errors
+    /// [`KeyFileError`] when one exists without the other, or the file is no good.
+    pub fn load_or_create(key_file: &Path, store: &Path) -> Result<Self, KeyFileError> {
+        let path = key_file.to_owned();
+        let partial = partial(key_file);
+        match (key_file.exists(), store.exists()) {
+            (true, true) => Ok(Self { seed: load(key_file)?, path, partial: None }),
+            (false, false) => Ok(Self { seed: create(&partial)?, path, partial: Some(partial) }),
+            // The first start was cut off between the two.
+            (false, true) if partial.exists() => {
+                Ok(Self { seed: load(&partial)?, path, partial: Some(partial) })
+            }
+            (false, true) => {
+                Err(KeyFileError::KeyMissing { key_file: path, store: store.to_owned() })
+            }
+            (true, false) => {
+                Err(KeyFileError::StoreMissing { key_file: path, store: store.to_owned() })
+            }
+        }
     }
+
+    /// Returns the seed.
+    #[must_use]
+    pub const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// Gives a new file its name, now that the store is there.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Io`] when it cannot be renamed.
+    pub fn keep(self) -> Result<(), KeyFileError> {
+        let Self { path, partial, .. } = self;
+        let Some(partial) = partial else { return Ok(()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let renamed = fs::rename(&partial, &path)
+            .and_then(|()| File::open(folder))
+            .and_then(|folder| folder.sync_all());
+        renamed.map_err(|source| KeyFileError::Io { path, source })
+    }
+}
+
+/// Returns the name of a key file that has no store yet.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
 }
 
 fn load(path: &Path) -> Result<Seed, KeyFileError> {
-    let failed = |source| KeyFileError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(KeyFileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }
     let text = fs::read_to_string(path).map_err(failed)?;
     let bytes = <[u8; 32]>::from_hex(text.trim());
-    bytes
-        .map(Seed::new)
-        .map_err(|_| KeyFileError::NoSeed(path.to_owned()))
+    bytes.map(Seed::new).map_err(|_| KeyFileError::NoSeed(path.to_owned()))
 }
 
-/// Makes a key file. It has its name only once all of it is on disk.
+/// Makes a key file that only its owner may read, and has it on disk.
 fn create(path: &Path) -> Result<Seed, KeyFileError> {
-    let failed = |source| KeyFileError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(KeyFileError::Random)?;
-    let partial = path.with_extension("partial");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial);
-    let written = file
-        .as_mut()
-        .map_err(|error| io::Error::new(error.kind(), error.to_string()));
-    let written = written.and_then(|file| {
-        writeln!(file, "{}", bytes.to_lower_hex_string())?;
-        file.sync_all()
-    });
-    written.map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)?;
+    if path.exists() {
+        // Of a first start that was cut off: no store was ever made with it.
+        fs::remove_file(path).map_err(failed)?;
+    }
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    writeln!(file, "{}", bytes.to_lower_hex_string()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
     Ok(Seed::new(bytes))
 }

@@ -6,21 +6,23 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
-use farebox_middleware::{Problem, ProblemKind};
+use farebox_middleware::{ClientFault, Problem, ProblemKind};
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::routes::Routes;
@@ -72,11 +74,7 @@ impl Proxy {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self {
-            client,
-            upstream,
-            routes,
-        }
+        Self { client, upstream, routes }
     }
 
     async fn forward(self, mut request: Request<Body>) -> Response<Body> {
@@ -87,58 +85,63 @@ impl Proxy {
         if let Err(problem) = self.readdress(&mut request) {
             return tell(&problem);
         }
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
-        match answered {
-            Ok(Ok(mut response)) => {
-                remove_hop_by_hop(response.headers_mut());
-                response.map(Body::new)
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(error = %causes(&error), "the service behind did not answer");
-                tell(&unavailable())
-            }
-            Err(_) => {
+        let fault = ClientFault::default();
+        let (sent, mut is_sent) = watch::channel(());
+        let request = request.map(|body| Body::new(Upload { body, fault: fault.clone(), sent }));
+        let timeout = async {
+            // The service has its time once it has the whole request.
+            let _dropped = is_sent.changed().await;
+            tokio::time::sleep(ANSWER_TIMEOUT).await;
+        };
+        let mut response = tokio::select! {
+            answered = self.client.request(request) => match answered {
+                Ok(mut response) => {
+                    remove_hop_by_hop(response.headers_mut());
+                    response.map(Body::new)
+                }
+                Err(error) => {
+                    tracing::warn!(error = %causes(&error), "the service behind did not answer");
+                    tell(&unavailable())
+                }
+            },
+            () = timeout => {
                 let timeout_secs = ANSWER_TIMEOUT.as_secs();
                 tracing::warn!(timeout_secs, "the service behind took too long to answer");
                 tell(&unavailable())
             }
-        }
+        };
+        response.extensions_mut().insert(fault);
+        response
     }
 
     /// Turns a client's request into one for the service behind.
     fn readdress(&self, request: &mut Request<Body>) -> Result<(), Problem> {
-        let wanted = request
-            .uri()
-            .path_and_query()
-            .map_or("/", PathAndQuery::as_str);
+        let wanted = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let path = format!("{}{wanted}", self.upstream.base);
         let uri = Uri::builder()
             .scheme(Scheme::HTTP)
             .authority(self.upstream.authority.clone())
             .path_and_query(path)
             .build();
-        let named = request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str().to_owned());
+        let named = request.uri().authority().map(|authority| authority.as_str().to_owned());
         *request.uri_mut() = uri.map_err(|_| unavailable())?;
         *request.version_mut() = Version::HTTP_11;
-        let peer = request
-            .extensions()
-            .get::<ConnectInfo<SocketAddr>>()
-            .copied();
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
+        let is_of_unknown_length =
+            !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
         remove_hop_by_hop(headers);
+        if is_of_unknown_length {
+            // Some methods have no body unless it is announced.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        join_cookies(headers);
         // What a client claims about its way here is not passed on as if it were known.
         headers.remove(FORWARDED);
         let host = headers.remove(HOST);
         let host = host.or_else(|| HeaderValue::from_str(&named?).ok());
         set(headers, "x-forwarded-host", host);
-        set(
-            headers,
-            "x-forwarded-proto",
-            Some(HeaderValue::from_static("http")),
-        );
+        set(headers, "x-forwarded-proto", Some(HeaderValue::from_static("http")));
         let peer = peer.and_then(|ConnectInfo(peer)| peer.ip().to_string().parse().ok());
         set(headers, "x-forwarded-for", peer);
         Ok(())
@@ -167,8 +170,52 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes one field of several cookie fields, as HTTP/1.1 has them (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// A client's body on its way to the service. It notes when the client breaks it off.
+struct Upload {
+    body: Body,
+    fault: ClientFault,
+    /// Dropped with the body, which tells that it was sent.
+    sent: watch::Sender<()>,
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.fault.set(),
+            None => drop(self.sent.send(())),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 fn unavailable() -> Problem {
-    let detail = "the service behind the gateway did not answer; nothing was charged";
+    let detail = "the service behind the gateway did not answer";
     Problem::new(ProblemKind::UpstreamUnavailable, detail)
 }
 

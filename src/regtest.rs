@@ -68,24 +68,16 @@ impl Regtest {
     /// # Errors
     /// [`RegtestError`] when none is to be had, or it does not start.
     pub async fn start_with(line: &str) -> Result<Self, RegtestError> {
-        let installed = Command::new("bash")
-            .args(["-c", SCRIPT, "bitcoind", "--install"])
-            .status()?;
+        let installed =
+            Command::new("bash").args(["-c", SCRIPT, "bitcoind", "--install"]).status()?;
         if !installed.success() {
             return Err(RegtestError::Unavailable);
         }
         let folder = TempDir::with_prefix("farebox-regtest-")?;
         let port = free_port()?;
-        std::fs::write(
-            folder.path().join("bitcoin.conf"),
-            configuration(port, line),
-        )?;
+        std::fs::write(folder.path().join("bitcoin.conf"), configuration(port, line))?;
         let process = spawn(&folder)?;
-        let mut node = Self {
-            process,
-            folder,
-            port,
-        };
+        let mut node = Self { process, folder, port };
         node.wait_until_ready().await?;
         Ok(node)
     }
@@ -99,10 +91,7 @@ impl Regtest {
         self.wait_until_ready().await?;
         for wallet in ["client", "gateway"] {
             // A wallet that was never made cannot be loaded, and one that is loaded need not be.
-            let _loaded = self
-                .node(None)
-                .call::<Value>("loadwallet", json!([wallet]))
-                .await;
+            let _loaded = self.node(None).call::<Value>("loadwallet", json!([wallet])).await;
         }
         Ok(())
     }
@@ -160,10 +149,7 @@ impl Regtest {
     /// [`RegtestError::Chain`] when the node refuses.
     pub async fn mine(&self, blocks: u32) -> Result<(), RegtestError> {
         let arguments = json!([blocks, "raw(51)#8lvh9jxk"]);
-        let _hashes: Value = self
-            .node(None)
-            .call("generatetodescriptor", arguments)
-            .await?;
+        let _hashes: Value = self.node(None).call("generatetodescriptor", arguments).await?;
         Ok(())
     }
 
@@ -195,10 +181,7 @@ impl Regtest {
         for _ in 0..=tip.height.min(LOOK_BACK_MAX) {
             let block: Block = node.block(hash).await?;
             hash = block.header.prev_blockhash;
-            let found = block
-                .txdata
-                .into_iter()
-                .find(|tx| tx.compute_txid() == txid);
+            let found = block.txdata.into_iter().find(|tx| tx.compute_txid() == txid);
             if let Some(transaction) = found {
                 return Ok(transaction);
             }
@@ -270,7 +253,5 @@ fn spawn(folder: &TempDir) -> io::Result<Child> {
 
 /// Returns a port that nobody listens on.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -25,10 +25,17 @@ impl Routes {
         Self(routes.into())
     }
 
+    /// Returns the lowest price. Where everything is free, no credit is worth keeping.
+    #[must_use]
+    pub fn cheapest(&self) -> Msat {
+        self.0.iter().filter_map(|route| route.price).min().unwrap_or(Msat::MAX)
+    }
+
     /// Returns the route of a request's path, if it is served at all.
     ///
     /// A path that another program could read as a different one is not served: what is priced
-    /// is what the service behind gets.
+    /// is what the service behind gets. Upper and lower case are the same here, because they are
+    /// to many services.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Route> {
         if !is_plain(path) {
@@ -46,18 +53,15 @@ impl Pricing for Routes {
 
 /// Tells whether `path` is `route` or lies below it.
 fn is_below(path: &str, route: &str) -> bool {
-    match path.strip_prefix(route) {
-        Some(rest) => rest.is_empty() || rest.starts_with('/') || route.ends_with('/'),
-        None => false,
-    }
+    let Some((start, rest)) = path.split_at_checked(route.len()) else { return false };
+    let is_at_segment = rest.is_empty() || rest.starts_with('/') || route == "/";
+    start.eq_ignore_ascii_case(route) && is_at_segment
 }
 
-/// Tells whether a path means the same to everybody: no dot segments, no empty segments, no
-/// backslashes, and no encoded characters that need no encoding (RFC 3986 §6.2.2).
-fn is_plain(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else {
-        return false;
-    };
+/// Tells whether a path means the same to everybody: no dot segments, no empty segments, and
+/// each character in the one spelling that is its own (RFC 3986 §6.2.2).
+pub(crate) fn is_plain(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
@@ -65,18 +69,16 @@ fn is_plain(path: &str) -> bool {
             return false;
         }
     }
-    !path.contains(['\\', ';']) && !path.split('%').skip(1).any(hides)
+    !path.contains(['\\', ';']) && path.split('%').skip(1).all(is_needed)
 }
 
-/// Tells whether the two digits after a percent sign stand for a character that changes the
-/// meaning of a path, or that needs no encoding.
-fn hides(encoded: &str) -> bool {
-    let byte = encoded
-        .get(..2)
-        .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    byte.is_none_or(|byte| {
-        byte.is_ascii_alphanumeric() || b"-._~/\\%;".contains(&byte) || byte.is_ascii_control()
-    })
+/// Tells whether what follows a percent sign encodes a character that has to be encoded, in the
+/// spelling that is its own. What could end a path for others, or begin another encoding, is out.
+fn is_needed(encoded: &str) -> bool {
+    let Some(digits) = encoded.get(..2) else { return false };
+    let is_upper = !digits.bytes().any(|digit| digit.is_ascii_lowercase());
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_upper);
+    byte.is_some_and(|byte| byte >= 0x80 || b" \"<>[]^`{|}".contains(&byte))
 }
 
 #[cfg(test)]
@@ -84,10 +86,7 @@ mod tests {
     use super::*;
 
     fn routes() -> Routes {
-        let route = |path: &str, price| Route {
-            path: path.to_owned(),
-            price,
-        };
+        let route = |path: &str, price| Route { path: path.to_owned(), price };
         let msat = |price| Msat::new(price).ok();
         Routes::new(vec![
             route("/paid", msat(1_000)),
@@ -106,6 +105,7 @@ mod tests {
         assert_eq!(price("/paid/x"), Some(Some(1_000)));
         assert_eq!(price("/paid/dear/x"), Some(Some(5_000)));
         assert_eq!(price("/paidx"), None);
+        assert_eq!(price("/PAID/x"), Some(Some(1_000)));
         assert_eq!(price("/free/"), Some(None));
         assert_eq!(price("/"), None);
     }
@@ -126,6 +126,12 @@ mod tests {
             "/free/%zz",
             "/free;x=1",
             "/free/%00",
+            "/p%61id",
+            "/free/%3Apaid",
+            "/free%3Fx",
+            "/free/%23",
+            "/free/%25",
+            "/free/caf%c3%a9",
             "*",
             "",
         ] {

@@ -29,6 +29,10 @@ const CODE_NOT_FOUND: i32 = -5;
 const CODE_OUT_OF_RANGE: i32 = -8;
 /// RPC error: the transaction is in a block already (`RPC_VERIFY_ALREADY_IN_UTXO_SET`).
 const CODE_ALREADY_MINED: i32 = -27;
+/// RPC error: there is no wallet of that name (`RPC_WALLET_NOT_FOUND`).
+const CODE_NO_WALLET: i32 = -18;
+/// RPC error: there are several wallets and none is named (`RPC_WALLET_NOT_SPECIFIED`).
+const CODE_UNCLEAR_WALLET: i32 = -19;
 /// RPC error: the node is starting (`RPC_IN_WARMUP`).
 const CODE_STARTING: i32 = -28;
 /// An upper bound of an input's size in vB, for guessing how many coins are needed.
@@ -56,10 +60,9 @@ impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cookie(path) => f.debug_tuple("Cookie").field(path).finish(),
-            Self::Password { user, .. } => f
-                .debug_struct("Password")
-                .field("user", user)
-                .finish_non_exhaustive(),
+            Self::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -81,11 +84,7 @@ impl Bitcoind {
     pub fn new(url: &str, wallet: Option<&str>, access: Access) -> Self {
         let url = url.trim_end_matches('/');
         let url = wallet.map_or_else(|| url.to_owned(), |name| format!("{url}/wallet/{name}"));
-        Self {
-            url: url.into(),
-            access,
-            picking: Arc::default(),
-        }
+        Self { url: url.into(), access, picking: Arc::default() }
     }
 
     /// Calls any method of the node.
@@ -98,33 +97,24 @@ impl Bitcoind {
         arguments: Value,
     ) -> Result<T, ChainError> {
         let (url, access) = (Arc::clone(&self.url), self.access.clone());
-        let unexpected = |reason: String| ChainError::Unexpected {
-            method: method.to_owned(),
-            reason,
-        };
+        let unexpected =
+            |reason: String| ChainError::Unexpected { method: method.to_owned(), reason };
         let called = tokio::task::spawn_blocking(move || call(&url, access, method, arguments));
-        let answer = called
-            .await
-            .map_err(|error| unexpected(error.to_string()))??;
+        let answer = called.await.map_err(|error| unexpected(error.to_string()))??;
         serde_json::from_value(answer).map_err(|error| unexpected(error.to_string()))
     }
 }
 
 /// Calls a method of the node at `url`. The cookie is read each time: a restart changes it.
 fn call(url: &str, access: Access, method: &str, arguments: Value) -> Result<Value, ChainError> {
-    let unreachable = |reason: String| ChainError::Unreachable {
-        url: url.to_owned(),
-        reason,
-    };
+    let unreachable = |reason: String| ChainError::Unreachable { url: url.to_owned(), reason };
     let (user, password) = credentials(access)?;
     let auth = Auth::UserPass(user, password);
     let client = Client::new(url, auth).map_err(|error| unreachable(error.to_string()))?;
     let Value::Array(arguments) = arguments else {
         return Err(unreachable("arguments are a list".to_owned()));
     };
-    client
-        .call(method, &arguments)
-        .map_err(|error| explain(url, method, error))
+    client.call(method, &arguments).map_err(|error| explain(url, method, error))
 }
 
 /// Returns the name and password that let this program in.
@@ -132,10 +122,8 @@ fn credentials(access: Access) -> Result<(String, String), ChainError> {
     match access {
         Access::Password { user, password } => Ok((user, password)),
         Access::Cookie(path) => {
-            let unreadable = |path, reason: &str| ChainError::NoCookie {
-                path,
-                reason: reason.to_owned(),
-            };
+            let unreadable =
+                |path, reason: &str| ChainError::NoCookie { path, reason: reason.to_owned() };
             let cookie = fs::read_to_string(&path)
                 .map_err(|error| unreadable(path.clone(), &error.to_string()))?;
             let (user, password) = cookie
@@ -153,26 +141,18 @@ fn explain(url: &str, method: &str, error: bitcoincore_rpc::Error) -> ChainError
     match error {
         bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(refused)) => match refused.code {
             CODE_STARTING => ChainError::Starting(refused.message),
-            code => ChainError::Refused {
-                code,
-                message: refused.message,
-            },
+            CODE_NO_WALLET | CODE_UNCLEAR_WALLET => ChainError::NoWallet(refused.message),
+            code => ChainError::Refused { code, message: refused.message },
         },
         bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Transport(error)) => {
             match error.downcast_ref::<simple_http::Error>() {
                 Some(simple_http::Error::HttpErrorCode(401 | 403)) => {
                     ChainError::Unauthorized { url }
                 }
-                _ => ChainError::Unreachable {
-                    url,
-                    reason: error.to_string(),
-                },
+                _ => ChainError::Unreachable { url, reason: error.to_string() },
             }
         }
-        other => ChainError::Unexpected {
-            method: method.to_owned(),
-            reason: other.to_string(),
-        },
+        other => ChainError::Unexpected { method: method.to_owned(), reason: other.to_string() },
     }
 }
 
@@ -199,11 +179,7 @@ fn btc(number: &str) -> Option<Amount> {
     let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let digits = format!("{whole}{fraction}").parse::<u64>().ok()?;
     let scale = 10_u64.checked_pow(shift.unsigned_abs())?;
-    let sat = if shift >= 0 {
-        digits.checked_mul(scale)?
-    } else {
-        digits.checked_div(scale)?
-    };
+    let sat = if shift >= 0 { digits.checked_mul(scale)? } else { digits.checked_div(scale)? };
     Some(Amount::from_sat(sat))
 }
 
@@ -243,6 +219,7 @@ struct HeaderInfo {
 /// `gettxout`, as far as it matters here.
 #[derive(Deserialize)]
 struct OutputInfo {
+    bestblock: BlockHash,
     confirmations: u32,
     #[serde(deserialize_with = "amount")]
     value: Amount,
@@ -295,10 +272,7 @@ impl Chain for Bitcoind {
         let info: ChainInfo = self.call("getblockchaininfo", json!([])).await?;
         let network = Network::from_core_arg(&info.chain).map_err(|error| {
             let method = "getblockchaininfo".to_owned();
-            ChainError::Unexpected {
-                method,
-                reason: error.to_string(),
-            }
+            ChainError::Unexpected { method, reason: error.to_string() }
         })?;
         Ok(Tip {
             network,
@@ -312,23 +286,15 @@ impl Chain for Bitcoind {
     async fn relay_policy(&self) -> Result<RelayPolicy, ChainError> {
         let info: MempoolInfo = self.call("getmempoolinfo", json!([])).await?;
         let least = rate_of_kvb(info.mempoolminfee.max(info.minrelaytxfee));
-        Ok(RelayPolicy {
-            truc: info.truc_policy,
-            least,
-        })
+        Ok(RelayPolicy { truc: info.truc_policy, least })
     }
 
     async fn block_hash(&self, height: u32) -> Result<Option<BlockHash>, ChainError> {
-        unless(
-            self.call("getblockhash", json!([height])).await,
-            CODE_OUT_OF_RANGE,
-        )
+        unless(self.call("getblockhash", json!([height])).await, CODE_OUT_OF_RANGE)
     }
 
     async fn block_place(&self, hash: BlockHash) -> Result<Option<BlockPlace>, ChainError> {
-        let info = self
-            .call::<HeaderInfo>("getblockheader", json!([hash]))
-            .await;
+        let info = self.call::<HeaderInfo>("getblockheader", json!([hash])).await;
         Ok(unless(info, CODE_NOT_FOUND)?.map(|info| BlockPlace {
             height: info.height,
             previous: info.previousblockhash,
@@ -348,11 +314,9 @@ impl Chain for Bitcoind {
         let arguments = json!([outpoint.txid, outpoint.vout, true]);
         let info: Option<OutputInfo> = self.call("gettxout", arguments).await?;
         Ok(info.map(|info| Unspent {
-            output: TxOut {
-                value: info.value,
-                script_pubkey: info.script.hex,
-            },
+            output: TxOut { value: info.value, script_pubkey: info.script.hex },
             confirmations: info.confirmations,
+            tip: info.bestblock,
         }))
     }
 
@@ -369,12 +333,10 @@ impl Chain for Bitcoind {
     async fn mempool_transaction(&self, txid: Txid) -> Result<Option<Transaction>, ChainError> {
         let method = "getrawtransaction";
         let hex: Option<String> = unless(self.call(method, json!([txid])).await, CODE_NOT_FOUND)?;
-        hex.map(|hex| deserialize_hex(&hex))
-            .transpose()
-            .map_err(|error| ChainError::Unexpected {
-                method: method.to_owned(),
-                reason: error.to_string(),
-            })
+        hex.map(|hex| deserialize_hex(&hex)).transpose().map_err(|error| ChainError::Unexpected {
+            method: method.to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     async fn fee_rate(&self, blocks: u16) -> Result<Option<FeeRate>, ChainError> {
@@ -384,16 +346,18 @@ impl Chain for Bitcoind {
 }
 
 impl Wallet for Bitcoind {
+    async fn check_wallet(&self) -> Result<(), ChainError> {
+        self.call::<Value>("getwalletinfo", json!([])).await.map(|_| ())
+    }
+
     async fn fresh_address(&self) -> Result<Address, ChainError> {
         let tip = self.tip().await?;
         let address: Address<NetworkUnchecked> =
             self.call("getnewaddress", json!(["", "bech32"])).await?;
-        address
-            .require_network(tip.network)
-            .map_err(|error| ChainError::Unexpected {
-                method: "getnewaddress".to_owned(),
-                reason: error.to_string(),
-            })
+        address.require_network(tip.network).map_err(|error| ChainError::Unexpected {
+            method: "getnewaddress".to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     async fn fund(
@@ -405,10 +369,7 @@ impl Wallet for Bitcoind {
         let _picking = self.picking.lock().await;
         let coins: Vec<Coin> = self.call("listunspent", json!([1])).await?;
         let picked = pick(coins, amount_sat, rate)?;
-        let output = TxOut {
-            value: Amount::from_sat(amount_sat),
-            script_pubkey: script,
-        };
+        let output = TxOut { value: Amount::from_sat(amount_sat), script_pubkey: script };
         let skeleton = skeleton(&picked, output);
         let options = json!({
             "add_inputs": false,
@@ -418,36 +379,39 @@ impl Wallet for Bitcoind {
             "lockUnspents": true,
             "replaceable": false,
         });
-        let funded: RawTransaction = self
-            .call(
-                "fundrawtransaction",
-                json!([serialize_hex(&skeleton), options]),
-            )
-            .await?;
+        let funded: RawTransaction =
+            self.call("fundrawtransaction", json!([serialize_hex(&skeleton), options])).await?;
+        let signed = self.sign(funded.hex).await;
+        if signed.is_err() {
+            self.unlock(&picked).await?;
+        }
+        signed
+    }
+
+    async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
+        let coins: Vec<_> = transaction.input.iter().map(|input| input.previous_output).collect();
+        self.unlock(&coins).await
+    }
+}
+
+impl Bitcoind {
+    /// Has the wallet sign a transaction.
+    async fn sign(&self, hex: String) -> Result<Transaction, ChainError> {
         let method = "signrawtransactionwithwallet";
-        let signed: RawTransaction = self.call(method, json!([funded.hex])).await?;
-        let unexpected = |reason: String| ChainError::Unexpected {
-            method: method.to_owned(),
-            reason,
-        };
+        let signed: RawTransaction = self.call(method, json!([hex])).await?;
+        let unexpected =
+            |reason: String| ChainError::Unexpected { method: method.to_owned(), reason };
         if signed.complete != Some(true) {
-            return Err(unexpected(
-                "the wallet cannot sign for its coins".to_owned(),
-            ));
+            return Err(unexpected("the wallet cannot sign for its coins".to_owned()));
         }
         deserialize_hex(&signed.hex).map_err(|error| unexpected(error.to_string()))
     }
 
-    async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
-        let coins: Vec<Value> = transaction
-            .input
-            .iter()
-            .map(|input| input.previous_output)
-            .map(|coin| json!({ "txid": coin.txid, "vout": coin.vout }))
-            .collect();
-        self.call::<bool>("lockunspent", json!([true, coins]))
-            .await
-            .map(|_| ())
+    /// Lets the wallet spend coins again.
+    async fn unlock(&self, coins: &[OutPoint]) -> Result<(), ChainError> {
+        let coin = |coin: &OutPoint| json!({ "txid": coin.txid, "vout": coin.vout });
+        let coins: Vec<Value> = coins.iter().map(coin).collect();
+        self.call::<bool>("lockunspent", json!([true, coins])).await.map(|_| ())
     }
 }
 
@@ -463,18 +427,12 @@ fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutP
     for coin in coins.into_iter().take(INPUTS_MAX) {
         available_sat = available_sat.saturating_add(coin.amount.to_sat());
         needed_sat = needed_sat.saturating_add(fee_sat(INPUT_VSIZE));
-        picked.push(OutPoint {
-            txid: coin.txid,
-            vout: coin.vout,
-        });
+        picked.push(OutPoint { txid: coin.txid, vout: coin.vout });
         if available_sat >= needed_sat {
             return Ok(picked);
         }
     }
-    Err(ChainError::TooFewCoins {
-        available_sat,
-        needed_sat,
-    })
+    Err(ChainError::TooFewCoins { available_sat, needed_sat })
 }
 
 /// Returns the transaction that the wallet completes with change and fee.

@@ -60,6 +60,9 @@ pub enum ChainError {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// There is no such wallet, or it is not loaded.
+    #[error("bitcoind has no such wallet loaded: {0}")]
+    NoWallet(String),
     /// The wallet cannot pay.
     #[error(
         "the wallet has {available_sat} sat in confirmed native segwit coins, and {needed_sat} sat are needed"
@@ -114,6 +117,8 @@ pub struct Unspent {
     pub output: TxOut,
     /// Its confirmations: zero in the mempool.
     pub confirmations: u32,
+    /// The tip that the confirmations are counted from.
+    pub tip: BlockHash,
 }
 
 /// A node that follows the chain.
@@ -169,6 +174,9 @@ pub trait Chain: Clone + Send + Sync + 'static {
 
 /// A node's wallet.
 pub trait Wallet: Clone + Send + Sync + 'static {
+    /// Checks that there is such a wallet.
+    fn check_wallet(&self) -> impl Future<Output = Result<(), ChainError>> + Send;
+
     /// Returns a fresh native segwit address.
     fn fresh_address(&self) -> impl Future<Output = Result<Address, ChainError>> + Send;
 

@@ -51,10 +51,7 @@ impl FromStr for Kind {
     type Err = UnknownKind;
 
     fn from_str(name: &str) -> Result<Self, UnknownKind> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
-            .ok_or(UnknownKind)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(UnknownKind)
     }
 }
 
@@ -116,6 +113,60 @@ impl Terms {
         Address::p2wsh(&self.witness_script(), self.network)
     }
 
+    /// Checks that `output` is a contract under these terms, and returns its capacity.
+    ///
+    /// # Errors
+    /// [`ContractMismatch`] when the script is another or the value is no amount.
+    pub fn check_output(&self, output: &TxOut) -> Result<Sat, ContractMismatch> {
+        if output.script_pubkey != self.script_pubkey() {
+            return Err(ContractMismatch::OtherScript);
+        }
+        Ok(Sat::try_from(output.value)?)
+    }
+
+    /// Checks that `transaction` funds a contract under these terms at `outpoint`, and returns
+    /// its capacity.
+    ///
+    /// # Errors
+    /// [`ContractMismatch`] says what is wrong with it.
+    pub fn check_transaction(
+        &self,
+        transaction: &Transaction,
+        outpoint: OutPoint,
+        chain: ChainTime,
+    ) -> Result<Sat, ContractMismatch> {
+        let txid = transaction.compute_txid();
+        if txid != outpoint.txid {
+            return Err(ContractMismatch::OtherTransaction(txid));
+        }
+        let output = usize::try_from(outpoint.vout)
+            .ok()
+            .and_then(|index| transaction.output.get(index))
+            .ok_or(ContractMismatch::NoOutput(outpoint.vout))?;
+        let capacity = self.check_output(output)?;
+        self.check_stable(transaction)?;
+        if !is_final(transaction, chain) {
+            return Err(ContractMismatch::NotFinal);
+        }
+        Ok(capacity)
+    }
+
+    /// Checks that the id of a contract's transaction cannot change before it is mined.
+    ///
+    /// Otherwise the refund that the client of a `refund` contract holds would spend nothing. So
+    /// each input has an empty `scriptSig` and a witness. A `cltv` contract needs no such check.
+    ///
+    /// # Errors
+    /// [`ContractMismatch::NotSegwit`] names the first input that is not native segwit.
+    pub fn check_stable(&self, transaction: &Transaction) -> Result<(), ContractMismatch> {
+        let malleable =
+            |input: &bitcoin::TxIn| !input.script_sig.is_empty() || input.witness.is_empty();
+        match (self.kind, transaction.input.iter().position(malleable)) {
+            (Kind::Refund, Some(index)) => Err(ContractMismatch::NotSegwit(index)),
+            (Kind::Refund, None) | (Kind::Cltv, _) => Ok(()),
+        }
+    }
+
     /// Returns the witness that spends the contract with both keys' signatures.
     ///
     /// Each signature is DER with its flag byte.
@@ -147,10 +198,7 @@ impl Contract {
     /// Returns the output that the contract's outpoint points at.
     #[must_use]
     pub fn output(&self) -> TxOut {
-        TxOut {
-            value: self.capacity.to_amount(),
-            script_pubkey: self.terms.script_pubkey(),
-        }
+        TxOut { value: self.capacity.to_amount(), script_pubkey: self.terms.script_pubkey() }
     }
 }
 
@@ -184,62 +232,6 @@ pub struct ChainTime {
     pub height: u32,
     /// The median time past at the tip (`BIP-0113`).
     pub median_time_past: u32,
-}
-
-impl Terms {
-    /// Checks that `output` is a contract under these terms, and returns its capacity.
-    ///
-    /// # Errors
-    /// [`ContractMismatch`] when the script is another or the value is no amount.
-    pub fn check_output(&self, output: &TxOut) -> Result<Sat, ContractMismatch> {
-        if output.script_pubkey != self.script_pubkey() {
-            return Err(ContractMismatch::OtherScript);
-        }
-        Ok(Sat::try_from(output.value)?)
-    }
-
-    /// Checks that `transaction` funds a contract under these terms at `outpoint`, and returns
-    /// its capacity.
-    ///
-    /// The id of a `refund` contract must not change before it is mined, or the refund that
-    /// the client holds would spend nothing. So each of its inputs has an empty `scriptSig` and a
-    /// witness.
-    ///
-    /// # Errors
-    /// [`ContractMismatch`] says what is wrong with it.
-    pub fn check_transaction(
-        &self,
-        transaction: &Transaction,
-        outpoint: OutPoint,
-        chain: ChainTime,
-    ) -> Result<Sat, ContractMismatch> {
-        let txid = transaction.compute_txid();
-        if txid != outpoint.txid {
-            return Err(ContractMismatch::OtherTransaction(txid));
-        }
-        let output = usize::try_from(outpoint.vout)
-            .ok()
-            .and_then(|index| transaction.output.get(index))
-            .ok_or(ContractMismatch::NoOutput(outpoint.vout))?;
-        let capacity = self.check_output(output)?;
-        if self.kind == Kind::Refund {
-            check_native_segwit(transaction)?;
-        }
-        if !is_final(transaction, chain) {
-            return Err(ContractMismatch::NotFinal);
-        }
-        Ok(capacity)
-    }
-}
-
-/// Checks that every input of `transaction` is native segwit.
-fn check_native_segwit(transaction: &Transaction) -> Result<(), ContractMismatch> {
-    let malleable =
-        |input: &bitcoin::TxIn| !input.script_sig.is_empty() || input.witness.is_empty();
-    match transaction.input.iter().position(malleable) {
-        Some(index) => Err(ContractMismatch::NotSegwit(index)),
-        None => Ok(()),
-    }
 }
 
 /// Tells whether `transaction` could be in the next block, as far as its lock time goes

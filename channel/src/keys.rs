@@ -57,12 +57,7 @@ impl Keyring {
     pub fn new(seed: Seed, network: Network) -> Self {
         let pass_key = HmacEngine::new(&seed.derive("farebox/v1/pass", &[]));
         let decoy_key = secret_key(&seed, "farebox/v1/decoy", &[]).public_key(SECP256K1);
-        Self {
-            seed,
-            network,
-            pass_key,
-            decoy_key,
-        }
+        Self { seed, network, pass_key, decoy_key }
     }
 
     /// Returns the network whose channels these keys are for.
@@ -77,9 +72,7 @@ impl Keyring {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
         let network = self.network.to_core_arg();
-        let derived = self
-            .seed
-            .derive("farebox/v1/fingerprint", &[network.as_bytes()]);
+        let derived = self.seed.derive("farebox/v1/fingerprint", &[network.as_bytes()]);
         truncate(&derived)
     }
 
@@ -109,13 +102,7 @@ impl Keyring {
     #[must_use]
     pub fn terms(&self, kind: Kind, client_key: PublicKey, expiry: Expiry) -> Terms {
         let gateway_key = self.channel_key(kind, &client_key, expiry).public_key();
-        Terms {
-            network: self.network,
-            kind,
-            gateway_key,
-            client_key,
-            expiry,
-        }
+        Terms { network: self.network, kind, gateway_key, client_key, expiry }
     }
 
     /// Returns the pass of the channel at `outpoint`.
@@ -130,9 +117,7 @@ impl Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring")
-            .field("network", &self.network)
-            .finish_non_exhaustive()
+        f.debug_struct("Keyring").field("network", &self.network).finish_non_exhaustive()
     }
 }
 
@@ -173,9 +158,7 @@ impl ChannelKey {
 
 impl fmt::Debug for ChannelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ChannelKey")
-            .field(&self.public_key())
-            .finish()
+        f.debug_tuple("ChannelKey").field(&self.public_key()).finish()
     }
 }
 

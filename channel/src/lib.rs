@@ -28,6 +28,7 @@
 //!         capacity: Sat::new(10_000)?..=Sat::new(1_000_000)?,
 //!         lifetime: Seconds::new(86_400)..=Seconds::new(864_000),
 //!         first_payment: Sat::new(1_000)?,
+//!         cheapest: Msat::new(2_500)?,
 //!         confirmations: 1,
 //!         stop: Seconds::new(28_800),
 //!         settle: Seconds::new(21_600),
@@ -84,7 +85,7 @@
 //! let channel = channel.handle(clock, &gateway.rules, Input::Pay { payment, price })?;
 //! let receipt = channel.account().receipt(price);
 //! assert_eq!(receipt.spent, price);
-//! let purse = purse.receive(&receipt, price, true)?;
+//! let purse = purse.receive(&receipt, price)?;
 //! assert_eq!(purse.left(), Msat::new(99_997_500)?);
 //!
 //! // The gateway settles.
@@ -117,7 +118,7 @@ pub use contract::{ChainTime, Contract, ContractMismatch, Kind, Terms, UnknownKi
 pub use keys::{ChannelKey, Keyring, Seed};
 pub use pass::Pass;
 pub use payment::{Payment, PaymentError, VerifiedPayment};
-pub use payout::{Payout, UnusualScript};
+pub use payout::{DUST_MAX, Payout, UnusualScript};
 pub use proof::{PROOF_AGE_MAX, Place, Proof, ProofError, Subject};
 pub use refund::{Refund, RefundError, RefundRequest};
 pub use settlement::{Member, SETTLEMENT_VSIZE_MAX, Settlement, SettlementError};

@@ -119,7 +119,7 @@ pub struct ContractRequest {
 pub enum StateName {
     /// The contract is not confirmed enough.
     Pending,
-    /// The contract confirmed too late before its expiry; it is never served.
+    /// The contract confirmed too late before its expiry, or never; it is never served.
     Late,
     /// Payments are taken.
     Open,
@@ -132,14 +132,8 @@ pub enum StateName {
 }
 
 impl StateName {
-    const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::Late,
-        Self::Open,
-        Self::Closing,
-        Self::Settled,
-        Self::Lost,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Pending, Self::Late, Self::Open, Self::Closing, Self::Settled, Self::Lost];
 
     /// Returns the state's name on the wire.
     #[must_use]
@@ -170,10 +164,7 @@ impl FromStr for StateName {
     type Err = UnknownState;
 
     fn from_str(name: &str) -> Result<Self, UnknownState> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == name)
-            .ok_or(UnknownState)
+        Self::ALL.into_iter().find(|state| state.as_str() == name).ok_or(UnknownState)
     }
 }
 
@@ -262,6 +253,8 @@ pub struct ChannelStatus {
     pub payment: Payment,
     /// All that is charged.
     pub spent: Msat,
+    /// What is left: paid less spent.
+    pub credit: Msat,
     /// The state.
     pub state: StateName,
     /// The channel's pass.

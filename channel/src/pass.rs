@@ -26,11 +26,7 @@ impl Pass {
 impl PartialEq for Pass {
     /// Compares in constant time.
     fn eq(&self, other: &Self) -> bool {
-        let difference = self
-            .0
-            .iter()
-            .zip(&other.0)
-            .fold(0, |sum, (a, b)| sum | (a ^ b));
+        let difference = self.0.iter().zip(&other.0).fold(0, |sum, (a, b)| sum | (a ^ b));
         std::hint::black_box(difference) == 0
     }
 }

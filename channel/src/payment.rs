@@ -76,11 +76,7 @@ impl Payment {
     pub fn verify(self, contract: &Contract) -> Result<VerifiedPayment, PaymentError> {
         let template = contract.template(self.paid)?;
         SECP256K1
-            .verify_ecdsa(
-                &template.digest(contract),
-                &self.signature,
-                &contract.terms.client_key,
-            )
+            .verify_ecdsa(&template.digest(contract), &self.signature, &contract.terms.client_key)
             .map_err(|_| PaymentError::BadSignature)?;
         Ok(VerifiedPayment(self))
     }
@@ -139,13 +135,7 @@ impl Template {
             input: vec![input(contract.outpoint)],
             output: self.change.iter().cloned().collect(),
         };
-        digest(
-            &transaction,
-            0,
-            &contract.terms,
-            contract.capacity,
-            self.flag(),
-        )
+        digest(&transaction, 0, &contract.terms, contract.capacity, self.flag())
     }
 }
 
@@ -155,9 +145,7 @@ impl Contract {
         let change = self
             .capacity
             .checked_sub(paid)
-            .ok_or(PaymentError::BeyondCapacity {
-                capacity: self.capacity,
-            })?;
+            .ok_or(PaymentError::BeyondCapacity { capacity: self.capacity })?;
         if change == Sat::ZERO {
             return Ok(Template { change: None });
         }
@@ -166,12 +154,7 @@ impl Contract {
             return Err(PaymentError::ChangeBelowDust { change, dust });
         }
         let script_pubkey = self.payout.script().to_owned();
-        Ok(Template {
-            change: Some(TxOut {
-                value: change.to_amount(),
-                script_pubkey,
-            }),
-        })
+        Ok(Template { change: Some(TxOut { value: change.to_amount(), script_pubkey }) })
     }
 
     /// Returns the least amount of at least `paid` that the contract can pay, if there is one.
@@ -214,9 +197,5 @@ pub(crate) fn digest(
 
 /// Returns a signature as it stands in a witness: DER and its flag.
 pub(crate) fn witness_signature(signature: Signature, flag: EcdsaSighashType) -> Vec<u8> {
-    bitcoin::ecdsa::Signature {
-        signature,
-        sighash_type: flag,
-    }
-    .to_vec()
+    bitcoin::ecdsa::Signature { signature, sighash_type: flag }.to_vec()
 }

@@ -5,6 +5,9 @@ use thiserror::Error;
 
 use crate::units::Sat;
 
+/// The greatest dust limit of all payout scripts: P2PKH's.
+pub const DUST_MAX: Sat = Sat::saturating(546);
+
 /// A payout script that is none of the five standard ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a payout script is P2WPKH, P2WSH, P2TR, P2SH or P2PKH")]

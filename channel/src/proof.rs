@@ -99,12 +99,9 @@ fn digest(subject: &Subject, place: Place<'_>, time: Timestamp) -> Message {
     let mut engine = sha256::Hash::engine();
     engine.input(tag.as_byte_array());
     engine.input(tag.as_byte_array());
-    for part in [
-        action.as_bytes(),
-        place.network.to_core_arg().as_bytes(),
-        place.host.as_bytes(),
-        &bytes,
-    ] {
+    for part in
+        [action.as_bytes(), place.network.to_core_arg().as_bytes(), place.host.as_bytes(), &bytes]
+    {
         let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
         engine.input(&length.to_be_bytes());
         engine.input(part);

@@ -2,7 +2,7 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{EcdsaSighashType, FeeRate, Network, OutPoint, Transaction, TxOut, Witness};
+use bitcoin::{EcdsaSighashType, FeeRate, Network, OutPoint, Transaction, TxIn, TxOut, Witness};
 use secp256k1::ecdsa::Signature;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use thiserror::Error;
@@ -14,6 +14,9 @@ use crate::units::{Expiry, Sat};
 
 /// The flag of the gateway's half: the client alone chooses outputs and fee, and can bump it.
 const GATEWAY_FLAG: EcdsaSighashType = EcdsaSighashType::NonePlusAnyoneCanPay;
+
+/// The client's signature in a witness: low R, low S, and the flag.
+const CLIENT_SIGNATURE_LEN: usize = 71;
 
 /// What the gateway is told to sign a refund of a `refund` contract.
 ///
@@ -33,23 +36,9 @@ pub struct RefundRequest {
 impl RefundRequest {
     /// Returns the digest that the gateway signs.
     pub(crate) fn digest(&self, gateway_key: PublicKey, network: Network) -> Message {
-        let Self {
-            client_key, expiry, ..
-        } = *self;
-        let terms = Terms {
-            network,
-            kind: Kind::Refund,
-            gateway_key,
-            client_key,
-            expiry,
-        };
-        digest(
-            &skeleton(self.outpoint, expiry),
-            0,
-            &terms,
-            self.capacity,
-            GATEWAY_FLAG,
-        )
+        let Self { client_key, expiry, .. } = *self;
+        let terms = Terms { network, kind: Kind::Refund, gateway_key, client_key, expiry };
+        digest(&skeleton(self.outpoint, expiry), 0, &terms, self.capacity, GATEWAY_FLAG)
     }
 }
 
@@ -84,40 +73,17 @@ impl Refund {
     /// # Errors
     /// [`RefundError`] when the signature is missing or wrong: then the contract must not be shown.
     pub fn new(contract: Contract, gateway: Option<Signature>) -> Result<Self, RefundError> {
-        let Terms {
-            network,
-            kind,
-            gateway_key,
-            client_key,
-            expiry,
-        } = contract.terms;
+        let Terms { network, kind, gateway_key, client_key, expiry } = contract.terms;
         if kind == Kind::Cltv {
-            return Ok(Self {
-                contract,
-                gateway: None,
-            });
+            return Ok(Self { contract, gateway: None });
         }
         let signature = gateway.ok_or(RefundError::Unsigned)?;
-        let Contract {
-            outpoint, capacity, ..
-        } = contract;
-        let request = RefundRequest {
-            outpoint,
-            capacity,
-            client_key,
-            expiry,
-        };
+        let Contract { outpoint, capacity, .. } = contract;
+        let request = RefundRequest { outpoint, capacity, client_key, expiry };
         SECP256K1
-            .verify_ecdsa(
-                &request.digest(gateway_key, network),
-                &signature,
-                &gateway_key,
-            )
+            .verify_ecdsa(&request.digest(gateway_key, network), &signature, &gateway_key)
             .map_err(|_| RefundError::BadSignature)?;
-        Ok(Self {
-            contract,
-            gateway: Some(signature),
-        })
+        Ok(Self { contract, gateway: Some(signature) })
     }
 
     /// Returns the contract.
@@ -143,18 +109,13 @@ impl Refund {
         rate: FeeRate,
         client_key: &SecretKey,
     ) -> Result<Transaction, RefundError> {
-        let Contract {
-            ref terms,
-            outpoint,
-            capacity,
-            ..
-        } = self.contract;
+        let Contract { ref terms, outpoint, capacity, .. } = self.contract;
         let mut transaction = skeleton(outpoint, terms.expiry);
         transaction.output.push(TxOut {
             value: capacity.to_amount(),
             script_pubkey: destination.script().to_owned(),
         });
-        self.sign(&mut transaction, client_key);
+        transaction.input = vec![self.input(&[0; CLIENT_SIGNATURE_LEN])];
         let fee = rate.fee_vb(u64::try_from(transaction.vsize()).unwrap_or(u64::MAX));
         let fee_sat = fee.map_or(u64::MAX, bitcoin::Amount::to_sat);
         let value = Sat::new(fee_sat)
@@ -165,31 +126,24 @@ impl Refund {
         for output in &mut transaction.output {
             output.value = value.to_amount();
         }
-        self.sign(&mut transaction, client_key);
+        let Contract { ref terms, capacity, .. } = self.contract;
+        let message = digest(&transaction, 0, terms, capacity, EcdsaSighashType::All);
+        let signature = SECP256K1.sign_ecdsa_low_r(&message, client_key);
+        transaction.input = vec![self.input(&witness_signature(signature, EcdsaSighashType::All))];
         Ok(transaction)
     }
 
-    /// Puts the witness into the refund's only input.
-    fn sign(&self, transaction: &mut Transaction, client_key: &SecretKey) {
-        let Contract {
-            ref terms,
-            capacity,
-            ..
-        } = self.contract;
-        let message = digest(transaction, 0, terms, capacity, EcdsaSighashType::All);
-        let signature = SECP256K1.sign_ecdsa_low_r(&message, client_key);
-        let client = witness_signature(signature, EcdsaSighashType::All);
-        let script = terms.witness_script();
+    /// Returns the refund's only input, with its witness.
+    fn input(&self, client: &[u8]) -> TxIn {
+        let script = self.contract.terms.witness_script();
         let witness = match self.gateway {
             Some(signature) => {
                 let gateway = witness_signature(signature, GATEWAY_FLAG);
-                Witness::from_slice(&[&[], &client[..], &gateway, script.as_bytes()])
+                Witness::from_slice(&[&[], client, &gateway, script.as_bytes()])
             }
-            None => Witness::from_slice(&[&client[..], &[], script.as_bytes()]),
+            None => Witness::from_slice(&[client, &[], script.as_bytes()]),
         };
-        for input in &mut transaction.input {
-            input.witness = witness.clone();
-        }
+        TxIn { witness, ..input(self.contract.outpoint) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The settlement: one transaction that closes channels and pays both sides.
 
+use std::collections::BTreeSet;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, EcdsaSighashType, FeeRate, Transaction, TxOut};
 use thiserror::Error;
@@ -39,7 +41,7 @@ pub struct Settlement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SettlementError {
     /// The fee is more than what is paid.
-    #[error("{paid} do not pay a fee of {fee_sat} sat")]
+    #[error("of {paid} a fee of {fee_sat} sat leaves nothing that is worth an output")]
     Uneconomic {
         /// What all members pay.
         paid: Sat,
@@ -54,6 +56,9 @@ pub enum SettlementError {
         /// The size in virtual bytes.
         vsize: u64,
     },
+    /// A channel is named twice.
+    #[error("a channel is to be settled twice in one transaction")]
+    Repeated,
     /// A recorded payment does not fit its contract, or nothing is to be settled.
     #[error("there is nothing that could be settled")]
     Nothing,
@@ -77,16 +82,11 @@ impl Settlement {
         let pairs = order(members)?;
         let paid = members
             .iter()
-            .try_fold(Sat::ZERO, |sum, member| {
-                sum.checked_add(member.payment.paid())
-            })
+            .try_fold(Sat::ZERO, |sum, member| sum.checked_add(member.payment.paid()))
             .ok_or(SettlementError::Nothing)?;
         let mut transaction = unsigned(&pairs);
         let script_pubkey = payout.script().to_owned();
-        transaction.output.push(TxOut {
-            value: Amount::ZERO,
-            script_pubkey,
-        });
+        transaction.output.push(TxOut { value: Amount::ZERO, script_pubkey });
         let fee_sat = fee(&transaction, &pairs, rate)?;
         let after_fee = |fee_sat| paid.checked_sub(Sat::new(fee_sat).ok()?);
         let share = match after_fee(fee_sat).filter(|share| *share >= payout.dust()) {
@@ -108,11 +108,7 @@ impl Settlement {
         };
         sign(&mut transaction, &pairs, keyring);
         let fee = paid.checked_sub(share).ok_or(SettlementError::Nothing)?;
-        Ok(Self {
-            transaction,
-            fee,
-            share,
-        })
+        Ok(Self { transaction, fee, share })
     }
 }
 
@@ -125,13 +121,15 @@ fn order<'a>(members: &[Member<'a>]) -> Result<Vec<Pair<'a>>, SettlementError> {
         .iter()
         .map(|member| {
             let template = member.contract.template(member.payment.paid());
-            template
-                .map(|template| (*member, template))
-                .map_err(|_| SettlementError::Nothing)
+            template.map(|template| (*member, template)).map_err(|_| SettlementError::Nothing)
         })
         .collect::<Result<Vec<_>, _>>()?;
     if pairs.is_empty() {
         return Err(SettlementError::Nothing);
+    }
+    let outpoints: BTreeSet<_> = members.iter().map(|member| member.contract.outpoint).collect();
+    if outpoints.len() < members.len() {
+        return Err(SettlementError::Repeated);
     }
     pairs.sort_by_key(|(_, template)| template.change.is_none());
     Ok(pairs)
@@ -142,14 +140,8 @@ fn unsigned(pairs: &[Pair<'_>]) -> Transaction {
     Transaction {
         version: SETTLEMENT_VERSION,
         lock_time: LockTime::ZERO,
-        input: pairs
-            .iter()
-            .map(|(member, _)| input(member.contract.outpoint))
-            .collect(),
-        output: pairs
-            .iter()
-            .filter_map(|(_, template)| template.change.clone())
-            .collect(),
+        input: pairs.iter().map(|(member, _)| input(member.contract.outpoint)).collect(),
+        output: pairs.iter().filter_map(|(_, template)| template.change.clone()).collect(),
     }
 }
 
@@ -162,10 +154,8 @@ fn fee(
     let mut sized = transaction.clone();
     for (input, (member, template)) in sized.input.iter_mut().zip(pairs) {
         let client = client_signature(member, template);
-        input.witness = member
-            .contract
-            .terms
-            .settlement_witness(&client, &[0; GATEWAY_SIGNATURE_LEN]);
+        input.witness =
+            member.contract.terms.settlement_witness(&client, &[0; GATEWAY_SIGNATURE_LEN]);
     }
     let vsize = u64::try_from(sized.vsize()).unwrap_or(u64::MAX);
     if vsize > SETTLEMENT_VSIZE_MAX {

@@ -41,13 +41,15 @@ impl Sat {
     /// [`OutOfBounds`] above [`Sat::MAX`].
     pub const fn new(sat: u64) -> Result<Self, OutOfBounds> {
         if sat > Self::MAX.0 {
-            return Err(OutOfBounds {
-                value: sat,
-                least: 0,
-                most: Self::MAX.0,
-            });
+            return Err(OutOfBounds { value: sat, least: 0, most: Self::MAX.0 });
         }
         Ok(Self(sat))
+    }
+
+    /// Makes an amount of `sat`, or of the most that there can be. For constants.
+    #[must_use]
+    pub const fn saturating(sat: u64) -> Self {
+        if sat > Self::MAX.0 { Self::MAX } else { Self(sat) }
     }
 
     /// Returns the number of satoshi.
@@ -111,11 +113,7 @@ impl Msat {
     /// [`OutOfBounds`] above [`Msat::MAX`].
     pub const fn new(msat: u64) -> Result<Self, OutOfBounds> {
         if msat > Self::MAX.0 {
-            return Err(OutOfBounds {
-                value: msat,
-                least: 0,
-                most: Self::MAX.0,
-            });
+            return Err(OutOfBounds { value: msat, least: 0, most: Self::MAX.0 });
         }
         Ok(Self(msat))
     }
@@ -215,17 +213,9 @@ impl Expiry {
     /// [`OutOfBounds`] outside 500,000,000 and 2^31 − 1.
     pub fn new(seconds: u64) -> Result<Self, OutOfBounds> {
         let (least, most) = (u64::from(Self::MIN.0), u64::from(Self::MAX.0));
-        let refused = OutOfBounds {
-            value: seconds,
-            least,
-            most,
-        };
+        let refused = OutOfBounds { value: seconds, least, most };
         let expiry = u32::try_from(seconds).map(Self).map_err(|_| refused)?;
-        if (Self::MIN..=Self::MAX).contains(&expiry) {
-            Ok(expiry)
-        } else {
-            Err(refused)
-        }
+        if (Self::MIN..=Self::MAX).contains(&expiry) { Ok(expiry) } else { Err(refused) }
     }
 
     /// Returns the seconds since the epoch.
@@ -304,10 +294,7 @@ mod tests {
     #[test]
     fn a_refund_needs_the_median_time_past_the_expiry_strictly() {
         let expiry = Expiry::new(1_700_000_000).unwrap();
-        let at = |mtp| Clock {
-            median_time_past: Timestamp(mtp),
-            wall: Timestamp(u64::MAX),
-        };
+        let at = |mtp| Clock { median_time_past: Timestamp(mtp), wall: Timestamp(u64::MAX) };
         assert!(!expiry.is_refundable(at(1_700_000_000)));
         assert!(expiry.is_refundable(at(1_700_000_001)));
     }

@@ -1,7 +1,7 @@
 //! A client's channels in one SQLite file, which holds their secret keys.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,18 +39,16 @@ impl ChannelFile {
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let name: Arc<str> = path.display().to_string().into();
         let lock = lock(path)?;
-        private(path)?;
-        let failed = |source| FileError::Database {
-            path: name.to_string(),
-            source,
-        };
+        let file = private(path)?;
+        let opened = |source| FileError::Open { path: name.to_string(), source };
+        let mode = file.metadata().map_err(opened)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(FileError::Exposed { path: name.to_string(), mode });
+        }
+        let failed = |source| FileError::Database { path: name.to_string(), source };
         let connection = Connection::open(path).map_err(failed)?;
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(failed)?;
-        connection
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         let format: u32 = connection
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(failed)?;
@@ -61,19 +59,11 @@ impl ChannelFile {
             }
             FORMAT => {}
             found => {
-                return Err(FileError::Newer {
-                    path: name.to_string(),
-                    found,
-                    known: FORMAT,
-                });
+                return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
             }
         }
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self {
-            path: name,
-            connection,
-            _lock: Arc::new(lock),
-        })
+        Ok(Self { path: name, connection, _lock: Arc::new(lock) })
     }
 
     /// Returns every channel, the newest expiry first.
@@ -81,14 +71,8 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when a record cannot be read.
     pub fn channels(&self) -> Result<Vec<Record>, FileError> {
-        let failed = |source| FileError::Database {
-            path: self.path.to_string(),
-            source,
-        };
-        let connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| FileError::Database { path: self.path.to_string(), source };
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "SELECT * FROM channel ORDER BY expiry DESC, outpoint";
         let mut statement = connection.prepare_cached(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
@@ -110,14 +94,8 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when nothing was saved; then nothing may be sent.
     pub fn save(&self, record: &Record) -> Result<(), FileError> {
-        let failed = |source| FileError::Database {
-            path: self.path.to_string(),
-            source,
-        };
-        let connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| FileError::Database { path: self.path.to_string(), source };
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         write(&connection, record).map_err(failed)
     }
 
@@ -126,19 +104,10 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when it is still on record.
     pub(crate) fn forget(&self, channel: &OutPoint) -> Result<(), FileError> {
-        let failed = |source| FileError::Database {
-            path: self.path.to_string(),
-            source,
-        };
-        let connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| FileError::Database { path: self.path.to_string(), source };
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "DELETE FROM channel WHERE outpoint = ? AND stage = 'funded'";
-        connection
-            .execute(sql, [channel.to_string()])
-            .map(|_| ())
-            .map_err(failed)
+        connection.execute(sql, [channel.to_string()]).map(|_| ()).map_err(failed)
     }
 }
 
@@ -150,45 +119,26 @@ fn lock(path: &Path) -> Result<File, FileError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(FileError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(source)) => Err(FileError::Open {
-            path: path.display().to_string(),
-            source,
-        }),
+        Err(TryLockError::Error(source)) => {
+            Err(FileError::Open { path: path.display().to_string(), source })
+        }
     }
 }
 
 /// Opens a file that only its owner may read, or makes it.
 fn private(path: &Path) -> Result<File, FileError> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path);
-    opened.map_err(|source| FileError::Open {
-        path: path.display().to_string(),
-        source,
-    })
+    let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    opened.map_err(|source| FileError::Open { path: path.display().to_string(), source })
 }
 
 fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
-    let Contract {
-        terms,
-        outpoint,
-        capacity,
-        payout,
-    } = record.contract();
+    let Contract { terms, outpoint, capacity, payout } = record.contract();
     let purse = match &record.stage {
         Stage::Funded(_) | Stage::Held(_) => None,
         Stage::Open(purse) | Stage::Closing(purse, _) => Some(purse),
     };
     let (stage, first_payment, contract, settlement) = match &record.stage {
-        Stage::Funded(funded) => (
-            "funded",
-            funded.first_payment,
-            Some(&funded.transaction),
-            None,
-        ),
+        Stage::Funded(funded) => ("funded", funded.first_payment, Some(&funded.transaction), None),
         Stage::Held(held) => ("held", held.first_payment, held.transaction.as_ref(), None),
         Stage::Open(purse) => ("open", purse.least, None, None),
         Stage::Closing(purse, settlement) => ("closing", purse.least, None, *settlement),
@@ -244,10 +194,7 @@ fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
 }
 
 fn record(row: &Row<'_>) -> Result<Record, Damage> {
-    let key = checked(
-        "secret_key",
-        SecretKey::from_slice(&bytes(row, "secret_key")?),
-    )?;
+    let key = checked("secret_key", SecretKey::from_slice(&bytes(row, "secret_key")?))?;
     let contract = contract(row, &key)?;
     let stage = match column::<String>(row, "stage")?.as_str() {
         "funded" => Stage::Funded(Funded {
@@ -272,20 +219,13 @@ fn record(row: &Row<'_>) -> Result<Record, Damage> {
         }
         other => return Err(format!("`{other}` is no stage")),
     };
-    Ok(Record {
-        origin: column(row, "origin")?,
-        key,
-        stage,
-    })
+    Ok(Record { origin: column(row, "origin")?, key, stage })
 }
 
 fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
     let gateway_key = PublicKey::from_slice(&bytes(row, "gateway_key")?);
     let terms = Terms {
-        network: checked(
-            "network",
-            Network::from_core_arg(&column::<String>(row, "network")?),
-        )?,
+        network: checked("network", Network::from_core_arg(&column::<String>(row, "network")?))?,
         kind: checked("kind", column::<String>(row, "kind")?.parse())?,
         gateway_key: checked("gateway_key", gateway_key)?,
         client_key: key.public_key(SECP256K1),
@@ -302,19 +242,14 @@ fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
 
 fn refund(row: &Row<'_>, contract: Contract) -> Result<Refund, Damage> {
     let signature = column::<Option<Vec<u8>>>(row, "refund_signature")?;
-    let signature = signature
-        .map(|bytes| Signature::from_compact(&bytes))
-        .transpose();
+    let signature = signature.map(|bytes| Signature::from_compact(&bytes)).transpose();
     let signature = checked("refund_signature", signature)?;
     checked("refund_signature", Refund::new(contract, signature))
 }
 
 fn purse(row: &Row<'_>, contract: Contract) -> Result<Purse, Damage> {
     let signature = Signature::from_compact(&bytes(row, "signature")?);
-    let payment = Payment {
-        paid: sat(row, "paid")?,
-        signature: checked("signature", signature)?,
-    };
+    let payment = Payment { paid: sat(row, "paid")?, signature: checked("signature", signature)? };
     Ok(Purse {
         refund: refund(row, contract)?,
         payment,

@@ -2,6 +2,7 @@
 
 use farebox_chain::ChainError;
 use farebox_channel::client::{CannotPay, Distrust, FundingMismatch, TermsRefused};
+use farebox_channel::message::StateName;
 use farebox_channel::wire::Malformed;
 use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError};
 use thiserror::Error;
@@ -24,6 +25,14 @@ pub enum FileError {
         path: String,
         /// What went wrong.
         source: std::io::Error,
+    },
+    /// Others can read the file, which holds secret keys.
+    #[error("{path} can be read by others (mode {mode:03o}): run `chmod 600` on it")]
+    Exposed {
+        /// The file.
+        path: String,
+        /// Its mode.
+        mode: u32,
     },
     /// Another process uses the file.
     #[error("another process uses {0}")]
@@ -114,6 +123,9 @@ pub enum PayError {
     /// The contract was not confirmed in time. It is on record; try again later.
     #[error("the contract {0} is not confirmed yet; it is on record, try again later")]
     Unconfirmed(bitcoin::OutPoint),
+    /// The channel has come to another state than open. Its refund is on record.
+    #[error("the channel {0} is {1}; its refund is on record")]
+    NotOpen(bitcoin::OutPoint, StateName),
     /// The request's body can be sent only once, and the price is not known yet.
     #[error("the body is a stream and cannot be sent again with a payment")]
     OneShotBody,

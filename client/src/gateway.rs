@@ -1,15 +1,13 @@
 //! Talking to a gateway: one step per request, on its well-known path.
 
 use farebox_channel::message::Offer;
-use farebox_channel::wire::Field;
+use farebox_channel::wire::{Field, WELL_KNOWN};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::error::PayError;
 
-/// Where every step works and nothing is charged.
-const WELL_KNOWN: &str = "/.well-known/payment-channel";
 /// The greatest problem document to read.
 const PROBLEM_LEN_MAX: usize = 64 * 1024;
 
@@ -20,9 +18,7 @@ pub(crate) struct Origin(Url);
 impl Origin {
     /// Returns the origin of a URL, if payments may be sent there.
     pub(crate) fn of(url: &Url) -> Result<Self, PayError> {
-        let host = url
-            .host_str()
-            .ok_or_else(|| PayError::NoHost(url.to_string()))?;
+        let host = url.host_str().ok_or_else(|| PayError::NoHost(url.to_string()))?;
         let is_loopback = host == "localhost"
             || host
                 .trim_matches(['[', ']'])
@@ -48,9 +44,7 @@ impl Origin {
     /// Returns the host as it stands in proofs: with its port unless that is the scheme's own.
     pub(crate) fn host(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
-        self.0
-            .port()
-            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// Returns where steps are sent.
@@ -67,11 +61,7 @@ pub(crate) async fn step<Q: Field, A: Field>(
     origin: &Origin,
     request: &Q,
 ) -> Result<A, PayError> {
-    let sent = http
-        .get(origin.well_known())
-        .header(Q::NAME, request.encode())
-        .send()
-        .await?;
+    let sent = http.get(origin.well_known()).header(Q::NAME, request.encode()).send().await?;
     if !sent.status().is_success() {
         return Err(refused(sent).await);
     }

@@ -30,7 +30,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         for begun in self.begun(origin)? {
             match self.proceed(origin, begun).await {
                 // It is too old by now. Its refund is on record, and another one is opened.
-                Err(PayError::Refused { .. }) => {}
+                Err(PayError::Refused { .. } | PayError::NotOpen(..)) => {}
                 other => return other,
             }
         }
@@ -40,8 +40,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
 
     /// Returns the channels whose opening was cut off.
     fn begun(&self, origin: &Origin) -> Result<Vec<Record>, PayError> {
+        let now = wall();
         let is_begun = |record: &Record| {
             record.origin == origin.as_str()
+                && record.contract().terms.expiry.timestamp() > now
                 && record.contract().terms.kind == self.policy.kind
                 && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
         };
@@ -64,8 +66,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             record.stage = Stage::Held(held);
             self.file.save(&record)?;
             let rate = self.policy.fee_rate_fallback;
-            self.observer
-                .tell(&Event::RefundHeld(record.refund_transaction(rate)?));
+            self.observer.tell(&Event::RefundHeld(record.refund_transaction(rate)?));
         }
         if let Stage::Held(held) = &record.stage {
             record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
@@ -96,11 +97,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let origin = origin.as_str().to_owned();
-        let record = Record {
-            origin,
-            key,
-            stage: Stage::Funded(funded),
-        };
+        let record = Record { origin, key, stage: Stage::Funded(funded) };
         self.file.save(&record)?;
         Ok(record)
     }
@@ -121,10 +118,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn show(&self, origin: &Origin, held: &Held, key: &SecretKey) -> Result<Purse, PayError> {
         let mut held = held.clone();
         // What does not fit a header field is broadcast here and shown by its outpoint.
-        if let Some(contract) = held
-            .transaction
-            .take_if(|tx| serialize(tx).len() > SHOWN_LEN_MAX)
-        {
+        if let Some(contract) = held.transaction.take_if(|tx| serialize(tx).len() > SHOWN_LEN_MAX) {
             self.node.broadcast(contract).await?;
         }
         let shown = held.show(key)?;
@@ -139,13 +133,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 reply => reply?,
             };
             if last.replace(reply.state) != Some(reply.state) {
-                self.observer
-                    .tell(&Event::Shown(shown.outpoint, reply.state));
+                self.observer.tell(&Event::Shown(shown.outpoint, reply.state));
             }
             if reply.state == StateName::Open {
                 return Ok(held.open(&shown, &reply));
             }
-            if reply.state != StateName::Pending || Instant::now() >= deadline {
+            if reply.state != StateName::Pending {
+                return Err(PayError::NotOpen(shown.outpoint, reply.state));
+            }
+            if Instant::now() >= deadline {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
             sleep(PAUSE).await;
@@ -177,10 +173,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn clock(&self) -> Result<Clock, PayError> {
         let tip = self.node.tip().await?;
         let median_time_past = Timestamp::new(tip.median_time_past);
-        Ok(Clock {
-            median_time_past,
-            wall: wall(),
-        })
+        Ok(Clock { median_time_past, wall: wall() })
     }
 }
 

@@ -1,18 +1,17 @@
 //! The paying client: one request in, one answer out, paid for where it must be.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
-use farebox_channel::client::Purse;
-use farebox_channel::message::{Offer, PayRequest, Receipt, StateReply};
-use farebox_channel::wire::Field;
+use farebox_channel::client::{CannotPay, Purse};
+use farebox_channel::message::{CloseRequest, Offer, PayRequest, Receipt, StateReply};
+use farebox_channel::wire::{Field, PROBLEM_PREFIX};
 use farebox_channel::{Msat, Place};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Request, Response, StatusCode, Url};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
@@ -22,10 +21,14 @@ use crate::opening::wall;
 use crate::policy::Policy;
 use crate::record::{Record, Stage};
 
-/// The beginning of a gateway's problem types.
-const PROBLEM: &str = "urn:farebox:problem:";
-/// How often a request is sent again because its price was not known or has changed.
-const ATTEMPTS_MAX: usize = 3;
+/// The problems that tell that a channel is not served any more.
+const OVER: [&str; 5] =
+    ["channel-closing", "channel-ended", "channel-expiring", "channel-late", "channel-unknown"];
+/// The greatest number of prices to remember.
+const PRICES_MAX: usize = 10_000;
+/// How often a request is sent: because its channel is over, its price was not known, and once
+/// more because that has changed.
+const ATTEMPTS_MAX: usize = 4;
 
 /// An HTTP client that pays for what it asks. Clones share channels and prices.
 #[derive(Clone, Debug)]
@@ -36,18 +39,11 @@ pub struct PayingClient<B> {
     pub(crate) policy: Policy,
     pub(crate) observer: Observer,
     /// The open channel of each server.
-    tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
+    tills: Arc<Mutex<HashMap<Origin, Arc<Mutex<Record>>>>>,
     /// Held while a channel is opened, so that parallel requests do not open several.
-    opening: Arc<Mutex<()>>,
+    opening: Arc<AsyncMutex<()>>,
     /// What each resource cost the last time.
     prices: Arc<Mutex<HashMap<(Method, Url), Msat>>>,
-}
-
-/// An open channel, and the requests that it is paying for.
-#[derive(Debug)]
-struct Till {
-    record: Mutex<Record>,
-    under_way: AtomicUsize,
 }
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -105,69 +101,71 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub async fn execute(&self, request: Request) -> Result<Response, PayError> {
         let origin = Origin::of(request.url())?;
         let resource = (request.method().clone(), request.url().clone());
-        let mut price = self.prices.lock().await.get(&resource).copied();
+        let mut price = lock(&self.prices).get(&resource).copied();
         let mut request = Some(request);
         for attempt in 1..=ATTEMPTS_MAX {
-            // The last attempt needs no copy, and a body that is a stream has none.
+            // A body that is a stream has no copy, and is sent once.
             let copy = request.as_ref().and_then(Request::try_clone);
             let Some(sent) = copy.or_else(|| request.take()) else {
                 return Err(PayError::OneShotBody);
             };
-            let response = match price {
-                Some(price) => self.send_paid(&origin, sent, price).await?,
-                None => self.http.execute(sent).await?,
+            let answered = match price {
+                Some(price) => self.send_paid(&origin, sent, price).await,
+                None => self.http.execute(sent).await.map_err(PayError::from),
             };
-            let Some(offer) = offer(&response)? else {
+            let response = match answered {
+                Err(error) if is_over(&error) && request.is_some() => {
+                    self.give_up(&origin, &error)?;
+                    price = None;
+                    continue;
+                }
+                answered => answered?,
+            };
+            if response.headers().contains_key(Receipt::NAME) {
                 return Ok(response);
-            };
+            }
+            let Some(offer) = offer(&response)? else { return Ok(response) };
             if attempt == ATTEMPTS_MAX || price == Some(offer.price) {
                 return Err(refused(response).await);
             }
             self.observer.tell(&Event::Offered(offer.clone()));
             self.agree(&origin, &offer).await?;
             price = Some(offer.price);
-            self.prices
-                .lock()
-                .await
-                .insert(resource.clone(), offer.price);
+            self.remember(&resource, offer.price);
         }
         Err(PayError::NoOffer)
     }
 
+    /// Remembers what a resource costs, for a limited number of them.
+    fn remember(&self, resource: &(Method, Url), price: Msat) {
+        let mut prices = lock(&self.prices);
+        if prices.len() >= PRICES_MAX {
+            prices.clear();
+        }
+        prices.insert(resource.clone(), price);
+    }
+
     /// Checks a price, and makes sure that there is a channel to pay it with.
     async fn agree(&self, origin: &Origin, offer: &Offer) -> Result<(), PayError> {
-        if let Some(most) = self.policy.price_max.filter(|most| offer.price > *most) {
-            return Err(PayError::TooExpensive {
-                price: offer.price,
-                most,
-            });
+        if offer.price > self.policy.price_max {
+            return Err(PayError::TooExpensive { price: offer.price, most: self.policy.price_max });
         }
         let _opening = self.opening.lock().await;
-        if let Some(till) = self.till(origin).await {
-            let record = till.record.lock().await;
-            if let Stage::Open(purse) = &record.stage
-                && purse.left() >= offer.price
-            {
-                return Ok(());
-            }
+        if let Some(till) = self.till(origin)
+            && matches!(&lock(&till).stage, Stage::Open(purse) if purse.left() >= offer.price)
+        {
+            return Ok(());
         }
         let record = match self.resume(origin, offer.price)? {
             Some(record) => record,
             None => self.open(origin, offer).await?,
         };
-        let till = Till {
-            record: Mutex::new(record),
-            under_way: AtomicUsize::new(0),
-        };
-        self.tills
-            .lock()
-            .await
-            .insert(origin.clone(), Arc::new(till));
+        lock(&self.tills).insert(origin.clone(), Arc::new(Mutex::new(record)));
         Ok(())
     }
 
-    async fn till(&self, origin: &Origin) -> Option<Arc<Till>> {
-        self.tills.lock().await.get(origin).cloned()
+    fn till(&self, origin: &Origin) -> Option<Arc<Mutex<Record>>> {
+        lock(&self.tills).get(origin).cloned()
     }
 
     /// Returns a channel of an earlier run that can pay `price`.
@@ -183,6 +181,21 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(self.file.channels()?.into_iter().find(can_pay))
     }
 
+    /// Stops paying through a channel. One that the gateway serves no longer is on record as
+    /// closing: its change comes with the settlement, or with the refund.
+    fn give_up(&self, origin: &Origin, error: &PayError) -> Result<(), PayError> {
+        let Some(till) = lock(&self.tills).remove(origin) else { return Ok(()) };
+        if !matches!(error, PayError::Refused { .. }) {
+            return Ok(());
+        }
+        let mut record = lock(&till);
+        if let Stage::Open(purse) = &record.stage {
+            record.stage = Stage::Closing(purse.clone(), None);
+            self.file.save(&record)?;
+        }
+        Ok(())
+    }
+
     /// Sends a request with a payment.
     async fn send_paid(
         &self,
@@ -190,36 +203,28 @@ impl<B: Chain + Wallet> PayingClient<B> {
         mut request: Request,
         price: Msat,
     ) -> Result<Response, PayError> {
-        let till = self.till(origin).await;
-        let till = till.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        let payment = self.pay(&till, price).await?;
-        let value = payment
-            .encode()
-            .parse()
-            .map_err(|_| PayError::NoField(PayRequest::NAME))?;
+        let no_channel = || PayError::NoChannel(origin.as_str().to_owned());
+        let till = self.till(origin).ok_or_else(no_channel)?;
+        let payment = self.pay(&till, price)?;
+        let value = payment.encode().parse().map_err(|_| PayError::NoField(PayRequest::NAME))?;
         request.headers_mut().insert(PayRequest::NAME, value);
-        till.under_way.fetch_add(1, Ordering::SeqCst);
-        let answered = self.http.execute(request).await;
-        let alone = till.under_way.fetch_sub(1, Ordering::SeqCst) == 1;
-        let response = answered?;
+        let response = self.http.execute(request).await?;
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
                 self.observer.tell(&Event::Paid(receipt));
-                self.account(&till, |purse| Ok(purse.receive(&receipt, price, alone)?))
-                    .await?;
+                self.account(&till, |purse| Ok(purse.receive(&receipt, price)?))?;
                 Ok(response)
             }
             Err(_) if response.status() == StatusCode::PAYMENT_REQUIRED => {
-                self.account(&till, |purse| Ok(purse.take_back(price)))
-                    .await?;
+                self.account(&till, |purse| Ok(purse.take_back(price)))?;
                 Ok(response)
             }
             Err(_) if is_problem(&response) => {
                 let refused = refused(response).await;
-                // Only the gateway's own refusals are known to charge nothing.
-                if matches!(&refused, PayError::Refused { kind, .. } if kind.starts_with(PROBLEM)) {
-                    self.account(&till, |purse| Ok(purse.take_back(price)))
-                        .await?;
+                // A refusal of the gateway changes nothing. Whoever else says no may have been
+                // paid, so the price stays on the account.
+                if is_of_gateway(&refused) {
+                    self.account(&till, |purse| Ok(purse.take_back(price)))?;
                 }
                 Err(refused)
             }
@@ -228,22 +233,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Changes the account of an open channel and saves it.
-    async fn account(
+    fn account(
         &self,
-        till: &Till,
+        till: &Mutex<Record>,
         change: impl FnOnce(&Purse) -> Result<Purse, PayError>,
     ) -> Result<(), PayError> {
-        let mut record = till.record.lock().await;
-        let Stage::Open(purse) = &record.stage else {
-            return Ok(());
-        };
+        let mut record = lock(till);
+        let Stage::Open(purse) = &record.stage else { return Ok(()) };
         record.stage = Stage::Open(change(purse)?);
         Ok(self.file.save(&record)?)
     }
 
     /// Signs for a price and saves it, so that nothing is sent that is not on record.
-    async fn pay(&self, till: &Till, price: Msat) -> Result<PayRequest, PayError> {
-        let mut record = till.record.lock().await;
+    fn pay(&self, till: &Mutex<Record>, price: Msat) -> Result<PayRequest, PayError> {
+        let mut record = lock(till);
         let Stage::Open(purse) = &record.stage else {
             return Err(PayError::NoChannel(record.origin.clone()));
         };
@@ -265,47 +268,90 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 && record.contract().terms.kind == self.policy.kind
                 && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
         };
-        let channels = self.file.channels()?;
-        let record = channels.into_iter().find(is_ours);
+        let record = self.file.channels()?.into_iter().find(is_ours);
         let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        self.close_channel(record).await
+        self.close_channel(record.outpoint()).await
     }
 
     /// Closes one channel of the file for what is spent.
     ///
     /// # Errors
-    /// [`PayError`] when it is not open, or the gateway does not answer or refuses.
-    pub async fn close_channel(&self, mut record: Record) -> Result<StateReply, PayError> {
-        let url =
-            Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
+    /// [`PayError`] when it is not open, or the gateway does not answer or refuses. A refusal
+    /// leaves the channel open.
+    pub async fn close_channel(&self, channel: OutPoint) -> Result<StateReply, PayError> {
+        let no_channel = || PayError::NoChannel(channel.to_string());
+        let record = self.file.channels()?.into_iter().find(|record| record.outpoint() == channel);
+        let record = record.ok_or_else(no_channel)?;
+        let url = Url::parse(&record.origin).map_err(|_| no_channel())?;
         let origin = Origin::of(&url)?;
-        self.tills.lock().await.remove(&origin);
-        let purse: Purse = match record.stage {
-            Stage::Open(purse) | Stage::Closing(purse, _) => purse,
+        // Requests that are under way may still change the account of the till.
+        let till = lock(&self.tills).remove(&origin);
+        let till = till.filter(|till| lock(till).outpoint() == channel);
+        let till = till.unwrap_or_else(|| Arc::new(Mutex::new(record)));
+        let (purse, request) = self.sign_close(&till, &origin)?;
+        let answered = step::<_, StateReply>(&self.http, &origin, &request).await;
+        let mut record = lock(&till);
+        record.stage = match &answered {
+            Ok(reply) => Stage::Closing(purse, reply.settlement),
+            Err(PayError::Refused { .. }) => Stage::Open(purse),
+            Err(_) => return answered,
+        };
+        self.file.save(&record)?;
+        let reply = answered?;
+        self.observer.tell(&Event::Closing(channel, reply.settlement));
+        Ok(reply)
+    }
+
+    /// Signs a close and saves that it was asked for.
+    fn sign_close(
+        &self,
+        till: &Mutex<Record>,
+        origin: &Origin,
+    ) -> Result<(Purse, CloseRequest), PayError> {
+        let mut record = lock(till);
+        let purse = match &record.stage {
+            Stage::Open(purse) | Stage::Closing(purse, _) => purse.clone(),
             Stage::Funded(_) | Stage::Held(_) => {
-                return Err(PayError::NoChannel(record.origin));
+                return Err(PayError::NoChannel(record.origin.clone()));
             }
         };
         let host = origin.host();
-        let place = Place {
-            network: purse.contract().terms.network,
-            host: &host,
-        };
+        let place = Place { network: purse.contract().terms.network, host: &host };
         let request = purse.close(place, wall(), &record.key)?;
         record.stage = Stage::Closing(purse.clone(), None);
         self.file.save(&record)?;
-        let reply: StateReply = step(&self.http, &origin, &request).await?;
-        record.stage = Stage::Closing(purse, reply.settlement);
-        self.file.save(&record)?;
-        let channel: OutPoint = record.outpoint();
-        self.observer
-            .tell(&Event::Closing(channel, reply.settlement));
-        Ok(reply)
+        Ok((purse, request))
     }
+}
+
+/// Locks a value that no holder can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells whether an answer is a problem document (RFC 9457).
 fn is_problem(response: &Response) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))
+}
+
+/// Tells whether a refusal is the gateway's own.
+fn is_of_gateway(refused: &PayError) -> bool {
+    match refused {
+        PayError::Refused { kind, .. } => kind.starts_with(PROBLEM_PREFIX),
+        PayError::NotNow(_) => true,
+        _ => false,
+    }
+}
+
+/// Tells whether a channel pays no more, so that another one is needed.
+fn is_over(error: &PayError) -> bool {
+    match error {
+        PayError::CannotPay(CannotPay::Exhausted { .. }) | PayError::NoChannel(_) => true,
+        PayError::Refused { kind, .. } => {
+            let name = kind.strip_prefix(PROBLEM_PREFIX);
+            name.is_some_and(|name| OVER.contains(&name))
+        }
+        _ => false,
+    }
 }

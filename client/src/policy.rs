@@ -20,8 +20,8 @@ pub struct Policy {
     pub lifetime_max: Seconds,
     /// The greatest first payment to agree to.
     pub first_payment_max: Sat,
-    /// The most to pay for one request, if there is a limit.
-    pub price_max: Option<Msat>,
+    /// The most to pay for one request.
+    pub price_max: Msat,
     /// The fee rate of the contract, where the node has no estimate.
     pub fee_rate_fallback: FeeRate,
     /// How long to wait for the contract's confirmations.
@@ -29,18 +29,18 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Makes a policy with cautious limits: 1,000,000 sat for 30 days, 20,000 sat at first.
+    /// Makes a policy with cautious limits: 1,000,000 sat for 30 days, 20,000 sat at first, and
+    /// 1,000 sat for one request.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        let sat = |amount| Sat::new(amount).unwrap_or(Sat::MAX);
         Self {
             kind,
             capacity: None,
             lifetime: None,
-            capacity_max: sat(1_000_000),
+            capacity_max: Sat::saturating(1_000_000),
             lifetime_max: Seconds::new(30 * 24 * 60 * 60),
-            first_payment_max: sat(20_000),
-            price_max: None,
+            first_payment_max: Sat::saturating(20_000),
+            price_max: Sat::saturating(1_000).to_msat(),
             fee_rate_fallback: FeeRate::from_sat_per_vb_u32(2),
             patience: Duration::from_secs(2 * 60 * 60),
         }

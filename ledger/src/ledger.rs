@@ -1,8 +1,9 @@
 //! The ledger: what the rest of the program sees of the channels.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use bitcoin::OutPoint;
@@ -40,6 +41,7 @@ pub enum LedgerError {
 pub(crate) struct Channels {
     by_outpoint: HashMap<OutPoint, Channel>,
     by_client_key: HashMap<PublicKey, Vec<OutPoint>>,
+    pending: BTreeSet<OutPoint>,
 }
 
 impl Channels {
@@ -52,16 +54,13 @@ impl Channels {
     pub(crate) fn put(&mut self, channels: impl IntoIterator<Item = Channel>) {
         for channel in channels {
             let contract = Arc::clone(channel.contract());
-            if self
-                .by_outpoint
-                .insert(contract.outpoint, channel)
-                .is_none()
-            {
+            match channel {
+                Channel::Pending(_) => self.pending.insert(contract.outpoint),
+                _ => self.pending.remove(&contract.outpoint),
+            };
+            if self.by_outpoint.insert(contract.outpoint, channel).is_none() {
                 let key = contract.terms.client_key;
-                self.by_client_key
-                    .entry(key)
-                    .or_default()
-                    .push(contract.outpoint);
+                self.by_client_key.entry(key).or_default().push(contract.outpoint);
             }
         }
     }
@@ -75,7 +74,30 @@ pub(crate) type Committed = RwLock<Channels>;
 pub struct Ledger {
     committed: Arc<Committed>,
     queue: mpsc::Sender<Command>,
+    holds: Arc<Holds>,
     resumed_at: Option<Cursor>,
+}
+
+/// How many requests each channel has under way.
+type Holds = Mutex<HashMap<OutPoint, usize>>;
+
+/// A request under way, for as long as this value lives.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Arc<Holds>,
+    outpoint: OutPoint,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = holds.entry(self.outpoint) {
+            *entry.get_mut() = entry.get().saturating_sub(1);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
 }
 
 impl Ledger {
@@ -94,11 +116,7 @@ impl Ledger {
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
             .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
-        Ok(Self {
-            committed,
-            queue,
-            resumed_at: loaded.cursor,
-        })
+        Ok(Self { committed, queue, holds: Arc::default(), resumed_at: loaded.cursor })
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
@@ -117,12 +135,7 @@ impl Ledger {
     #[must_use]
     pub fn select(&self, is_wanted: impl Fn(&Channel) -> bool) -> Vec<Channel> {
         self.read(|channels| {
-            channels
-                .by_outpoint
-                .values()
-                .filter(|channel| is_wanted(channel))
-                .cloned()
-                .collect()
+            channels.by_outpoint.values().filter(|channel| is_wanted(channel)).cloned().collect()
         })
     }
 
@@ -131,16 +144,31 @@ impl Ledger {
     pub fn channels_of(&self, client_key: &PublicKey) -> Vec<Channel> {
         self.read(|channels| {
             let outpoints = channels.by_client_key.get(client_key).into_iter().flatten();
-            outpoints
-                .filter_map(|outpoint| channels.get(*outpoint).cloned())
-                .collect()
+            outpoints.filter_map(|outpoint| channels.get(*outpoint).cloned()).collect()
         })
     }
 
-    /// Tells whether a channel is on record.
+    /// Returns how many channels wait for their contract's confirmations.
     #[must_use]
-    pub fn contains(&self, outpoint: OutPoint) -> bool {
-        self.read(|channels| channels.get(outpoint).is_some())
+    pub fn pending(&self) -> usize {
+        self.read(|channels| channels.pending.len())
+    }
+
+    /// Notes that a request of a channel is under way, until the value is dropped.
+    #[must_use]
+    pub fn hold(&self, outpoint: OutPoint) -> Hold {
+        let holds = Arc::clone(&self.holds);
+        let mut counts = holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(outpoint).or_default();
+        *count = count.saturating_add(1);
+        drop(counts);
+        Hold { holds, outpoint }
+    }
+
+    /// Tells whether a channel has requests under way, whose charges could still be released.
+    #[must_use]
+    pub fn is_held(&self, outpoint: OutPoint) -> bool {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&outpoint)
     }
 
     /// Records a channel. One that is on record already is left as it is and returned.
@@ -148,9 +176,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when it could not be saved.
     pub async fn create(&self, channel: Channel) -> Result<Channel, LedgerError> {
-        self.order(Order::Create(channel))
-            .await?
-            .ok_or(LedgerError::Unknown)
+        self.order(Order::Create(channel)).await?.ok_or(LedgerError::Unknown)
     }
 
     /// Applies an input to a channel, and returns the channel as this input left it.
@@ -163,11 +189,7 @@ impl Ledger {
         clock: Clock,
         input: Input,
     ) -> Result<Channel, LedgerError> {
-        let order = Order::Apply {
-            outpoint,
-            clock,
-            input: Box::new(input),
-        };
+        let order = Order::Apply { outpoint, clock, input: Box::new(input) };
         self.order(order).await?.ok_or(LedgerError::Unknown)
     }
 
@@ -181,21 +203,13 @@ impl Ledger {
 
     fn read<T>(&self, read: impl FnOnce(&Channels) -> T) -> T {
         // A reader cannot leave the map half changed, so a poisoned lock is still good.
-        read(
-            &self
-                .committed
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        read(&self.committed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn order(&self, order: Order) -> Result<Option<Channel>, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let command = Command { order, reply };
-        self.queue
-            .send(command)
-            .await
-            .map_err(|_| LedgerError::Stopped)?;
+        self.queue.send(command).await.map_err(|_| LedgerError::Stopped)?;
         answer.await.map_err(|_| LedgerError::Stopped)?
     }
 }

@@ -16,6 +16,6 @@ mod sqlite;
 mod store;
 mod writer;
 
-pub use ledger::{Ledger, LedgerError};
-pub use sqlite::SqliteStore;
+pub use ledger::{Hold, Ledger, LedgerError};
+pub use sqlite::{SqliteStore, StoreLock};
 pub use store::{Changes, Cursor, Loaded, Store, StoreError};

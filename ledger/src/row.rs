@@ -44,20 +44,14 @@ impl StateRow {
         let account = channel.account();
         let (state, height, ending) = match channel {
             Channel::Pending(_) => ("pending", None, None),
-            Channel::Late(late) => ("late", Some(late.height), None),
+            Channel::Late(late) => ("late", late.height, None),
             Channel::Open(open) => ("open", Some(open.height), None),
-            Channel::Closing(Closing {
-                cause,
-                settlement,
-                mined,
-                ..
-            }) => ("closing", None, Some((cause, settlement, *mined))),
-            Channel::Ended(Ended {
-                cause,
-                settlement,
-                mined,
-                ..
-            }) => ("ended", None, Some((cause, settlement, Some(*mined)))),
+            Channel::Closing(Closing { cause, settlement, mined, .. }) => {
+                ("closing", None, Some((cause, settlement, *mined)))
+            }
+            Channel::Ended(Ended { cause, settlement, mined, .. }) => {
+                ("ended", None, Some((cause, settlement, Some(*mined))))
+            }
         };
         let settlement = ending.and_then(|(_, settlement, _)| settlement.as_ref());
         let mined = ending.and_then(|(_, _, mined)| mined);
@@ -88,15 +82,10 @@ const fn cause_name(cause: Cause) -> &'static str {
 }
 
 fn cause(name: &str) -> Result<Cause, Damage> {
-    [
-        Cause::Client,
-        Cause::Exhausted,
-        Cause::Expiring,
-        Cause::Spent,
-    ]
-    .into_iter()
-    .find(|cause| cause_name(*cause) == name)
-    .ok_or_else(|| format!("`{name}` is no cause"))
+    [Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Spent]
+        .into_iter()
+        .find(|cause| cause_name(*cause) == name)
+        .ok_or_else(|| format!("`{name}` is no cause"))
 }
 
 const fn spender_name(spender: Spender) -> &'static str {
@@ -143,14 +132,8 @@ fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
 /// Reads a channel from a row of both tables.
 pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
     let contract = contract(row)?;
-    let signature = checked(
-        "signature",
-        Signature::from_compact(bytes(row, "signature")?),
-    )?;
-    let payment = VerifiedPayment::from_record(Payment {
-        paid: sat(row, "paid")?,
-        signature,
-    });
+    let signature = checked("signature", Signature::from_compact(bytes(row, "signature")?))?;
+    let payment = VerifiedPayment::from_record(Payment { paid: sat(row, "paid")?, signature });
     let account = Account {
         contract: Arc::new(contract),
         payment,
@@ -159,14 +142,8 @@ pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
     };
     match column::<String>(row, "state")?.as_str() {
         "pending" => Ok(Channel::Pending(Pending { account })),
-        "late" => Ok(Channel::Late(Late {
-            account,
-            height: column(row, "height")?,
-        })),
-        "open" => Ok(Channel::Open(Open {
-            account,
-            height: column(row, "height")?,
-        })),
+        "late" => Ok(Channel::Late(Late { account, height: column(row, "height")? })),
+        "open" => Ok(Channel::Open(Open { account, height: column(row, "height")? })),
         "closing" => Ok(Channel::Closing(Closing {
             account,
             cause: cause(&column::<String>(row, "cause")?)?,
@@ -186,10 +163,7 @@ pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
 fn contract(row: &Row<'_>) -> Result<Contract, Damage> {
     let key = |name| checked(name, PublicKey::from_slice(bytes(row, name)?));
     let terms = Terms {
-        network: checked(
-            "network",
-            Network::from_core_arg(&column::<String>(row, "network")?),
-        )?,
+        network: checked("network", Network::from_core_arg(&column::<String>(row, "network")?))?,
         kind: checked("kind", column::<String>(row, "kind")?.parse())?,
         gateway_key: key("gateway_key")?,
         client_key: key("client_key")?,
@@ -209,11 +183,7 @@ fn settlement(row: &Row<'_>) -> Result<Option<Settlement>, Damage> {
         return Ok(None);
     };
     let transaction: Transaction = checked("settlement", deserialize(&transaction))?;
-    Ok(Some(Settlement {
-        transaction,
-        fee: sat(row, "fee")?,
-        share: sat(row, "share")?,
-    }))
+    Ok(Some(Settlement { transaction, fee: sat(row, "fee")?, share: sat(row, "share")? }))
 }
 
 fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
@@ -222,9 +192,5 @@ fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
     };
     let txid: Txid = checked("mined_txid", deserialize(&txid))?;
     let by = spender(&column::<String>(row, "mined_by")?)?;
-    Ok(Some(Mined {
-        txid,
-        height: column(row, "mined_height")?,
-        by,
-    }))
+    Ok(Some(Mined { txid, height: column(row, "mined_height")?, by }))
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{BlockHash, OutPoint};
@@ -28,7 +28,38 @@ pub struct SqliteStore {
     /// The number of each contract's row.
     ids: HashMap<OutPoint, i64>,
     /// Held as long as the store is open.
-    _lock: File,
+    _lock: StoreLock,
+}
+
+/// What keeps other processes away from a store.
+#[derive(Debug)]
+pub struct StoreLock {
+    path: PathBuf,
+    file: File,
+}
+
+impl StoreLock {
+    /// Makes sure that no other process uses the store at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when another one does, or the lock file cannot be made.
+    pub fn acquire(path: &Path) -> Result<Self, StoreError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let file = open_private(Path::new(&name)).map_err(|error| failed_at(path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(failed_at(path, &error)),
+        }
+    }
+}
+
+impl Drop for StoreLock {
+    /// Unlocks at once: a process that is just being started may still hold a copy of the file.
+    fn drop(&mut self) {
+        let _unlocked = self.file.unlock();
+    }
 }
 
 impl SqliteStore {
@@ -38,19 +69,21 @@ impl SqliteStore {
     /// [`StoreError`] when it is in use, was made with another seed or by a newer release, or
     /// cannot be opened.
     pub fn open(path: &Path, fingerprint: &[u8; 16]) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
+        Self::open_locked(StoreLock::acquire(path)?, fingerprint)
+    }
+
+    /// Opens a store that other processes are kept away from already.
+    ///
+    /// # Errors
+    /// [`StoreError`], as with [`SqliteStore::open`].
+    pub fn open_locked(lock: StoreLock, fingerprint: &[u8; 16]) -> Result<Self, StoreError> {
+        let path = lock.path.as_path();
         // The file holds payments, so only its owner may read it.
         open_private(path).map_err(|error| failed_at(path, &error))?;
         let mut connection = Connection::open(path).map_err(|error| failed_at(path, &error))?;
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(failed)?;
-        connection
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(failed)?;
-        connection
-            .pragma_update(None, "foreign_keys", true)
-            .map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
         let format: u32 = connection
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(|error| failed_at(path, &error))?;
@@ -58,47 +91,19 @@ impl SqliteStore {
             0 => create(&mut connection, fingerprint).map_err(failed)?,
             FORMAT => {}
             found => {
-                return Err(StoreError::Newer {
-                    found,
-                    known: FORMAT,
-                });
+                return Err(StoreError::Newer { found, known: FORMAT });
             }
         }
-        if read_meta(&connection, "fingerprint")
-            .map_err(failed)?
-            .as_deref()
-            != Some(fingerprint)
-        {
+        if read_meta(&connection, "fingerprint").map_err(failed)?.as_deref() != Some(fingerprint) {
             return Err(StoreError::OtherSeed);
         }
-        Ok(Self {
-            connection,
-            ids: HashMap::new(),
-            _lock: lock,
-        })
-    }
-}
-
-/// Makes sure that no other process uses the store.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = open_private(Path::new(&name)).map_err(|error| failed_at(path, &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(failed_at(path, &error)),
+        Ok(Self { connection, ids: HashMap::new(), _lock: lock })
     }
 }
 
 /// Opens a file that only its owner may read, or makes it.
 fn open_private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 fn failed(error: rusqlite::Error) -> StoreError {
@@ -120,23 +125,18 @@ fn create(connection: &mut Connection, fingerprint: &[u8; 16]) -> rusqlite::Resu
 
 fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     let sql = "SELECT value FROM meta WHERE key = ?";
-    connection
-        .query_row(sql, [key], |row| row.get(0))
-        .optional()
+    connection.query_row(sql, [key], |row| row.get(0)).optional()
 }
 
 fn write_meta(transaction: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)";
-    transaction
-        .prepare_cached(sql)?
-        .execute(params![key, value])
-        .map(|_| ())
+    transaction.prepare_cached(sql)?.execute(params![key, value]).map(|_| ())
 }
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let cursor = read_cursor(&self.connection)?;
-        let sql = "SELECT * FROM contract JOIN channel ON channel.contract = contract.id";
+        let sql = "SELECT * FROM contract LEFT JOIN channel ON channel.contract = contract.id";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         let mut channels = Vec::new();

@@ -57,12 +57,7 @@ impl<S: Store> Writer<S> {
         committed: Arc<Committed>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        Self {
-            store,
-            rules,
-            committed,
-            commands,
-        }
+        Self { store, rules, committed, commands }
     }
 
     /// Works until every handle of the ledger is gone.
@@ -81,22 +76,13 @@ impl<S: Store> Writer<S> {
 
     /// Applies a batch in order, saves what changed, and only then answers.
     fn commit(&mut self, batch: &mut Vec<Command>) {
-        let mut head = Head {
-            committed: &self.committed,
-            changed: HashMap::new(),
-            cursor: None,
-        };
+        let mut head = Head { committed: &self.committed, changed: HashMap::new(), cursor: None };
         let answers: Vec<_> = batch
             .drain(..)
             .map(|Command { order, reply }| (reply, head.apply(order, &self.rules)))
             .collect();
-        let Head {
-            changed, cursor, ..
-        } = head;
-        let changes = Changes {
-            channels: changed.values().collect(),
-            cursor,
-        };
+        let Head { changed, cursor, .. } = head;
+        let changes = Changes { channels: changed.values().collect(), cursor };
         let saved = if changes.channels.is_empty() && cursor.is_none() {
             Ok(())
         } else {
@@ -135,11 +121,7 @@ impl Head<'_> {
                 self.changed.insert(outpoint, channel.clone());
                 Ok(Some(channel))
             }
-            Order::Apply {
-                outpoint,
-                clock,
-                input,
-            } => {
+            Order::Apply { outpoint, clock, input } => {
                 let Some(channel) = self.channel(outpoint) else {
                     return Ok(None);
                 };
@@ -159,10 +141,7 @@ impl Head<'_> {
         if let Some(channel) = self.changed.get(&outpoint) {
             return Some(channel.clone());
         }
-        let committed = self
-            .committed
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let committed = self.committed.read().unwrap_or_else(PoisonError::into_inner);
         committed.get(outpoint).cloned()
     }
 

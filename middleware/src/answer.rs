@@ -81,9 +81,7 @@ async fn top_up<N: Node>(
 fn reply<F: Field>(message: &F) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     insert(response.headers_mut(), message);
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

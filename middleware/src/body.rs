@@ -3,12 +3,19 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-/// Runs once when the service breaks its answer off.
+use crate::headers::strip;
+
+/// How long a client may leave a piece of an answer unread. One that waits longer breaks the
+/// answer itself, when the service gives up.
+const STALL_MAX: Duration = Duration::from_secs(5);
+
+/// Runs once when the service breaks its answer off. It is dropped with the body.
 pub(crate) type OnBreak = Box<dyn FnOnce() + Send>;
 
 pin_project! {
@@ -22,25 +29,51 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<B> {
-        Served { #[pin] inner: B, on_break: Option<OnBreak> },
+        Served { #[pin] inner: B, meter: Meter },
         Told { document: Option<Bytes> },
+    }
+}
+
+/// Watches who breaks an answer off.
+struct Meter {
+    on_break: Option<OnBreak>,
+    handed_at: Option<Instant>,
+    has_stalled: bool,
+}
+
+impl Meter {
+    /// Notes that the client wants more.
+    fn wanted(&mut self) {
+        let waited = self.handed_at.take().map_or(Duration::ZERO, |at| at.elapsed());
+        self.has_stalled |= waited > STALL_MAX;
+    }
+
+    /// Notes what the service had to give.
+    fn handed<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>) {
+        match frame {
+            Some(Ok(_)) => self.handed_at = Some(Instant::now()),
+            Some(Err(_)) => {
+                let on_break = self.on_break.take();
+                if let Some(on_break) = on_break.filter(|_| !self.has_stalled) {
+                    on_break();
+                }
+            }
+            None => self.on_break = None,
+        }
     }
 }
 
 impl<B> PaidBody<B> {
     /// Passes on the service's body, and tells when it breaks off.
     pub(crate) const fn served(inner: B, on_break: Option<OnBreak>) -> Self {
-        Self {
-            state: State::Served { inner, on_break },
-        }
+        let meter = Meter { on_break, handed_at: None, has_stalled: false };
+        Self { state: State::Served { inner, meter } }
     }
 
     /// Makes a body of a document.
     pub(crate) fn told(document: Bytes) -> Self {
         let document = Some(document).filter(|document| !document.is_empty());
-        Self {
-            state: State::Told { document },
-        }
+        Self { state: State::Told { document } }
     }
 }
 
@@ -59,14 +92,11 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().state.project() {
-            StateProjection::Served { inner, on_break } => {
+            StateProjection::Served { inner, meter } => {
+                meter.wanted();
                 let frame = ready!(inner.poll_frame(context));
-                if let Some(Err(_)) = frame
-                    && let Some(on_break) = on_break.take()
-                {
-                    on_break();
-                }
-                Poll::Ready(frame)
+                meter.handed(frame.as_ref());
+                Poll::Ready(frame.map(|frame| frame.map(without_payment)))
             }
             StateProjection::Told { document } => {
                 Poll::Ready(document.take().map(|document| Ok(Frame::data(document))))
@@ -89,5 +119,16 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
         }
+    }
+}
+
+/// Removes payment fields from trailers: a receipt is the paywall's to give.
+fn without_payment(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }

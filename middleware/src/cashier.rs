@@ -10,12 +10,14 @@ use farebox_channel::message::{
     WatchReply, WatchRequest,
 };
 use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject};
-use farebox_ledger::{Ledger, LedgerError};
+use farebox_ledger::{Hold, Ledger, LedgerError};
 use secp256k1::PublicKey;
 
 use crate::node::{Node, NodeError};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
+/// The greatest number of channels that wait for confirmations at a time.
+const PENDING_MAX: usize = 1_000;
 /// The greatest number of channels in one answer, so that the field stays under its limit.
 const STATUS_CHANNELS_MAX: usize = 10;
 
@@ -25,7 +27,7 @@ struct Desk<N> {
     gateway: Gateway,
     ledger: Ledger,
     node: N,
-    host: String,
+    hosts: Vec<String>,
 }
 
 /// The gateway's side of every step. Clones share it.
@@ -38,27 +40,24 @@ impl<N> Clone for Cashier<N> {
     }
 }
 
-/// A charge that can be taken back.
-#[derive(Clone, Debug)]
+/// A charge that can be taken back. While it lives, its request is under way.
+#[derive(Debug)]
 pub(crate) struct Charge {
     channel: OutPoint,
     price: Msat,
     pub(crate) receipt: Receipt,
+    _under_way: Hold,
 }
 
 impl<N: Node> Cashier<N> {
-    /// Makes a cashier for the gateway that clients know as `host`.
+    /// Makes a cashier for the gateway that clients know by one of `hosts`.
     ///
-    /// The host stands in every proof, with its port unless that is the scheme's own. It comes
-    /// from the configuration, so that no other gateway can pass on a proof that it was given.
+    /// The host stands in every proof, in lower case, with its port unless that is the scheme's
+    /// own. It comes from the configuration and not from a request, so that no other gateway can
+    /// pass on a proof that it was given.
     #[must_use]
-    pub fn new(gateway: Gateway, ledger: Ledger, node: N, host: impl Into<String>) -> Self {
-        Self(Arc::new(Desk {
-            gateway,
-            ledger,
-            node,
-            host: host.into(),
-        }))
+    pub fn new(gateway: Gateway, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
+        Self(Arc::new(Desk { gateway, ledger, node, hosts }))
     }
 
     /// Returns the offer for a request that costs `price`.
@@ -73,8 +72,7 @@ impl<N: Node> Cashier<N> {
 
     /// Returns where the chain stands, or why no channel can be opened now.
     fn told_chain_time(&self) -> Result<ChainTime, NodeError> {
-        self.chain_time()
-            .ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
+        self.chain_time().ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
     }
 
     /// Answers a wish for terms.
@@ -92,13 +90,8 @@ impl<N: Node> Cashier<N> {
     /// Looks for an output that pays the address of a `cltv` contract.
     pub(crate) async fn watch(&self, request: &WatchRequest) -> Result<WatchReply, Problem> {
         let WatchRequest { client_key, expiry } = *request;
-        let terms = self
-            .0
-            .gateway
-            .watched_terms(client_key, expiry, self.clock())?;
-        Ok(WatchReply {
-            seen: self.0.node.watch(terms).await?,
-        })
+        let terms = self.0.gateway.watched_terms(client_key, expiry, self.clock())?;
+        Ok(WatchReply { seen: self.0.node.watch(terms).await? })
     }
 
     /// Takes a contract: checks it, has the node show it, records it, and hands out the pass.
@@ -108,6 +101,9 @@ impl<N: Node> Cashier<N> {
             return self.contract_again(&known, &request).await;
         }
         let chain = self.told_chain_time()?;
+        if self.0.ledger.pending() >= PENDING_MAX {
+            return Err(NodeError::Busy.into());
+        }
         let shown = self.0.gateway.check_shown(&request, self.clock(), chain)?;
         let output = self.0.node.find(outpoint, request.transaction).await?;
         self.0.ledger.create(shown.admit(&output)?).await?;
@@ -131,16 +127,8 @@ impl<N: Node> Cashier<N> {
             return Err(Refusal::OtherTerms.into());
         }
         let payment = request.payment.verify(contract).map_err(Refusal::from)?;
-        let pay = Input::Pay {
-            payment,
-            price: Msat::ZERO,
-        };
-        match self
-            .0
-            .ledger
-            .apply(request.outpoint, self.clock(), pay)
-            .await
-        {
+        let pay = Input::Pay { payment, price: Msat::ZERO };
+        match self.0.ledger.apply(request.outpoint, self.clock(), pay).await {
             // The state says why the payment was not taken.
             Ok(_) | Err(LedgerError::Refused(_)) => {}
             Err(error) => return Err(error.into()),
@@ -151,47 +139,30 @@ impl<N: Node> Cashier<N> {
 
     /// Takes a payment and charges `price`. Both are durable when this returns.
     pub(crate) async fn pay(&self, request: &PayRequest, price: Msat) -> Result<Charge, Problem> {
-        let PayRequest {
-            channel,
-            pass,
-            payment,
-        } = *request;
+        let PayRequest { channel, pass, payment } = *request;
         if self.0.gateway.pass(channel) != pass {
             return Err(Refusal::WrongPass.into());
         }
-        let on_record = self
-            .0
-            .ledger
-            .channel(channel)
-            .ok_or(Refusal::UnknownChannel)?;
+        let on_record = self.0.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
         let latest = on_record.account().payment;
         // The latest payment again needs no second look at its signature.
         let payment = if *latest.payment() == payment {
             latest
         } else {
-            payment
-                .verify(on_record.contract())
-                .map_err(Refusal::from)?
+            payment.verify(on_record.contract()).map_err(Refusal::from)?
         };
+        let under_way = self.0.ledger.hold(channel);
         let pay = Input::Pay { payment, price };
         let paid = self.0.ledger.apply(channel, self.clock(), pay).await?;
-        Ok(Charge {
-            channel,
-            price,
-            receipt: paid.account().receipt(price),
-        })
+        let receipt = paid.account().receipt(price);
+        Ok(Charge { channel, price, receipt, _under_way: under_way })
     }
 
-    /// Takes a charge back, because its request got no answer. It is durable when this returns.
+    /// Takes a charge back, because its request got no answer. It is durable when this returns,
+    /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charge) -> Result<Receipt, Problem> {
-        let release = Input::Release {
-            charge: charge.price,
-        };
-        let channel = self
-            .0
-            .ledger
-            .apply(charge.channel, self.clock(), release)
-            .await?;
+        let release = Input::Release { charge: charge.price };
+        let channel = self.0.ledger.apply(charge.channel, self.clock(), release).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 
@@ -215,11 +186,7 @@ impl<N: Node> Cashier<N> {
 
     /// Closes a channel for its client's final payment. Closing twice is harmless.
     pub(crate) async fn close(&self, request: &CloseRequest) -> Result<StateReply, Problem> {
-        let CloseRequest {
-            channel: outpoint,
-            ref proof,
-            payment,
-        } = *request;
+        let CloseRequest { channel: outpoint, ref proof, payment } = *request;
         let channel = self.proven_channel(proof, &Subject::Close(outpoint), outpoint)?;
         match channel {
             Channel::Closing(_) | Channel::Ended(_) => {}
@@ -250,7 +217,7 @@ impl<N: Node> Cashier<N> {
             None => {
                 let nobody = self.0.gateway.decoy_key();
                 self.check_proof(proof, subject, &nobody)?;
-                Err(Refusal::Proof(ProofError::BadSignature).into())
+                Err(Refusal::UnknownChannel.into()) // nobody signs for that key
             }
         }
     }
@@ -261,13 +228,19 @@ impl<N: Node> Cashier<N> {
         subject: &Subject,
         key: &PublicKey,
     ) -> Result<(), Problem> {
-        let place = Place {
-            network: self.0.gateway.network(),
-            host: &self.0.host,
-        };
-        Ok(proof
-            .verify(subject, place, self.clock().wall, key)
-            .map_err(Refusal::from)?)
+        let network = self.0.gateway.network();
+        let wall = self.clock().wall;
+        let verify = |host: &String| proof.verify(subject, Place { network, host }, wall, key);
+        let mut refused = ProofError::BadSignature;
+        for host in &self.0.hosts {
+            match verify(host) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        let detail =
+            format!("{refused}; proofs for this gateway name {}", self.0.hosts.join(" or "));
+        Err(Problem::new(ProblemKind::WrongProof, detail))
     }
 
     /// Returns what is told of a channel to its client.
@@ -281,6 +254,7 @@ impl<N: Node> Cashier<N> {
             payout: contract.payout.clone(),
             payment: *account.payment.payment(),
             spent: account.spent,
+            credit: account.credit(),
             state: channel.name(),
             pass: self.0.gateway.pass(contract.outpoint),
         }
@@ -288,11 +262,7 @@ impl<N: Node> Cashier<N> {
 
     /// Returns where a channel stands now.
     fn state(&self, outpoint: OutPoint) -> Result<StateReply, Problem> {
-        let channel = self
-            .0
-            .ledger
-            .channel(outpoint)
-            .ok_or(Refusal::UnknownChannel)?;
+        let channel = self.0.ledger.channel(outpoint).ok_or(Refusal::UnknownChannel)?;
         Ok(StateReply {
             channel: outpoint,
             state: channel.name(),

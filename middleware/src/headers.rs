@@ -24,10 +24,7 @@ fn read_step(headers: &HeaderMap) -> Result<Option<Step>, Malformed> {
     for name in Step::NAMES {
         for value in headers.get_all(name) {
             if step.is_some() {
-                return Err(Malformed {
-                    name,
-                    fault: Fault::Repeated,
-                });
+                return Err(Malformed { name, fault: Fault::Repeated });
             }
             step = Step::decode(name, value.as_bytes())?;
         }
@@ -62,11 +59,12 @@ pub(crate) fn insert<F: Field>(headers: &mut HeaderMap, message: &F) {
 
 /// Makes sure that no shared cache keeps a paid answer (RFC 9111 §5.2.2.7).
 pub(crate) fn make_private(headers: &mut HeaderMap) {
-    let keeps = |value: &HeaderValue| {
-        value
-            .to_str()
-            .is_ok_and(|value| value.contains("private") || value.contains("no-store"))
+    let is_private = |directive: &str| {
+        let directive = directive.trim().to_ascii_lowercase();
+        directive == "private" || directive == "no-store"
     };
+    let keeps =
+        |value: &HeaderValue| value.to_str().is_ok_and(|value| value.split(',').any(is_private));
     if !headers.get_all(CACHE_CONTROL).iter().any(keeps) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
     }

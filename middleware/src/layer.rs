@@ -5,18 +5,41 @@ use tower_layer::Layer;
 use crate::cashier::Cashier;
 use crate::service::Paywall;
 
+/// When a charge is taken back. A client's own disconnect is always charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleasePolicy {
+    /// When the service answers 5xx, or does not answer.
+    pub server_error: bool,
+    /// When the service breaks its answer off.
+    pub broken_answer: bool,
+}
+
+impl Default for ReleasePolicy {
+    fn default() -> Self {
+        Self { server_error: true, broken_answer: true }
+    }
+}
+
 /// Puts a paywall before a service. See the [crate docs](crate) for an example.
 #[derive(Clone, Debug)]
 pub struct PaywallLayer<N, P> {
     cashier: Cashier<N>,
     pricing: P,
+    release: ReleasePolicy,
 }
 
 impl<N, P> PaywallLayer<N, P> {
     /// Makes a layer that charges what `pricing` says.
     #[must_use]
-    pub const fn new(cashier: Cashier<N>, pricing: P) -> Self {
-        Self { cashier, pricing }
+    pub fn new(cashier: Cashier<N>, pricing: P) -> Self {
+        Self { cashier, pricing, release: ReleasePolicy::default() }
+    }
+
+    /// Takes charges back as `release` says.
+    #[must_use]
+    pub const fn release(mut self, release: ReleasePolicy) -> Self {
+        self.release = release;
+        self
     }
 }
 
@@ -24,6 +47,6 @@ impl<S, N, P: Clone> Layer<S> for PaywallLayer<N, P> {
     type Service = Paywall<S, N, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Paywall::new(inner, self.cashier.clone(), self.pricing.clone())
+        Paywall::new(inner, self.cashier.clone(), self.pricing.clone(), self.release)
     }
 }

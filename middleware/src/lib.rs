@@ -16,7 +16,7 @@
 //!     ledger: Ledger,
 //!     node: N,
 //! ) -> PaywallLayer<N, impl Pricing> {
-//!     let cashier = Cashier::new(gateway, ledger, node, "api.example.com");
+//!     let cashier = Cashier::new(gateway, ledger, node, vec!["api.example.com".to_owned()]);
 //!     // Everything below /paid costs a satoshi and a half; all else is free.
 //!     let pricing = |request: &Parts| {
 //!         let is_paid = request.uri.path().starts_with("/paid");
@@ -38,8 +38,9 @@ mod service;
 
 pub use body::PaidBody;
 pub use cashier::Cashier;
-pub use layer::PaywallLayer;
+pub use layer::{PaywallLayer, ReleasePolicy};
 pub use node::{Node, NodeError};
 pub use pricing::Pricing;
 pub use problem::{Problem, ProblemKind};
-pub use service::{Paywall, ResponseFuture, WELL_KNOWN};
+pub use service::ClientFault;
+pub use service::{Paywall, ResponseFuture};

@@ -15,9 +15,12 @@ pub enum NodeError {
     /// Too much is asked of the node at once.
     #[error("too many openings are under way")]
     Busy,
-    /// The node does not have the output, or refuses the transaction that makes it.
+    /// The output, or a coin that makes it, is spent or was never there.
     #[error("{0}")]
     Missing(String),
+    /// The node does not take the transaction, for another reason.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The node behind a gateway: it tells the time and knows what is locked in contracts.

@@ -1,10 +1,9 @@
 //! Errors as RFC 9457 problem documents: the only place with status codes.
 
 use bytes::Bytes;
-use farebox_channel::ContractMismatch;
-use farebox_channel::PaymentError;
 use farebox_channel::gateway::Refusal;
-use farebox_channel::wire::Malformed;
+use farebox_channel::wire::{Malformed, PROBLEM_PREFIX};
+use farebox_channel::{ContractMismatch, PaymentError};
 use farebox_ledger::LedgerError;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -12,8 +11,6 @@ use serde_json::{Map, Value, json};
 
 use crate::node::NodeError;
 
-/// The beginning of every problem type.
-const TYPE_PREFIX: &str = "urn:farebox:problem:";
 /// When to try again what is not possible now, in seconds.
 const RETRY_AFTER_SECS: &str = "5";
 
@@ -38,6 +35,8 @@ pub enum ProblemKind {
     ContractNotFinal,
     /// The contract is spent or not to be found.
     ContractSpent,
+    /// The node does not take the contract.
+    ContractRefused,
     /// The signature is not the client's.
     SignatureInvalid,
     /// More is paid than the channel holds.
@@ -78,7 +77,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -88,6 +87,7 @@ impl ProblemKind {
         Self::ContractNotSegwit,
         Self::ContractNotFinal,
         Self::ContractSpent,
+        Self::ContractRefused,
         Self::SignatureInvalid,
         Self::BeyondCapacity,
         Self::ChangeBelowDust,
@@ -120,6 +120,7 @@ impl ProblemKind {
             Self::ContractNotSegwit => ("contract-not-segwit", "The contract's id could change"),
             Self::ContractNotFinal => ("contract-not-final", "The contract may not be mined yet"),
             Self::ContractSpent => ("contract-spent", "The contract is spent or was never there"),
+            Self::ContractRefused => ("contract-refused", "The node does not take the contract"),
             Self::SignatureInvalid => ("signature-invalid", "The payment's signature is wrong"),
             Self::BeyondCapacity => ("beyond-capacity", "More is paid than the channel holds"),
             Self::ChangeBelowDust => ("change-below-dust", "The change is below dust"),
@@ -144,7 +145,7 @@ impl ProblemKind {
     /// Returns the problem type.
     #[must_use]
     pub fn type_uri(self) -> String {
-        format!("{TYPE_PREFIX}{}", self.words().0)
+        format!("{PROBLEM_PREFIX}{}", self.words().0)
     }
 
     /// Returns the status: 402 to pay differently, 409 and 410 for a channel on its way out or
@@ -160,6 +161,7 @@ impl ProblemKind {
             | Self::ContractNotSegwit
             | Self::ContractNotFinal
             | Self::ContractSpent
+            | Self::ContractRefused
             | Self::SignatureInvalid
             | Self::BeyondCapacity
             | Self::ChangeBelowDust
@@ -197,11 +199,7 @@ impl Problem {
     /// Makes a problem of a kind.
     #[must_use]
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-            members: Map::new(),
-        }
+        Self { kind, detail: detail.into(), members: Map::new() }
     }
 
     /// Adds a figure.
@@ -226,10 +224,7 @@ impl Problem {
         let mut response = Response::new(Bytes::from(document.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
@@ -247,6 +242,7 @@ impl From<Refusal> for Problem {
             Refusal::Contract(mismatch) => contract_kind(mismatch),
             Refusal::OtherCapacity { .. } | Refusal::OtherTerms => ProblemKind::ContractMismatch,
             Refusal::ContractSpent(_) => ProblemKind::ContractSpent,
+            Refusal::ContractRefused(_) => ProblemKind::ContractRefused,
             Refusal::Payment(error) => payment_kind(error),
             Refusal::FirstPaymentTooSmall { .. } => ProblemKind::FirstPaymentTooSmall,
             Refusal::WrongPass => ProblemKind::WrongPass,
@@ -262,12 +258,7 @@ impl From<Refusal> for Problem {
         };
         let problem = Self::new(kind, refusal.to_string());
         match refusal {
-            Refusal::Underpaid {
-                paid,
-                spent,
-                credit,
-                price,
-            } => problem
+            Refusal::Underpaid { paid, spent, credit, price } => problem
                 .with("paid", paid.get())
                 .with("spent", spent.get())
                 .with("credit", credit.get())
@@ -330,6 +321,7 @@ impl From<NodeError> for Problem {
             }
             NodeError::Busy => Self::new(ProblemKind::NodeUnavailable, error.to_string()),
             NodeError::Missing(reason) => Refusal::ContractSpent(reason).into(),
+            NodeError::Refused(reason) => Refusal::ContractRefused(reason).into(),
         }
     }
 }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farebox_channel::message::Receipt;
-use farebox_channel::wire::Step;
+use farebox_channel::wire::{Step, WELL_KNOWN};
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
@@ -17,11 +19,9 @@ use crate::answer;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::{Cashier, Charge};
 use crate::headers::{insert, is_prefetch, make_private, strip, take_step};
+use crate::layer::ReleasePolicy;
 use crate::node::Node;
 use crate::pricing::Pricing;
-
-/// Where every step works too, and where no request is charged.
-pub const WELL_KNOWN: &str = "/.well-known/payment-channel";
 
 /// A service behind a paywall.
 #[derive(Clone, Debug)]
@@ -29,17 +29,17 @@ pub struct Paywall<S, N, P> {
     inner: S,
     cashier: Cashier<N>,
     pricing: P,
+    release: ReleasePolicy,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
-    /// Puts a paywall before `inner`.
-    #[must_use]
-    pub const fn new(inner: S, cashier: Cashier<N>, pricing: P) -> Self {
-        Self {
-            inner,
-            cashier,
-            pricing,
-        }
+    pub(crate) const fn new(
+        inner: S,
+        cashier: Cashier<N>,
+        pricing: P,
+        release: ReleasePolicy,
+    ) -> Self {
+        Self { inner, cashier, pricing, release }
     }
 }
 
@@ -100,9 +100,7 @@ impl<S, N, P> Paywall<S, N, P> {
         let (mut parts, body) = request.into_parts();
         let step = take_step(&mut parts.headers);
         if parts.uri.path() == WELL_KNOWN {
-            return Ok(answer::well_known(&self.cashier, step)
-                .await
-                .map(PaidBody::told));
+            return Ok(answer::well_known(&self.cashier, step).await.map(PaidBody::told));
         }
         let Some(price) = self.pricing.price(&parts) else {
             return self.forward(Request::from_parts(parts, body), None).await;
@@ -149,28 +147,52 @@ impl<S, N, P> Paywall<S, N, P> {
         };
         strip(response.headers_mut());
         make_private(response.headers_mut());
-        if response.status().is_server_error() {
-            if let Some(receipt) = release(&self.cashier, &charge).await {
-                insert(response.headers_mut(), &receipt);
-            }
+        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
+        let has_failed = response.status().is_server_error() && !fault.is_set();
+        if has_failed && self.release.server_error {
+            let released = release(&self.cashier, &charge).await;
+            insert(response.headers_mut(), &released.unwrap_or(charge.receipt));
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
         insert(response.headers_mut(), &charge.receipt);
-        let cashier = self.cashier;
+        let (cashier, policy) = (self.cashier, self.release);
         let on_break: OnBreak = Box::new(move || {
-            tokio::spawn(async move { release(&cashier, &charge).await });
+            if policy.broken_answer && !fault.is_set() {
+                tokio::spawn(async move { release(&cashier, &charge).await });
+            }
         });
         Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
     }
 }
 
-/// Takes a charge back. A failure is logged: the client keeps the receipt that says it is charged.
+/// Takes a charge back, unless the channel is closing. A receipt says so only if it was.
 async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charge) -> Option<Receipt> {
     match cashier.release(charge).await {
         Ok(receipt) => Some(receipt),
         Err(problem) => {
-            tracing::error!(problem = %problem.detail, "a charge could not be released");
+            tracing::warn!(problem = %problem.detail, "a charge could not be released");
             None
         }
+    }
+}
+
+/// Says that a request failed through its client, so that its charge stays.
+///
+/// A service that passes requests on puts a clone into its answer's extensions, and sets it when
+/// the request's own body breaks off. Otherwise a client could break its upload at the end of a
+/// long answer, and have the charge back.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFault(Arc<AtomicBool>);
+
+impl ClientFault {
+    /// Notes that the client has broken its request off.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Tells whether the client has broken its request off.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }

@@ -39,10 +39,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         Kinds::Both => Kind::ALL.to_vec(),
     };
     let stage = Stage::new(|line| println!("{line}"));
-    let plan = Plan {
-        requests: arguments.requests,
-        kinds,
-    };
+    let plan = Plan { requests: arguments.requests, kinds };
     let shown = async {
         let demo = Demo::start(plan, stage.clone()).await?;
         let outcomes = demo.run().await?;

@@ -1,10 +1,6 @@
 //! The command line: one file per command, and the only prints of the program.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the command line"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
 mod demo;
 mod node;
@@ -47,10 +43,7 @@ pub fn main() -> ExitCode {
         Command::Pay(_) | Command::Wallet(_) | Command::Demo(_) => "off",
     };
     let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

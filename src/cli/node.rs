@@ -29,12 +29,7 @@ pub(super) struct NodeArguments {
     )]
     cookie_file: Option<PathBuf>,
     /// The name that bitcoind knows, instead of a cookie file
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "FAREBOX_RPC_USER",
-        requires = "rpc_password"
-    )]
+    #[arg(long, value_name = "NAME", env = "FAREBOX_RPC_USER", requires = "rpc_password")]
     rpc_user: Option<String>,
     /// The password for that name
     #[arg(
@@ -55,17 +50,12 @@ impl NodeArguments {
     pub(super) fn node(&self) -> Result<Bitcoind, Box<dyn Error>> {
         let access = match (&self.cookie_file, &self.rpc_user, &self.rpc_password) {
             (Some(path), _, _) => Access::Cookie(path.clone()),
-            (None, Some(user), Some(password)) => Access::Password {
-                user: user.clone(),
-                password: password.clone(),
-            },
+            (None, Some(user), Some(password)) => {
+                Access::Password { user: user.clone(), password: password.clone() }
+            }
             _ => Access::Cookie(home()?.join(".bitcoin/.cookie")),
         };
-        Ok(Bitcoind::new(
-            &self.bitcoind_url,
-            self.wallet.as_deref(),
-            access,
-        ))
+        Ok(Bitcoind::new(&self.bitcoind_url, self.wallet.as_deref(), access))
     }
 }
 
@@ -102,7 +92,5 @@ fn data_folder() -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn home() -> Result<PathBuf, Box<dyn Error>> {
-    Ok(env::var_os("HOME")
-        .ok_or("the variable HOME is not set")?
-        .into())
+    Ok(env::var_os("HOME").ok_or("the variable HOME is not set")?.into())
 }

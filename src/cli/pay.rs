@@ -35,9 +35,9 @@ pub(super) struct Arguments {
     /// How long it is locked at most if the gateway vanishes [default: the shortest offered]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     lifetime: Option<Seconds>,
-    /// The most to pay for this request, in sat
-    #[arg(long, value_name = "SAT", value_parser = sat)]
-    max_price: Option<Sat>,
+    /// The most to pay for this request
+    #[arg(long, value_name = "SAT", value_parser = sat, default_value = "1000")]
+    max_price: Sat,
     /// Print the signed refund of a new channel before its contract is shown
     #[arg(long)]
     print_refund: bool,
@@ -52,28 +52,18 @@ pub(super) struct Arguments {
 
 fn header(field: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = field.split_once(':').ok_or("a field is \"Name: value\"")?;
-    let name = name
-        .trim()
-        .parse()
-        .map_err(|_| format!("`{name}` is no field name"))?;
-    let value = value
-        .trim()
-        .parse()
-        .map_err(|_| format!("`{value}` is no field value"))?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is no field name"))?;
+    let value = value.trim().parse().map_err(|_| format!("`{value}` is no field value"))?;
     Ok((name, value))
 }
 
 pub(super) fn sat(number: &str) -> Result<Sat, String> {
-    let number = number
-        .parse()
-        .map_err(|_| "a whole number of satoshi".to_owned())?;
+    let number = number.parse().map_err(|_| "a whole number of satoshi".to_owned())?;
     Sat::new(number).map_err(|error| error.to_string())
 }
 
 fn seconds(number: &str) -> Result<Seconds, String> {
-    let number = number
-        .parse()
-        .map_err(|_| "a whole number of seconds".to_owned())?;
+    let number = number.parse().map_err(|_| "a whole number of seconds".to_owned())?;
     Ok(Seconds::new(number))
 }
 
@@ -84,7 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.capacity_max = arguments.capacity.unwrap_or(policy.capacity_max);
     policy.lifetime = arguments.lifetime;
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
-    policy.price_max = arguments.max_price.map(Sat::to_msat);
+    policy.price_max = arguments.max_price.to_msat();
     let print_refund = arguments.print_refund;
     let client = PayingClient::new(arguments.node.node()?, file, policy)?
         .observed_by(Observer::new(move |event| tell(event, print_refund)));
@@ -112,11 +102,7 @@ fn tell(event: &Event, print_refund: bool) {
     match event {
         Event::Offered(offer) => eprintln!("farebox: this costs {}", offer.price),
         Event::Agreed(terms) => {
-            eprintln!(
-                "farebox: a channel of kind `{}` at {}",
-                terms.kind,
-                terms.address()
-            );
+            eprintln!("farebox: a channel of kind `{}` at {}", terms.kind, terms.address());
         }
         Event::Funded(outpoint) => eprintln!("farebox: contract {outpoint}, not shown yet"),
         Event::RefundHeld(refund) => {
@@ -132,10 +118,7 @@ fn tell(event: &Event, print_refund: bool) {
         Event::Shown(_, state) => eprintln!("farebox: the channel is {state}"),
         Event::Paid(receipt) => {
             let left = Msat::to_sat_ceil(receipt.credit);
-            eprintln!(
-                "farebox: paid {} · credit {left} · {} in all",
-                receipt.price, receipt.paid
-            );
+            eprintln!("farebox: paid {} · credit {left} · {} in all", receipt.price, receipt.paid);
         }
         Event::Closing(channel, Some(txid)) => {
             eprintln!("farebox: channel {channel} is closing with {txid}");

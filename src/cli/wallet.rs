@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             let record = find(channel)?;
             let policy = Policy::new(record.contract().terms.kind);
             let client = PayingClient::new(node.node()?, file.clone(), policy)?;
-            let reply = client.close_channel(record.clone()).await?;
+            let reply = client.close_channel(channel).await?;
             match reply.settlement {
                 Some(txid) => println!("closing for {} with {txid}", reply.paid),
                 None => println!("closing for {}; the settlement is on its way", reply.paid),
@@ -85,8 +85,5 @@ fn row(record: &Record) -> String {
     };
     let outpoint = record.outpoint().to_string();
     let (kind, capacity) = (contract.terms.kind.as_str(), contract.capacity.get());
-    format!(
-        "{outpoint:<68} {kind:<7} {stage:<7} {capacity:>12} {paid:>12}  {}",
-        record.origin
-    )
+    format!("{outpoint:<68} {kind:<7} {stage:<7} {capacity:>12} {paid:>12}  {}", record.origin)
 }

@@ -12,17 +12,20 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Network};
 use farebox_chain::Access;
-use farebox_channel::{Kind, Msat, Payout, Sat, Seconds};
+use farebox_channel::{DUST_MAX, Kind, Msat, Payout, Sat, Seconds};
+use farebox_middleware::ReleasePolicy;
 use http::Uri;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use thiserror::Error;
 
 use crate::proxy::Upstream;
-use crate::routes::{Route, Routes};
+use crate::routes::{Route, Routes, is_plain};
 use raw::Raw;
 
 /// The greatest number of confirmations that can be asked for.
 const CONFIRMATIONS_MAX: u32 = 100;
+/// The least capacity that can be offered.
+const CAPACITY_MIN: Sat = Sat::saturating(1_000);
 /// The greatest fee rate that can be configured, in sat/vB.
 const FEE_RATE_MAX: u32 = 10_000;
 
@@ -62,7 +65,7 @@ pub enum ConfigError {
 pub struct Config {
     /// Where clients connect.
     pub listen: SocketAddr,
-    /// The gateway's host as clients know it; nothing means the address that is listened on.
+    /// The gateway's host as clients know it; nothing means this machine only.
     pub host: Option<String>,
     /// The network of the channels.
     pub network: Network,
@@ -78,6 +81,8 @@ pub struct Config {
     pub offer: OfferConfig,
     /// What settlements cost.
     pub fees: FeeConfig,
+    /// When charges are taken back.
+    pub release: ReleasePolicy,
     /// The service behind.
     pub upstream: Upstream,
     /// What is served, and for how much.
@@ -131,10 +136,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file, the key and what is allowed.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -159,11 +162,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn refuse(&self, key: &str, message: impl Display) -> ConfigError {
         let (path, key) = (self.path.to_owned(), key.to_owned());
-        ConfigError::Value {
-            path,
-            key,
-            message: message.to_string(),
-        }
+        ConfigError::Value { path, key, message: message.to_string() }
     }
 
     fn checked<T, E: Display>(&self, key: &str, value: Result<T, E>) -> Result<T, ConfigError> {
@@ -172,9 +171,7 @@ impl Checker<'_> {
 
     /// Returns a path of the file, starting at the file's folder.
     fn below(&self, path: PathBuf) -> PathBuf {
-        self.path
-            .parent()
-            .map_or_else(|| path.clone(), |folder| folder.join(&path))
+        self.path.parent().map_or_else(|| path.clone(), |folder| folder.join(&path))
     }
 
     fn config(&self, raw: Raw) -> Result<Config, ConfigError> {
@@ -182,23 +179,47 @@ impl Checker<'_> {
             let allowed = "`main`, `test`, `testnet4`, `signet` or `regtest`";
             self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
         })?;
+        let listen: SocketAddr = self.checked("listen", raw.listen.parse())?;
         Ok(Config {
-            listen: self.checked("listen", raw.listen.parse())?,
-            host: raw.host,
+            listen,
+            host: self.host(raw.host, listen)?,
             network,
             key_file: self.below(raw.key_file),
             store: self.below(raw.store),
             bitcoind: self.node(raw.bitcoind)?,
-            payout: raw
-                .payout
-                .address
-                .map(|address| self.payout(&address, network))
-                .transpose()?,
+            payout: raw.payout.address.map(|address| self.payout(&address, network)).transpose()?,
             offer: self.offer(&raw.offer)?,
             fees: self.fees(&raw.fees)?,
+            release: ReleasePolicy {
+                server_error: raw.release.server_error,
+                broken_answer: raw.release.broken_answer,
+            },
             upstream: self.upstream(&raw.upstream.url)?,
             routes: self.routes(raw.routes)?,
         })
+    }
+
+    /// Checks the host: it stands in proofs, so it must be spelled as clients spell it.
+    fn host(
+        &self,
+        host: Option<String>,
+        listen: SocketAddr,
+    ) -> Result<Option<String>, ConfigError> {
+        let allowed = "the name that clients use in URLs, such as \"api.example.com\" or \
+                       \"api.example.com:8443\", in lower case and without a default port";
+        let Some(host) = host else {
+            if listen.ip().is_loopback() {
+                return Ok(None);
+            }
+            return Err(self.refuse("host", format!("is needed with this `listen`: {allowed}")));
+        };
+        let authority = host.parse::<Authority>().ok();
+        let port = authority.as_ref().and_then(Authority::port_u16);
+        let is_good = authority.is_some()
+            && !host.contains('@')
+            && !matches!(port, Some(80 | 443))
+            && host == host.to_ascii_lowercase();
+        if is_good { Ok(Some(host)) } else { Err(self.refuse("host", allowed)) }
     }
 
     fn node(&self, raw: raw::Node) -> Result<NodeConfig, ConfigError> {
@@ -216,12 +237,7 @@ impl Checker<'_> {
             }
         };
         let any_truc_policy = raw.any_truc_policy;
-        Ok(NodeConfig {
-            url: raw.url,
-            access,
-            wallet: raw.wallet,
-            any_truc_policy,
-        })
+        Ok(NodeConfig { url: raw.url, access, wallet: raw.wallet, any_truc_policy })
     }
 
     fn payout(&self, address: &str, network: Network) -> Result<Payout, ConfigError> {
@@ -233,10 +249,7 @@ impl Checker<'_> {
     }
 
     fn offer(&self, raw: &raw::Offer) -> Result<OfferConfig, ConfigError> {
-        let kinds = raw
-            .kinds
-            .iter()
-            .map(|kind| self.checked("offer.kinds", kind.parse()));
+        let kinds = raw.kinds.iter().map(|kind| self.checked("offer.kinds", kind.parse()));
         let kinds = kinds.collect::<Result<Vec<Kind>, _>>()?;
         if kinds.is_empty() {
             return Err(self.refuse("offer.kinds", "at least one of \"refund\" and \"cltv\""));
@@ -244,8 +257,8 @@ impl Checker<'_> {
         let sat = |key, amount| self.checked(key, Sat::new(amount));
         let least = sat("offer.capacity_min_sat", raw.capacity_min_sat)?;
         let most = sat("offer.capacity_max_sat", raw.capacity_max_sat)?;
-        if least > most || least == Sat::ZERO {
-            let allowed = "1 to `offer.capacity_max_sat`";
+        if least > most || least < CAPACITY_MIN {
+            let allowed = format!("{} to `offer.capacity_max_sat`", CAPACITY_MIN.get());
             return Err(self.refuse("offer.capacity_min_sat", allowed));
         }
         if raw.lifetime_min_secs > raw.lifetime_max_secs {
@@ -267,8 +280,10 @@ impl Checker<'_> {
             .first_payment_sat
             .map(|amount| sat("offer.first_payment_sat", amount))
             .transpose()?;
-        if first_payment.is_some_and(|first| first > least) {
-            let allowed = "at most `offer.capacity_min_sat`";
+        let leaves_change =
+            |first: Sat| first.checked_add(DUST_MAX).is_some_and(|needed| needed <= least);
+        if !first_payment.is_none_or(leaves_change) {
+            let allowed = format!("at most `offer.capacity_min_sat` less {}", DUST_MAX.get());
             return Err(self.refuse("offer.first_payment_sat", allowed));
         }
         Ok(OfferConfig {
@@ -307,10 +322,7 @@ impl Checker<'_> {
             return Err(self.refuse(key, allowed));
         }
         let base = uri.path().trim_end_matches('/').to_owned();
-        let authority = uri
-            .into_parts()
-            .authority
-            .ok_or_else(|| self.refuse(key, allowed))?;
+        let authority = uri.into_parts().authority.ok_or_else(|| self.refuse(key, allowed))?;
         Ok(Upstream { authority, base })
     }
 
@@ -318,17 +330,11 @@ impl Checker<'_> {
         if raw.is_empty() {
             return Err(self.refuse("route", "at least one [[route]] with a `path`"));
         }
-        let routes = raw
-            .into_iter()
-            .enumerate()
-            .map(|(index, route)| self.route(index, route));
+        let routes = raw.into_iter().enumerate().map(|(index, route)| self.route(index, route));
         let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
         for (index, route) in routes.iter().enumerate() {
-            if routes
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.path == route.path)
-            {
+            let is_same = |other: &Route| other.path.eq_ignore_ascii_case(&route.path);
+            if routes.iter().take(index).any(is_same) {
                 let key = format!("route[{index}].path");
                 return Err(self.refuse(&key, format!("\"{}\" has a route already", route.path)));
             }
@@ -338,8 +344,11 @@ impl Checker<'_> {
 
     fn route(&self, index: usize, raw: raw::Route) -> Result<Route, ConfigError> {
         let key = |name| format!("route[{index}].{name}");
-        if !raw.path.starts_with('/') {
-            return Err(self.refuse(&key("path"), "a path that begins with a slash"));
+        let is_closed = raw.path.len() > 1 && raw.path.ends_with('/');
+        if !is_plain(&raw.path) || is_closed {
+            let allowed = "a plain path such as \"/forecast\": with a slash at its beginning and \
+                           none at its end, and encoded no more than it must be";
+            return Err(self.refuse(&key("path"), allowed));
         }
         let price = match (raw.price_sat, raw.price_msat, raw.free) {
             (Some(sat), None, false) => {
@@ -355,9 +364,6 @@ impl Checker<'_> {
         if price == Some(Msat::ZERO) {
             return Err(self.refuse(&key("price_sat"), "more than nothing, or `free = true`"));
         }
-        Ok(Route {
-            path: raw.path,
-            price,
-        })
+        Ok(Route { path: raw.path, price })
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Raw {
     pub(super) offer: Offer,
     #[serde(default)]
     pub(super) fees: Fees,
+    #[serde(default)]
+    pub(super) release: Release,
     pub(super) upstream: UpstreamUrl,
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<Route>,
@@ -104,10 +106,21 @@ pub(super) struct Fees {
 
 impl Default for Fees {
     fn default() -> Self {
-        Self {
-            fallback_sat_per_vb: 2,
-            ceiling_sat_per_vb: 200,
-        }
+        Self { fallback_sat_per_vb: 2, ceiling_sat_per_vb: 200 }
+    }
+}
+
+/// `[release]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Release {
+    pub(super) server_error: bool,
+    pub(super) broken_answer: bool,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self { server_error: true, broken_answer: true }
     }
 }
 

@@ -143,17 +143,11 @@ impl Demo {
     /// # Errors
     /// [`DemoError`] when one of them does not start; the others are ended then.
     pub async fn start(plan: Plan, stage: Stage) -> Result<Self, DemoError> {
-        stage.step(
-            "bitcoind",
-            "starting a node on regtest, with coins for the client",
-        );
+        stage.step("bitcoind", "starting a node on regtest, with coins for the client");
         let node = Arc::new(Regtest::start().await?);
         node.create_wallets().await?;
         stage.note(&format!("{} · version 3 rules enforced", node.url()));
-        stage.step(
-            "API",
-            "starting a weather service that knows nothing of money",
-        );
+        stage.step("API", "starting a weather service that knows nothing of money");
         let (api, serving) = sample::start().await?;
         stage.note(&format!("http://{api}/forecast"));
         let folder = TempDir::with_prefix("farebox-demo-")?;
@@ -172,15 +166,7 @@ impl Demo {
             }
         });
         let tasks = vec![serving, gateway, tokio::spawn(mine(Arc::clone(&node)))];
-        Ok(Self {
-            plan,
-            stage,
-            tasks,
-            stopping: Some(stopping),
-            url,
-            folder,
-            node,
-        })
+        Ok(Self { plan, stage, tasks, stopping: Some(stopping), url, folder, node })
     }
 
     /// Returns where the priced API is.
@@ -231,17 +217,11 @@ impl Demo {
             bar.inc(1);
         }
         bar.finish();
-        self.stage
-            .step("close", "asking the gateway to settle for what is spent");
+        self.stage.step("close", "asking the gateway to settle for what is spent");
         let closing = client.close(&self.url).await?;
-        let record = file
-            .channels()?
-            .into_iter()
-            .find(|it| it.outpoint() == closing.channel);
+        let record = file.channels()?.into_iter().find(|it| it.outpoint() == closing.channel);
         let record = record.ok_or(DemoError::Unsettled(closing.channel))?;
-        let settlement = self
-            .settlement(&client, &closing.channel, closing.settlement)
-            .await?;
+        let settlement = self.settlement(&client, &closing.channel, closing.settlement).await?;
         let outcome = self.read_back(&record, &settlement, closing.paid)?;
         self.stage.settled(&outcome);
         Ok(outcome)
@@ -279,30 +259,16 @@ impl Demo {
         let contract = record.contract();
         let is_change =
             |output: &&bitcoin::TxOut| output.script_pubkey == *contract.payout.script();
-        let client = settlement
-            .output
-            .iter()
-            .filter(is_change)
-            .map(|output| output.value);
+        let client = settlement.output.iter().filter(is_change).map(|output| output.value);
         let client_sat = client.sum::<Amount>().to_sat();
-        let out_sat = settlement
-            .output
-            .iter()
-            .map(|output| output.value)
-            .sum::<Amount>()
-            .to_sat();
+        let out_sat = settlement.output.iter().map(|output| output.value).sum::<Amount>().to_sat();
         let gateway_sat = out_sat.saturating_sub(client_sat);
         let capacity_sat = contract.capacity.get();
         let fee_sat = capacity_sat.saturating_sub(out_sat);
-        let parts_sat = client_sat
-            .saturating_add(gateway_sat)
-            .saturating_add(fee_sat);
+        let parts_sat = client_sat.saturating_add(gateway_sat).saturating_add(fee_sat);
         let is_paid = capacity_sat.checked_sub(paid.get()) == Some(client_sat);
         if parts_sat != capacity_sat || !is_paid {
-            return Err(DemoError::Unbalanced {
-                capacity_sat,
-                parts_sat,
-            });
+            return Err(DemoError::Unbalanced { capacity_sat, parts_sat });
         }
         Ok(Outcome {
             kind: contract.terms.kind,
@@ -337,14 +303,8 @@ impl Drop for Demo {
 impl Plan {
     /// Returns what is locked: enough for all requests, and then some.
     fn capacity(&self) -> Result<Sat, OutOfBounds> {
-        let price = u64::from(self.requests)
-            .saturating_mul(PRICE_MSAT)
-            .div_ceil(1_000);
-        Sat::new(
-            price
-                .saturating_add(price.div_ceil(4))
-                .max(CAPACITY_MIN_SAT),
-        )
+        let price = u64::from(self.requests).saturating_mul(PRICE_MSAT).div_ceil(1_000);
+        Sat::new(price.saturating_add(price.div_ceil(4)).max(CAPACITY_MIN_SAT))
     }
 }
 

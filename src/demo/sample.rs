@@ -13,9 +13,7 @@ use tokio::task::JoinHandle;
 pub(super) async fn start() -> io::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    let router = Router::new()
-        .route("/forecast", get(forecast))
-        .route("/", get(welcome));
+    let router = Router::new().route("/forecast", get(forecast)).route("/", get(welcome));
     let serving = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(error = %error, "the sample API has stopped");

@@ -57,25 +57,15 @@ impl Stage {
                 self.note(&format!("Payment-Channel-Offer: {}", offer.encode()));
             }
             Event::Agreed(terms) => {
-                self.step(
-                    "terms",
-                    "script and address rebuilt by the client, and the same",
-                );
-                self.note(&format!(
-                    "{} · expires at {}",
-                    terms.address(),
-                    terms.expiry.get()
-                ));
+                self.step("terms", "script and address rebuilt by the client, and the same");
+                self.note(&format!("{} · expires at {}", terms.address(), terms.expiry.get()));
             }
             Event::Funded(outpoint) => {
                 self.step("contract", "built and signed; nobody has seen it");
                 self.note(&outpoint.to_string());
             }
             Event::RefundHeld(refund) => {
-                self.step(
-                    "refund",
-                    "complete and on record: the money comes back without anybody",
-                );
+                self.step("refund", "complete and on record: the money comes back without anybody");
                 self.note(&format!(
                     "{} · {} bytes, valid after {}",
                     refund.compute_txid(),
@@ -84,10 +74,7 @@ impl Stage {
                 ));
             }
             Event::Shown(_, StateName::Pending) => {
-                self.step(
-                    "shown",
-                    "the gateway has broadcast the contract; a block is awaited",
-                );
+                self.step("shown", "the gateway has broadcast the contract; a block is awaited");
             }
             Event::Shown(_, state) => {
                 self.step("shown", &format!("the channel is {state}"));
@@ -110,10 +97,7 @@ impl Stage {
     }
 
     pub(super) fn settled(&self, outcome: &Outcome) {
-        self.step(
-            "settled",
-            &format!("{} requests, mined in a block", outcome.requests),
-        );
+        self.step("settled", &format!("{} requests, mined in a block", outcome.requests));
     }
 
     /// Shows who got what.

@@ -11,20 +11,22 @@ use super::{WatchError, Watcher, lock, write};
 
 impl<B: Chain + Wallet> Watcher<B> {
     /// Follows the chain to its tip, and does what is due.
-    pub(super) async fn step(&self, cursor: &mut Option<Cursor>) -> Result<(), WatchError> {
+    pub(super) async fn step(&self) -> Result<(), WatchError> {
         let tip = match self.tip() {
             Some(_) => self.0.node.tip().await?,
             None => self.check_node().await?,
         };
         *write(&self.0.median_time_past) = Timestamp::new(tip.median_time_past);
         *write(&self.0.tip) = Some(tip);
-        while let Some(next) = self.next_cursor(*cursor, &tip).await? {
+        let mut followed = self.0.followed.lock().await;
+        while let Some(next) = self.next_cursor(*followed, &tip).await? {
             self.0.ledger.follow(next).await?;
-            *cursor = Some(next);
+            *followed = Some(next);
         }
-        self.scan_mempool().await?;
+        drop(followed);
         self.attend_to_all().await;
-        Ok(())
+        // Money comes first: what strangers wait for is looked at afterwards.
+        self.scan_mempool().await
     }
 
     /// Takes one block away or puts one in, and returns where the chain is followed to then.
@@ -35,10 +37,7 @@ impl<B: Chain + Wallet> Watcher<B> {
     ) -> Result<Option<Cursor>, WatchError> {
         let Some(cursor) = cursor else {
             // Nothing is on record from before, so there is nothing to catch up with.
-            return Ok(Some(Cursor {
-                height: tip.height,
-                hash: tip.hash,
-            }));
+            return Ok(Some(Cursor { height: tip.height, hash: tip.hash }));
         };
         if cursor.hash == tip.hash {
             return Ok(None);
@@ -72,14 +71,12 @@ impl<B: Chain + Wallet> Watcher<B> {
                     continue;
                 };
                 if let Some(mined) = Mined::recognise(channel.contract(), transaction, height) {
-                    self.tell(input.previous_output, Input::Spent(mined))
-                        .await?;
+                    self.tell(input.previous_output, Input::Spent(mined)).await?;
                 }
             }
         }
         for channel in self.0.ledger.select(is_mined) {
-            self.tell(channel.contract().outpoint, Input::Deepened { height })
-                .await?;
+            self.tell(channel.contract().outpoint, Input::Deepened { height }).await?;
         }
         Ok(())
     }
@@ -97,7 +94,9 @@ impl<B: Chain + Wallet> Watcher<B> {
     fn undone(&self, height: u32) -> Vec<(OutPoint, Input)> {
         let undo = |channel: &Channel| match channel {
             Channel::Open(open) if open.height >= height => Some(Input::Unconfirmed),
-            Channel::Late(late) if late.height >= height => Some(Input::Unconfirmed),
+            Channel::Late(late) if late.height.is_some_and(|at| at >= height) => {
+                Some(Input::Unconfirmed)
+            }
             Channel::Closing(closing) => {
                 let mined = closing.mined.filter(|mined| mined.height >= height);
                 mined.map(|_| Input::Unspent)
@@ -111,11 +110,7 @@ impl<B: Chain + Wallet> Watcher<B> {
 
     /// Tells a channel what has happened, and logs what became of it.
     pub(super) async fn tell(&self, outpoint: OutPoint, input: Input) -> Result<(), WatchError> {
-        let before = self
-            .0
-            .ledger
-            .channel(outpoint)
-            .map(|channel| channel.name());
+        let before = self.0.ledger.channel(outpoint).map(|channel| channel.name());
         let channel = self.0.ledger.apply(outpoint, self.clock(), input).await?;
         if before != Some(channel.name()) {
             tracing::info!(

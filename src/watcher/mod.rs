@@ -16,10 +16,10 @@ use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::Gateway;
 use farebox_channel::{ChainTime, Clock, Payout, Sat, Terms, Timestamp};
-use farebox_ledger::{Ledger, LedgerError};
+use farebox_ledger::{Cursor, Ledger, LedgerError};
 use farebox_middleware::{Node, NodeError};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use crate::config::FeeConfig;
 use duty::Attempt;
@@ -75,6 +75,10 @@ struct Post<B> {
     payout: Option<Payout>,
     fees: FeeConfig,
     any_truc_policy: bool,
+    /// How far the chain is followed. Whoever holds it sees no reorg half done.
+    followed: AsyncMutex<Option<Cursor>>,
+    /// An address of the wallet that no saved settlement pays yet.
+    spare_payout: Mutex<Option<Payout>>,
     /// The newest tip that the node has told, while it answers.
     tip: RwLock<Option<Tip>>,
     /// The median time past that was told last, also while the node is away.
@@ -108,6 +112,7 @@ impl<B: Chain + Wallet> Watcher<B> {
         fees: FeeConfig,
         any_truc_policy: bool,
     ) -> Self {
+        let followed = ledger.resumed_at();
         Self(Arc::new(Post {
             node,
             gateway,
@@ -115,6 +120,8 @@ impl<B: Chain + Wallet> Watcher<B> {
             payout,
             fees,
             any_truc_policy,
+            followed: AsyncMutex::new(followed),
+            spare_payout: Mutex::default(),
             tip: RwLock::new(None),
             median_time_past: RwLock::new(Timestamp::new(0)),
             openings: Semaphore::new(OPENINGS_MAX),
@@ -127,9 +134,8 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Follows the chain until the task is dropped. Failures are logged once and tried again.
     pub async fn run(self) {
         let mut last_failure = None;
-        let mut cursor = self.0.ledger.resumed_at();
         loop {
-            match self.step(&mut cursor).await {
+            match self.step().await {
                 Ok(()) => {
                     if last_failure.take().is_some() {
                         tracing::info!("the chain is followed again");
@@ -151,7 +157,8 @@ impl<B: Chain + Wallet> Watcher<B> {
         }
     }
 
-    /// Asks the node where it stands, and whether it is the right one.
+    /// Asks the node where it stands, and whether it is the right one and can take the gateway's
+    /// share.
     ///
     /// # Errors
     /// [`WatchError`] when it does not answer or is unfit.
@@ -159,11 +166,10 @@ impl<B: Chain + Wallet> Watcher<B> {
         let tip = self.0.node.tip().await?;
         let wanted = self.0.gateway.network();
         if tip.network != wanted {
-            return Err(Unfit::OtherNetwork {
-                found: tip.network,
-                wanted,
-            }
-            .into());
+            return Err(Unfit::OtherNetwork { found: tip.network, wanted }.into());
+        }
+        if self.0.payout.is_none() {
+            self.0.node.check_wallet().await?;
         }
         let policy = self.0.node.relay_policy().await?;
         if let Some(truc) = policy.truc.filter(|truc| truc != "enforce")
@@ -181,9 +187,7 @@ impl<B: Chain + Wallet> Watcher<B> {
 
     /// Returns the tip, or words for why nothing can be looked up.
     fn ready_tip(&self) -> Result<Tip, NodeError> {
-        let tip = self
-            .tip()
-            .ok_or_else(|| NodeError::Away("it does not answer".to_owned()))?;
+        let tip = self.tip().ok_or_else(|| NodeError::Away("it does not answer".to_owned()))?;
         if tip.is_initial_download && tip.network == bitcoin::Network::Bitcoin {
             return Err(NodeError::Away("it is in its initial download".to_owned()));
         }
@@ -205,24 +209,14 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
     fn clock(&self) -> Clock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let wall = Timestamp::new(since.map_or(0, |since| since.as_secs()));
-        let told = self
-            .0
-            .median_time_past
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        Clock {
-            median_time_past: *told,
-            wall,
-        }
+        let told = self.0.median_time_past.read().unwrap_or_else(PoisonError::into_inner);
+        Clock { median_time_past: *told, wall }
     }
 
     fn chain_time(&self) -> Option<ChainTime> {
         let tip = self.tip()?;
         let median_time_past = u32::try_from(tip.median_time_past).unwrap_or(u32::MAX);
-        Some(ChainTime {
-            height: tip.height,
-            median_time_past,
-        })
+        Some(ChainTime { height: tip.height, median_time_past })
     }
 
     async fn find(
@@ -232,33 +226,41 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
     ) -> Result<TxOut, NodeError> {
         let _place = self.0.openings.try_acquire().map_err(|_| NodeError::Busy)?;
         self.ready_tip()?;
-        let mut refused = "the node does not have it, or it is spent".to_owned();
-        if let Some(transaction) = transaction {
-            match self.0.node.broadcast(transaction).await {
-                Ok(()) => {}
+        let away = |error: ChainError| NodeError::Away(error.to_string());
+        let coins: Vec<OutPoint> =
+            transaction.iter().flat_map(|tx| &tx.input).map(|it| it.previous_output).collect();
+        let refused = match transaction.map(|transaction| self.0.node.broadcast(transaction)) {
+            Some(broadcast) => match broadcast.await {
+                Ok(()) => None,
                 // It may be in a block by now, so the output decides.
-                Err(ChainError::Refused { message, .. }) => refused = message,
-                Err(error) => return Err(NodeError::Away(error.to_string())),
+                Err(ChainError::Refused { message, .. }) => Some(message),
+                Err(error) => return Err(away(error)),
+            },
+            None => None,
+        };
+        if let Some(unspent) = self.0.node.unspent(outpoint).await.map_err(away)? {
+            return Ok(unspent.output);
+        }
+        let missing = || NodeError::Missing("the node does not have it, or it is spent".to_owned());
+        let refused = refused.ok_or_else(missing)?;
+        for coin in coins {
+            if self.0.node.unspent(coin).await.map_err(away)?.is_none() {
+                return Err(NodeError::Missing(refused));
             }
         }
-        match self.0.node.unspent(outpoint).await {
-            Ok(Some(unspent)) => Ok(unspent.output),
-            Ok(None) => Err(NodeError::Missing(refused)),
-            Err(error) => Err(NodeError::Away(error.to_string())),
-        }
+        Err(NodeError::Refused(refused))
     }
 
     async fn watch(&self, terms: Terms) -> Result<Option<(OutPoint, Sat)>, NodeError> {
         self.ready_tip()?;
         let now = self.clock().now();
-        let seen = lock(&self.0.sightings).watch(terms, now);
-        seen.map_err(|_| NodeError::Busy)
+        Ok(lock(&self.0.sightings).watch(terms, now))
     }
 
     async fn attend(&self, outpoint: OutPoint) {
         let (Ok(tip), Some(channel)) = (self.ready_tip(), self.0.ledger.channel(outpoint)) else {
             return;
         };
-        self.attend_at(&tip, &channel).await;
+        let _reached = self.attend_at(&tip, &channel).await;
     }
 }

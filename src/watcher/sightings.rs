@@ -18,10 +18,6 @@ const WATCHED_SECS: u64 = 2 * 60 * 60;
 /// The greatest number of transactions of the mempool that are looked at in one step.
 const LOOKS_MAX: usize = 500;
 
-/// More addresses would have to be watched than there is room for.
-#[derive(Debug)]
-pub(super) struct Full;
-
 /// What is known of one watched address.
 #[derive(Debug)]
 struct Watched {
@@ -37,34 +33,25 @@ pub(super) struct Sightings {
 }
 
 impl Sightings {
-    /// Watches the address of `terms`, and returns what has paid it.
-    pub(super) fn watch(
-        &mut self,
-        terms: Terms,
-        now: Timestamp,
-    ) -> Result<Option<(OutPoint, Sat)>, Full> {
+    /// Watches the address of `terms`, and returns what has paid it first.
+    pub(super) fn watch(&mut self, terms: Terms, now: Timestamp) -> Option<(OutPoint, Sat)> {
         let script = terms.script_pubkey();
         if let Some(watched) = self.watched.get_mut(&script) {
             watched.asked_at = now;
-            return Ok(watched.seen);
+            return watched.seen;
         }
         if self.watched.len() >= WATCHED_MAX {
-            self.watched
-                .retain(|_, watched| watched.asked_at.distance(now) < WATCHED_SECS);
+            self.watched.retain(|_, watched| watched.asked_at.distance(now) < WATCHED_SECS);
         }
         if self.watched.len() >= WATCHED_MAX {
-            return Err(Full);
+            // Whoever waits asks often, so the one that asked first of all is not waiting.
+            let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.asked_at);
+            if let Some(oldest) = oldest.map(|(script, _)| script.clone()) {
+                self.watched.remove(&oldest);
+            }
         }
-        self.watched.insert(
-            script,
-            Watched {
-                asked_at: now,
-                seen: None,
-            },
-        );
-        // What was looked at before could pay the new address.
-        self.looked_at.clear();
-        Ok(None)
+        self.watched.insert(script, Watched { asked_at: now, seen: None });
+        None
     }
 
     /// Notes the outputs of a transaction that pay watched addresses.
@@ -82,11 +69,8 @@ impl Sightings {
             let Ok(capacity) = Sat::try_from(output.value) else {
                 continue;
             };
-            let outpoint = OutPoint {
-                txid: transaction.compute_txid(),
-                vout,
-            };
-            watched.seen = Some((outpoint, capacity));
+            let outpoint = OutPoint { txid: transaction.compute_txid(), vout };
+            watched.seen.get_or_insert((outpoint, capacity));
         }
     }
 
@@ -94,11 +78,7 @@ impl Sightings {
     fn unseen(&mut self, mempool: Vec<Txid>) -> Vec<Txid> {
         let mempool: BTreeSet<Txid> = mempool.into_iter().collect();
         self.looked_at.retain(|txid| mempool.contains(txid));
-        mempool
-            .difference(&self.looked_at)
-            .take(LOOKS_MAX)
-            .copied()
-            .collect()
+        mempool.difference(&self.looked_at).take(LOOKS_MAX).copied().collect()
     }
 }
 

@@ -30,21 +30,13 @@ async fn refund(world: &World, buyer: &Buyer) -> Transaction {
     let address = world.wallet().fresh_address().await.unwrap();
     let payout = Payout::try_from(&address).unwrap();
     let rate = FeeRate::from_sat_per_vb_u32(2);
-    buyer
-        .purse()
-        .refund
-        .transaction(&payout, rate, &buyer.key)
-        .unwrap()
+    buyer.purse().refund.transaction(&payout, rate, &buyer.key).unwrap()
 }
 
 /// Tells whether the node would take a transaction, and why not.
 async fn verdict(node: &Regtest, transaction: &Transaction) -> Result<(), String> {
     let hex = serialize_hex(transaction);
-    let told: Value = node
-        .node(None)
-        .call("testmempoolaccept", json!([[hex]]))
-        .await
-        .unwrap();
+    let told: Value = node.node(None).call("testmempoolaccept", json!([[hex]])).await.unwrap();
     match told[0]["reject-reason"].as_str() {
         Some(reason) => Err(reason.to_owned()),
         None => Ok(()),
@@ -58,17 +50,9 @@ async fn a_client_gets_its_money_back_alone_once_the_expiry_has_passed(kind: Kin
     world.gateway.kill();
 
     set_median_time_past(&world.node, expiry(&buyer)).await;
-    assert_eq!(
-        verdict(&world.node, &refund).await,
-        Err("non-final".to_owned())
-    );
+    assert_eq!(verdict(&world.node, &refund).await, Err("non-final".to_owned()));
     set_median_time_past(&world.node, expiry(&buyer) + 1).await;
-    world
-        .node
-        .node(None)
-        .broadcast(refund.clone())
-        .await
-        .unwrap();
+    world.node.node(None).broadcast(refund.clone()).await.unwrap();
     world.node.mine(1).await.unwrap();
 
     let mined = world.node.mined(refund.compute_txid()).await.unwrap();
@@ -98,15 +82,11 @@ async fn a_gateways_refund_signature_is_worth_nothing_before_the_expiry() {
     let buyer = world.buyer_with_channel(Kind::Refund).await;
     let mut early = refund(&world, &buyer).await;
 
-    assert_eq!(
-        verdict(&world.node, &early).await,
-        Err("non-final".to_owned())
-    );
+    assert_eq!(verdict(&world.node, &early).await, Err("non-final".to_owned()));
     // Whatever would make it valid now breaks the gateway's signature.
-    for (lock_time, sequence) in [
-        (early.lock_time, 0xffff_ffff),
-        (bitcoin::absolute::LockTime::ZERO, 0xffff_fffd),
-    ] {
+    for (lock_time, sequence) in
+        [(early.lock_time, 0xffff_ffff), (bitcoin::absolute::LockTime::ZERO, 0xffff_fffd)]
+    {
         early.lock_time = lock_time;
         early.input[0].sequence = bitcoin::Sequence(sequence);
         let verdict = verdict(&world.node, &early).await.unwrap_err();
@@ -120,35 +100,17 @@ async fn payments_stop_and_the_settlement_goes_out_before_the_expiry() {
     let buyer = world.buyer_with_channel(Kind::Cltv).await;
     let shown = buyer.shown.clone().unwrap();
 
-    world
-        .set_median_time_past(expiry(&buyer) - STOP_SECS - 1)
-        .await;
-    assert_eq!(
-        buyer
-            .send("/paid/x", &[header(&payment(&buyer))])
-            .await
-            .status,
-        200
-    );
+    world.set_median_time_past(expiry(&buyer) - STOP_SECS - 1).await;
+    assert_eq!(buyer.send("/paid/x", &[header(&payment(&buyer))]).await.status, 200);
     world.set_median_time_past(expiry(&buyer) - STOP_SECS).await;
     let late = buyer.send("/paid/x", &[header(&payment(&buyer))]).await;
     assert_eq!(late.refusal(), (409, "channel-expiring".to_owned()));
-    world
-        .set_median_time_past(expiry(&buyer) - SETTLE_SECS)
-        .await;
+    world.set_median_time_past(expiry(&buyer) - SETTLE_SECS).await;
 
-    until("the settlement is on its way", async || {
-        buyer
-            .ask::<_, StateReply>(&shown)
-            .await
-            .settlement
-            .is_some()
-    })
-    .await;
-    world.mine(6).await;
+    let settlement = buyer.until_settlement().await;
+    let settlement = world.mine_until_mined(settlement).await;
+    world.mine(5).await;
     buyer.until_state(&shown, StateName::Settled).await;
-    let reply: StateReply = buyer.ask(&shown).await;
-    let settlement = world.node.mined(reply.settlement.unwrap()).await.unwrap();
     let change = settlement.output[0].value;
     assert_eq!(change, Amount::from_sat(100_000 - FIRST_SAT));
 }
@@ -166,20 +128,16 @@ async fn a_contract_that_confirms_too_late_is_never_served() {
     let _none: Value = node.call("setmocktime", json!([late])).await.unwrap();
     for _ in 0..6 {
         // Blocks without the contract.
-        let _hash: Value = node
-            .call("generateblock", json!(["raw(51)", []]))
-            .await
-            .unwrap();
+        let _hash: Value = node.call("generateblock", json!(["raw(51)", []])).await.unwrap();
     }
     world.until_the_node_is_followed().await;
-    assert_eq!(
-        buyer.ask::<_, StateReply>(&shown).await.state,
-        StateName::Pending
-    );
+    buyer.until_state(&shown, StateName::Late).await;
 
     world.mine(1).await;
 
-    buyer.until_state(&shown, StateName::Late).await;
+    let contract = shown.outpoint.txid;
+    assert!(world.node.mined(contract).await.is_ok());
+    assert_eq!(buyer.ask::<_, StateReply>(&shown).await.state, StateName::Late);
     let answer = buyer.send("/paid/x", &[header(&payment(&buyer))]).await;
     assert_eq!(answer.refusal(), (409, "channel-late".to_owned()));
 }
@@ -197,13 +155,7 @@ async fn a_reorg_of_the_contract_stops_the_service_until_it_is_mined_again() {
 
     world.mine(1).await;
     buyer.until_state(&shown, StateName::Open).await;
-    assert_eq!(
-        buyer
-            .send("/paid/x", &[header(&payment(&buyer))])
-            .await
-            .status,
-        200
-    );
+    assert_eq!(buyer.send("/paid/x", &[header(&payment(&buyer))]).await.status, 200);
 }
 
 #[tokio::test]
@@ -220,10 +172,7 @@ async fn a_reorg_of_the_settlement_brings_back_the_watching_and_never_the_servic
 
     world.mine(6).await;
     buyer.until_state(&shown, StateName::Settled).await;
-    assert_eq!(
-        buyer.ask::<_, StateReply>(&shown).await.settlement,
-        closing.settlement
-    );
+    assert_eq!(buyer.ask::<_, StateReply>(&shown).await.settlement, closing.settlement);
 }
 
 #[tokio::test]
@@ -231,19 +180,13 @@ async fn a_cltv_contract_that_any_wallet_has_paid_is_found_by_its_address() {
     let world = World::start().await;
     let buyer = world.buyer();
     let draft = buyer.draft(&world, Kind::Cltv).await;
-    let watch = WatchRequest {
-        client_key: draft.terms.client_key,
-        expiry: draft.terms.expiry,
-    };
+    let watch = WatchRequest { client_key: draft.terms.client_key, expiry: draft.terms.expiry };
     assert_eq!(buyer.ask::<_, WatchReply>(&watch).await.seen, None);
 
     let btc = draft.capacity.to_amount().to_btc();
     let address = draft.terms.address().to_string();
     let wallet = world.wallet();
-    let _txid: Txid = wallet
-        .call("sendtoaddress", json!([address, btc]))
-        .await
-        .unwrap();
+    let _txid: Txid = wallet.call("sendtoaddress", json!([address, btc])).await.unwrap();
     let mut seen = None;
     until("the payment is seen in the mempool", async || {
         seen = buyer.ask::<_, WatchReply>(&watch).await.seen;
@@ -254,12 +197,7 @@ async fn a_cltv_contract_that_any_wallet_has_paid_is_found_by_its_address() {
     let (outpoint, capacity) = seen.unwrap();
     assert_eq!(capacity, draft.capacity);
     let payout = Payout::try_from(&wallet.fresh_address().await.unwrap()).unwrap();
-    let contract = farebox_channel::Contract {
-        terms: draft.terms,
-        outpoint,
-        capacity,
-        payout,
-    };
+    let contract = farebox_channel::Contract { terms: draft.terms, outpoint, capacity, payout };
     let first = farebox_channel::Sat::new(FIRST_SAT).unwrap();
     let shown = ContractRequest {
         outpoint,
@@ -271,10 +209,7 @@ async fn a_cltv_contract_that_any_wallet_has_paid_is_found_by_its_address() {
         payout: contract.payout.clone(),
         payment: farebox_channel::Payment::sign(&contract, first, &buyer.key).unwrap(),
     };
-    assert_eq!(
-        buyer.ask::<_, StateReply>(&shown).await.state,
-        StateName::Pending
-    );
+    assert_eq!(buyer.ask::<_, StateReply>(&shown).await.state, StateName::Pending);
     world.mine(1).await;
     buyer.until_state(&shown, StateName::Open).await;
 }
@@ -289,30 +224,16 @@ async fn a_settlement_follows_the_rules_of_version_three_on_a_node_that_enforces
     let settlement = closing.settlement.unwrap();
 
     // Only one unconfirmed child is allowed, and only of version 3: so nobody can pin it.
-    let change = OutPoint {
-        txid: settlement,
-        vout: 0,
-    };
+    let change = OutPoint { txid: settlement, vout: 0 };
     let back = world.wallet().fresh_address().await.unwrap().to_string();
     let inputs = json!([{ "txid": change.txid, "vout": change.vout }]);
     let outputs = json!([{ back: 0.0009 }]);
     let wallet = world.wallet();
-    let raw: String = wallet
-        .call("createrawtransaction", json!([inputs, outputs]))
-        .await
-        .unwrap();
-    let signed: Value = wallet
-        .call("signrawtransactionwithwallet", json!([raw]))
-        .await
-        .unwrap();
+    let raw: String = wallet.call("createrawtransaction", json!([inputs, outputs])).await.unwrap();
+    let signed: Value = wallet.call("signrawtransactionwithwallet", json!([raw])).await.unwrap();
     let hex = signed["hex"].as_str().unwrap();
     let child: Transaction = bitcoin::consensus::encode::deserialize_hex(hex).unwrap();
-    assert!(
-        verdict(&world.node, &child)
-            .await
-            .unwrap_err()
-            .contains("truc")
-    );
+    assert!(verdict(&world.node, &child).await.unwrap_err().contains("truc"));
 
     world.mine(1).await;
     assert_eq!(world.node.mined(settlement).await.unwrap().version.0, 3);

@@ -45,161 +45,63 @@ fn a_short_configuration_has_safe_defaults_and_paths_of_its_folder() {
     assert_eq!(price.map(Msat::get), Some(1_500));
 }
 
+/// What is right, what is wrong in its place, and two things that the refusal says.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    ("network = \"regtest\"", "network = \"moon\"", "`network`", "`signet`"),
+    ("network = \"regtest\"", "", "missing field `network`", "farebox.toml"),
+    ("network =", "netwrok =", "unknown field `netwrok`", "`network`"),
+    ("[upstream]", "listen = 5\n[upstream]", "farebox.toml", "listen"),
+    ("network", "listen = \"nowhere\"\nnetwork", "`listen`", "socket address"),
+    ("url = \"http://127.0.0.1:18443\"", "url = \"https://x\"", "`bitcoind.url`", "an http URL"),
+    ("cookie_file = \"/nowhere/.cookie\"", "", "`bitcoind`", "`cookie_file`"),
+    ("cookie_file", "user = \"x\"\ncookie_file", "`bitcoind`", "`password`"),
+    ("url = \"http://127.0.0.1:3000/api/\"", "url = \"ftp://x\"", "`upstream.url`", "an http URL"),
+    ("path = \"/paid\"", "path = \"paid\"", "`route[0].path`", "slash"),
+    ("path = \"/\"", "path = \"/paid\"", "`route[1].path`", "already"),
+    ("price_msat = 1_500", "", "`route[0].price_sat`", "`price_msat`"),
+    ("price_msat = 1_500", "price_msat = 0", "`route[0].price_sat`", "free = true"),
+    ("price_msat = 1_500", "price_msat = 1_500\nfree = true", "`route[0].price_sat`", "one of"),
+    ("price_msat = 1_500", "price_msat = -1", "farebox.toml", "price_msat"),
+    ("price_msat = 1_500", "price_sat = 1_000_000_000_000", "`route[0].price_sat`", "999999999999"),
+    ("[upstream]", "[offer]\nkinds = []\n[upstream]", "`offer.kinds`", "refund"),
+    ("[upstream]", "[offer]\nkinds = [\"x\"]\n[upstream]", "`offer.kinds`", "cltv"),
+    (
+        "[upstream]",
+        "[offer]\ncapacity_min_sat = 0\n[upstream]",
+        "`offer.capacity_min_sat`",
+        "1000 to",
+    ),
+    ("[upstream]", "[offer]\nconfirmations = 0\n[upstream]", "`offer.confirmations`", "1 to 100"),
+    ("[upstream]", "[offer]\nlifetime_min_secs = 3_600\n[upstream]", "`offer.stop_secs`", "half"),
+    (
+        "[upstream]",
+        "[offer]\nfirst_payment_sat = 60_000\n[upstream]",
+        "`offer.first_payment_sat`",
+        "at most",
+    ),
+    (
+        "[upstream]",
+        "[fees]\nfallback_sat_per_vb = 0\n[upstream]",
+        "`fees.fallback_sat_per_vb`",
+        "1 to",
+    ),
+    ("[upstream]", "[payout]\naddress = \"x\"\n[upstream]", "`payout.address`", ""),
+    (
+        "[upstream]",
+        "[payout]\naddress = \"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"\n[upstream]",
+        "`payout.address`",
+        "regtest",
+    ),
+    ("network", "listen = \"0.0.0.0:80\"\nnetwork", "`host`", "is needed"),
+    ("network", "host = \"https://Api.example.com\"\nnetwork", "`host`", "lower case"),
+    ("path = \"/paid\"", "path = \"/paid/\"", "`route[0].path`", "none at its end"),
+    ("path = \"/paid\"", "path = \"/p%61id\"", "`route[0].path`", "encoded no more"),
+    ("path = \"/\"", "path = \"/PAID\"", "`route[1].path`", "already"),
+];
+
 #[test]
 fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
-    let cases = [
-        (
-            "network = \"regtest\"",
-            "network = \"moon\"",
-            "`network`",
-            "`signet`",
-        ),
-        (
-            "network = \"regtest\"",
-            "",
-            "missing field `network`",
-            "farebox.toml",
-        ),
-        (
-            "network =",
-            "netwrok =",
-            "unknown field `netwrok`",
-            "`network`",
-        ),
-        (
-            "[upstream]",
-            "listen = 5\n[upstream]",
-            "farebox.toml",
-            "listen",
-        ),
-        (
-            "network",
-            "listen = \"nowhere\"\nnetwork",
-            "`listen`",
-            "socket address",
-        ),
-        (
-            "url = \"http://127.0.0.1:18443\"",
-            "url = \"https://x\"",
-            "`bitcoind.url`",
-            "an http URL",
-        ),
-        (
-            "cookie_file = \"/nowhere/.cookie\"",
-            "",
-            "`bitcoind`",
-            "`cookie_file`",
-        ),
-        (
-            "cookie_file",
-            "user = \"x\"\ncookie_file",
-            "`bitcoind`",
-            "`password`",
-        ),
-        (
-            "url = \"http://127.0.0.1:3000/api/\"",
-            "url = \"ftp://x\"",
-            "`upstream.url`",
-            "an http URL",
-        ),
-        (
-            "path = \"/paid\"",
-            "path = \"paid\"",
-            "`route[0].path`",
-            "slash",
-        ),
-        (
-            "path = \"/\"",
-            "path = \"/paid\"",
-            "`route[1].path`",
-            "already",
-        ),
-        (
-            "price_msat = 1_500",
-            "",
-            "`route[0].price_sat`",
-            "`price_msat`",
-        ),
-        (
-            "price_msat = 1_500",
-            "price_msat = 0",
-            "`route[0].price_sat`",
-            "free = true",
-        ),
-        (
-            "price_msat = 1_500",
-            "price_msat = 1_500\nfree = true",
-            "`route[0].price_sat`",
-            "one of",
-        ),
-        (
-            "price_msat = 1_500",
-            "price_msat = -1",
-            "farebox.toml",
-            "price_msat",
-        ),
-        (
-            "price_msat = 1_500",
-            "price_sat = 1_000_000_000_000",
-            "`route[0].price_sat`",
-            "999999999999",
-        ),
-        (
-            "[upstream]",
-            "[offer]\nkinds = []\n[upstream]",
-            "`offer.kinds`",
-            "refund",
-        ),
-        (
-            "[upstream]",
-            "[offer]\nkinds = [\"x\"]\n[upstream]",
-            "`offer.kinds`",
-            "cltv",
-        ),
-        (
-            "[upstream]",
-            "[offer]\ncapacity_min_sat = 0\n[upstream]",
-            "`offer.capacity_min_sat`",
-            "1 to",
-        ),
-        (
-            "[upstream]",
-            "[offer]\nconfirmations = 0\n[upstream]",
-            "`offer.confirmations`",
-            "1 to 100",
-        ),
-        (
-            "[upstream]",
-            "[offer]\nlifetime_min_secs = 3_600\n[upstream]",
-            "`offer.stop_secs`",
-            "half",
-        ),
-        (
-            "[upstream]",
-            "[offer]\nfirst_payment_sat = 60_000\n[upstream]",
-            "`offer.first_payment_sat`",
-            "at most",
-        ),
-        (
-            "[upstream]",
-            "[fees]\nfallback_sat_per_vb = 0\n[upstream]",
-            "`fees.fallback_sat_per_vb`",
-            "1 to",
-        ),
-        (
-            "[upstream]",
-            "[payout]\naddress = \"x\"\n[upstream]",
-            "`payout.address`",
-            "",
-        ),
-        (
-            "[upstream]",
-            "[payout]\naddress = \"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"\n[upstream]",
-            "`payout.address`",
-            "regtest",
-        ),
-    ];
-    for (good, bad, key, allowed) in cases {
+    for (good, bad, key, allowed) in WRONG {
         assert!(GOOD.contains(good), "{good}");
         let words = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
         assert!(words.starts_with("some/farebox.toml: "), "{words}");
@@ -211,11 +113,7 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
 /// Starts the program with a configuration that it refuses, and returns what it says.
 fn refused(config: &Path) -> String {
     let program = env!("CARGO_BIN_EXE_farebox");
-    let ended = Command::new(program)
-        .args(["serve", "--config"])
-        .arg(config)
-        .output()
-        .unwrap();
+    let ended = Command::new(program).args(["serve", "--config"]).arg(config).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     let words = String::from_utf8(ended.stderr).unwrap();
     assert!(words.starts_with("farebox: "), "{words}");
@@ -230,16 +128,10 @@ fn a_configuration_that_is_not_there_is_named() {
 #[tokio::test]
 async fn the_key_file_is_private_and_bound_to_its_store() {
     let mut world = World::start().await;
-    let (config, key, store) = (
-        world.file("farebox.toml"),
-        world.file("farebox.key"),
-        world.file("farebox.sqlite"),
-    );
+    let (config, key, store) =
+        (world.file("farebox.toml"), world.file("farebox.key"), world.file("farebox.sqlite"));
     for file in [&key, &store] {
-        assert_eq!(
-            std::fs::metadata(file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     // Two gateways on one store would each take the same payment.
@@ -252,18 +144,12 @@ async fn the_key_file_is_private_and_bound_to_its_store() {
     let aside = world.file("aside");
     std::fs::rename(&key, &aside).unwrap();
     let words = refused(&config);
-    assert!(
-        words.contains("no key file") && words.contains("restore the key file"),
-        "{words}"
-    );
+    assert!(words.contains("no key file") && words.contains("restore the key file"), "{words}");
     std::fs::rename(&aside, &key).unwrap();
 
     std::fs::rename(&store, &aside).unwrap();
     let words = refused(&config);
-    assert!(
-        words.contains("no store") && words.contains("restore the store"),
-        "{words}"
-    );
+    assert!(words.contains("no store") && words.contains("restore the store"), "{words}");
     std::fs::rename(&aside, &store).unwrap();
 
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();

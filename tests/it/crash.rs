@@ -42,10 +42,8 @@ async fn every_acknowledged_payment_is_there_after_a_kill() {
         let payers: Vec<_> = (0..8)
             .map(|_| {
                 let (buyer, requests) = (Arc::clone(&buyer), Arc::clone(&requests));
-                let (paid, spent) = (
-                    Arc::clone(&acknowledged_paid),
-                    Arc::clone(&acknowledged_spent),
-                );
+                let (paid, spent) =
+                    (Arc::clone(&acknowledged_paid), Arc::clone(&acknowledged_spent));
                 let stopped = Arc::clone(&stopped);
                 tokio::spawn(async move {
                     while !stopped.load(Ordering::SeqCst) {
@@ -77,14 +75,8 @@ async fn every_acknowledged_payment_is_there_after_a_kill() {
         let after = on_record(&buyer).await;
         let paid = acknowledged_paid.load(Ordering::SeqCst);
         let spent = acknowledged_spent.load(Ordering::SeqCst);
-        assert!(
-            after.payment.paid.get() >= paid,
-            "{after:?} has less than {paid} sat paid"
-        );
-        assert!(
-            after.spent.get() >= spent,
-            "{after:?} has less than {spent} msat spent"
-        );
+        assert!(after.payment.paid.get() >= paid, "{after:?} has less than {paid} sat paid");
+        assert!(after.spent.get() >= spent, "{after:?} has less than {spent} msat spent");
         assert!(after.spent <= after.payment.paid.to_msat());
         // The signature on record is the client's own over the amount on record.
         after.payment.verify(buyer.purse().contract()).unwrap();
@@ -136,34 +128,18 @@ async fn a_close_that_was_accepted_before_a_kill_is_settled_after_it() {
     let node = Arc::get_mut(&mut world.node).unwrap();
     node.stop().await.unwrap();
     let closing = buyer.close().await;
-    assert_eq!(
-        (closing.state, closing.settlement),
-        (StateName::Closing, None)
-    );
+    assert_eq!((closing.state, closing.settlement), (StateName::Closing, None));
 
     world.gateway.kill();
     world.gateway.restart();
-    Arc::get_mut(&mut world.node)
-        .unwrap()
-        .restart()
-        .await
-        .unwrap();
+    Arc::get_mut(&mut world.node).unwrap().restart().await.unwrap();
     world.until_the_node_is_followed().await;
 
-    until("the settlement is built", async || {
-        buyer
-            .ask::<_, StateReply>(&shown)
-            .await
-            .settlement
-            .is_some()
-    })
-    .await;
-    world.mine(6).await;
+    let settlement = buyer.until_settlement().await;
+    world.mine_until_mined(settlement).await;
+    world.mine(5).await;
     buyer.until_state(&shown, StateName::Settled).await;
-    assert_eq!(
-        buyer.ask::<_, StateReply>(&shown).await.paid.get(),
-        FIRST_SAT
-    );
+    assert_eq!(buyer.ask::<_, StateReply>(&shown).await.paid.get(), FIRST_SAT);
 }
 
 #[tokio::test]
@@ -196,10 +172,7 @@ async fn a_gateway_that_is_asked_to_stop_lets_running_requests_end() {
     until("the request is under way", async || world.api.hits() == 1).await;
 
     let stopping = tokio::task::spawn_blocking(move || (world.gateway.terminate(), world));
-    let answer = tokio::time::timeout(Duration::from_secs(10), running)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
     let (ended_well, _world) = stopping.await.unwrap();
 
     assert_eq!(answer.status, 200);

@@ -23,17 +23,10 @@ async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api()
     let trace = folder.path().join("trace");
     let mut tracer = Command::new("strace");
     // -D: the gateway is this test's own child, and the tracer is not.
-    tracer
-        .args(["-D", "-f", "-y", "-s", "4096", "-e", CALLS, "-o"])
-        .arg(&trace);
+    tracer.args(["-D", "-f", "-y", "-s", "4096", "-e", CALLS, "-o"]).arg(&trace);
     let config = gateway_configuration(&node, &api);
     let gateway = Gateway::start_below(&folder, &config, tracer);
-    let world = World {
-        gateway,
-        api,
-        node: node.into(),
-        folder,
-    };
+    let world = World { gateway, api, node: node.into(), folder };
     world.until_the_node_is_followed().await;
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
 
@@ -68,10 +61,7 @@ fn check_order(lines: &[&str], request: &str) {
         panic!("no record is written before {request:?} is passed on");
     });
     let synced = is_synced(&between[written..]);
-    assert!(
-        synced,
-        "the record is not synced before {request:?} is passed on:\n{between:#?}"
-    );
+    assert!(synced, "the record is not synced before {request:?} is passed on:\n{between:#?}");
 }
 
 /// Tells whether the write-ahead log was synced, also when other calls came in between.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farebox::regtest::Regtest;
 use farebox_channel::Kind;
-use farebox_channel::message::{StateName, StateReply};
+use farebox_channel::message::StateName;
 
 use crate::support::{Api, Buyer, Gateway, World, gateway_configuration, header, until};
 
@@ -19,28 +19,16 @@ async fn without_a_node_free_routes_go_on_and_nothing_opens() {
     node.stop().await.unwrap();
 
     let gateway = Gateway::start(&folder, &config);
-    let mut world = World {
-        gateway,
-        api,
-        node: Arc::new(node),
-        folder,
-    };
+    let mut world = World { gateway, api, node: Arc::new(node), folder };
     let mut buyer = world.buyer();
     assert_eq!(buyer.send("/free/x", &[]).await.status, 200);
-    assert_eq!(
-        buyer.send("/paid/x", &[]).await.refusal(),
-        (402, "payment-required".to_owned())
-    );
+    assert_eq!(buyer.send("/paid/x", &[]).await.refusal(), (402, "payment-required".to_owned()));
     let (_, request) = buyer.wish(Kind::Cltv).await;
     let refused = buyer.step(&request).await;
     assert_eq!(refused.refusal(), (503, "node-unavailable".to_owned()));
     assert!(refused.headers.contains_key("retry-after"));
 
-    Arc::get_mut(&mut world.node)
-        .unwrap()
-        .restart()
-        .await
-        .unwrap();
+    Arc::get_mut(&mut world.node).unwrap().restart().await.unwrap();
     world.until_the_node_is_followed().await;
     buyer.open(&world, Kind::Cltv).await;
     assert_eq!(buyer.pay("/paid/x").await.status, 200);
@@ -57,34 +45,18 @@ async fn when_the_node_goes_away_open_channels_are_served_and_closes_wait_for_it
     assert_eq!(buyer.pay("/paid/x").await.status, 200);
     assert_eq!(buyer.send("/free/x", &[]).await.status, 200);
     // The payment is checked first, so only an honest contract learns that the node is away.
-    until("the gateway notices", async || {
-        buyer.step(&unseen).await.status == 503
-    })
-    .await;
+    until("the gateway notices", async || buyer.step(&unseen).await.status == 503).await;
     let closing = buyer.close().await;
-    assert_eq!(
-        (closing.state, closing.settlement),
-        (StateName::Closing, None)
-    );
+    assert_eq!((closing.state, closing.settlement), (StateName::Closing, None));
     let refused = buyer.pay("/paid/x").await;
     assert_eq!(refused.refusal(), (409, "channel-closing".to_owned()));
 
-    Arc::get_mut(&mut world.node)
-        .unwrap()
-        .restart()
-        .await
-        .unwrap();
+    Arc::get_mut(&mut world.node).unwrap().restart().await.unwrap();
     world.until_the_node_is_followed().await;
     let shown = buyer.shown.clone().unwrap();
-    until("the settlement is built", async || {
-        buyer
-            .ask::<_, StateReply>(&shown)
-            .await
-            .settlement
-            .is_some()
-    })
-    .await;
-    world.mine(6).await;
+    let settlement = buyer.until_settlement().await;
+    world.mine_until_mined(settlement).await;
+    world.mine(5).await;
     buyer.until_state(&shown, StateName::Settled).await;
 }
 
@@ -93,11 +65,7 @@ fn refused_start(folder: &tempfile::TempDir, config: &str) -> String {
     let path = folder.path().join("farebox.toml");
     std::fs::write(&path, config).unwrap();
     let program = env!("CARGO_BIN_EXE_farebox");
-    let ended = Command::new(program)
-        .args(["serve", "--config"])
-        .arg(path)
-        .output()
-        .unwrap();
+    let ended = Command::new(program).args(["serve", "--config"]).arg(path).output().unwrap();
     assert!(!ended.status.success());
     String::from_utf8(ended.stderr).unwrap()
 }
@@ -130,10 +98,7 @@ async fn a_node_of_another_network_is_refused() {
 
     let words = refused_start(&folder, &config);
 
-    assert!(
-        words.contains("network `regtest`") && words.contains("`signet`"),
-        "{words}"
-    );
+    assert!(words.contains("network `regtest`") && words.contains("`signet`"), "{words}");
 }
 
 #[tokio::test]
@@ -142,19 +107,8 @@ async fn a_payment_header_is_never_logged() {
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let pass = buyer.purse().pass;
     assert_eq!(format!("{pass:?}"), "Pass(..)");
-    let (_, value) = header(
-        &buyer
-            .purse()
-            .pay(farebox_channel::Msat::new(1).unwrap(), &buyer.key)
-            .unwrap()
-            .1,
-    );
+    let (_, value) =
+        header(&buyer.purse().pay(farebox_channel::Msat::new(1).unwrap(), &buyer.key).unwrap().1);
     buyer.pay("/paid/x").await;
-    assert!(
-        !world
-            .api
-            .asked()
-            .iter()
-            .any(|asked| format!("{asked:?}").contains(&value))
-    );
+    assert!(!world.api.asked().iter().any(|asked| format!("{asked:?}").contains(&value)));
 }

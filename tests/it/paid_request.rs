@@ -1,6 +1,7 @@
 //! The main job: a 402, a channel, paid requests, a close, a settlement in a block.
 
 use bitcoin::Amount;
+use farebox_channel::client::Purse;
 use farebox_channel::message::{PayRequest, Receipt, StateName, StateReply};
 use farebox_channel::{Kind, Msat, Sat};
 use farebox_client::Stage;
@@ -37,13 +38,8 @@ async fn a_client_pays_for_requests_and_the_settlement_is_mined(kind: Kind) {
 
     // 7 × 1,500 msat are 10,500 msat: less than the first payment, which is then the least.
     assert_eq!(closing.paid.get(), FIRST_SAT);
-    let settlement = closing
-        .settlement
-        .expect("the contract is confirmed, so it is settled");
-    until("the settlement is mined", async || {
-        world.node.mined(settlement).await.is_ok()
-    })
-    .await;
+    let settlement = closing.settlement.expect("the contract is confirmed, so it is settled");
+    until("the settlement is mined", async || world.node.mined(settlement).await.is_ok()).await;
     let settlement = world.node.mined(settlement).await.unwrap();
     drop(mining);
     let record = client.file().channels().unwrap().remove(0);
@@ -57,10 +53,7 @@ async fn a_client_pays_for_requests_and_the_settlement_is_mined(kind: Kind) {
     assert!(matches!(record.stage, Stage::Closing(_, Some(_))));
     assert_eq!(world.api.hits(), 7);
     for asked in world.api.asked() {
-        assert_eq!(
-            (asked.method.as_str(), asked.path.as_str()),
-            ("GET", "/paid/hello?q=1")
-        );
+        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/paid/hello?q=1"));
         let ours = |name: &http::HeaderName| name.as_str().starts_with("payment-channel-");
         assert!(!asked.headers.keys().any(ours), "{:?}", asked.headers);
     }
@@ -115,17 +108,11 @@ async fn parallel_requests_on_one_channel_are_all_served_and_charged_once_each()
     // The greatest amount goes first, so that all others arrive late.
     requests.reverse();
 
-    let sent = requests
-        .iter()
-        .map(|request| buyer.send_owned("/paid/x", header(request)));
+    let sent = requests.iter().map(|request| buyer.send_owned("/paid/x", header(request)));
     let answers = futures_util::future::join_all(sent).await;
 
     assert!(answers.iter().all(|answer| answer.status == 200));
-    let spent = answers
-        .iter()
-        .map(|answer| answer.receipt().spent.get())
-        .max()
-        .unwrap();
+    let spent = answers.iter().map(|answer| answer.receipt().spent.get()).max().unwrap();
     assert_eq!(spent, 300 * PRICE_MSAT);
     assert_eq!(world.api.hits(), 300);
 }
@@ -136,11 +123,7 @@ async fn the_latest_payment_again_is_judged_by_the_credit() {
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let shown = buyer.shown.clone().unwrap();
     let purse = buyer.purse().clone();
-    let again = PayRequest {
-        channel: shown.outpoint,
-        pass: purse.pass,
-        payment: shown.payment,
-    };
+    let again = PayRequest { channel: shown.outpoint, pass: purse.pass, payment: shown.payment };
 
     // 400 sat at first pay for 266 requests of 1.5 sat and leave one sat.
     for _ in 0..266 {
@@ -183,11 +166,7 @@ async fn an_answer_that_breaks_off_is_not_charged() {
     // The charge comes back once the break was seen; a top-up of nothing tells the account.
     let purse = buyer.purse().clone();
     let channel = buyer.channel();
-    let top_up = PayRequest {
-        channel,
-        pass: purse.pass,
-        payment: purse.payment,
-    };
+    let top_up = PayRequest { channel, pass: purse.pass, payment: purse.payment };
     until("the charge is released", async || {
         buyer.ask::<_, Receipt>(&top_up).await.spent == Msat::ZERO
     })
@@ -227,14 +206,7 @@ async fn a_browser_that_fetches_ahead_is_never_charged() {
     }
 
     assert_eq!(world.api.hits(), 0);
-    assert_eq!(
-        buyer
-            .send("/paid/x", &[header(&request)])
-            .await
-            .receipt()
-            .spent,
-        price
-    );
+    assert_eq!(buyer.send("/paid/x", &[header(&request)]).await.receipt().spent, price);
 }
 
 #[tokio::test]
@@ -245,24 +217,15 @@ async fn a_client_closes_for_what_is_spent_and_unspent_credit_goes_back() {
     let (purse, request) = buyer.purse().pay(ahead, &buyer.key).unwrap();
     let top_up: Receipt = buyer.ask(&request).await;
     assert_eq!(top_up.credit, ahead);
-    buyer.purse = Some(farebox_channel::client::Purse {
-        spent: Msat::ZERO,
-        ..purse
-    });
+    buyer.purse = Some(Purse { spent: Msat::ZERO, ..purse });
     buyer.pay("/paid/x").await;
 
     let closing = buyer.close().await;
 
-    assert_eq!(
-        (closing.state, closing.paid.get()),
-        (StateName::Closing, FIRST_SAT)
-    );
+    assert_eq!((closing.state, closing.paid.get()), (StateName::Closing, FIRST_SAT));
     world.mine(1).await;
     let settlement = world.node.mined(closing.settlement.unwrap()).await.unwrap();
-    assert_eq!(
-        settlement.output[0].value.to_sat(),
-        CAPACITY_SAT - FIRST_SAT
-    );
+    assert_eq!(settlement.output[0].value.to_sat(), CAPACITY_SAT - FIRST_SAT);
 }
 
 #[tokio::test]
@@ -297,9 +260,7 @@ async fn a_channel_is_used_again_by_the_next_run_of_a_client() {
     assert_eq!(answer.status(), 200);
     let channels = second.file().channels().unwrap();
     assert_eq!(channels.len(), 1);
-    let Stage::Open(purse) = &channels[0].stage else {
-        panic!("{channels:?}")
-    };
+    let Stage::Open(purse) = &channels[0].stage else { panic!("{channels:?}") };
     assert_eq!(purse.spent.get(), 2 * PRICE_MSAT);
 }
 
@@ -317,17 +278,71 @@ async fn an_exhausted_channel_is_settled_by_the_gateway() {
 
     let shown = buyer.shown.clone().unwrap();
     buyer.until_state(&shown, StateName::Closing).await;
-    until("the settlement is built", async || {
-        buyer
-            .ask::<_, StateReply>(&shown)
-            .await
-            .settlement
-            .is_some()
-    })
-    .await;
-    world.mine(1).await;
+    let settlement = buyer.until_settlement().await;
 
-    let closing: StateReply = buyer.ask(&shown).await;
-    let settlement = world.node.mined(closing.settlement.unwrap()).await.unwrap();
+    let settlement = world.mine_until_mined(settlement).await;
     assert_eq!(settlement.output.len(), 1, "all of it is the gateway's");
+}
+
+#[tokio::test]
+async fn an_exhausted_channel_is_not_closed_while_its_last_request_may_still_fail() {
+    let world = World::start().await;
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let all = Msat::new(CAPACITY_SAT * 1_000).unwrap();
+    let price = Msat::new(PRICE_MSAT).unwrap();
+    let (purse, rest) = buyer.purse().pay(all, &buyer.key).unwrap();
+    let _topped_up: Receipt = buyer.ask(&rest).await;
+    // All but the last request is spent on answers that come at once.
+    let dear = Msat::new(5_000_000).unwrap();
+    buyer.purse = Some(Purse { spent: Msat::ZERO, ..purse });
+    for _ in 0..19 {
+        let (purse, request) = buyer.purse().pay(dear, &buyer.key).unwrap();
+        buyer.purse = Some(purse);
+        assert_eq!(buyer.send("/dear/x", &[header(&request)]).await.status, 200);
+    }
+
+    let (_, last) = buyer.purse().pay(dear, &buyer.key).unwrap();
+    let failed = buyer.send("/dear/slowly-fail", &[header(&last)]).await;
+
+    assert_eq!(failed.status, 503);
+    assert_eq!(failed.receipt().credit, dear, "the charge came back");
+    assert_eq!(buyer.send("/paid/x", &[header(&last)]).await.receipt().price, price);
+}
+
+#[tokio::test]
+async fn a_client_opens_another_channel_when_the_first_is_over() {
+    let world = World::start().await;
+    let _mining = world.keep_mining();
+    let client = world.paying_client(Kind::Cltv);
+    let url = world.gateway.url("/paid/x");
+    client.get(&url).await.unwrap();
+    let first = client.file().channels().unwrap().remove(0);
+    // The gateway closes it behind the client's back.
+    let host = &world.gateway.host;
+    let place = farebox_channel::Place { network: bitcoin::Network::Regtest, host };
+    let Stage::Open(purse) = &first.stage else { panic!("{first:?}") };
+    let close = purse.close(place, crate::support::wall(), &first.key).unwrap();
+    let _closing: StateReply = world.buyer().ask(&close).await;
+
+    let answer = client.get(&url).await.unwrap();
+
+    assert_eq!(answer.status(), 200);
+    let channels = client.file().channels().unwrap();
+    let open = channels.iter().filter(|record| matches!(record.stage, Stage::Open(_))).count();
+    assert_eq!((channels.len(), open), (2, 1));
+}
+
+#[tokio::test]
+async fn a_close_that_the_gateway_refuses_leaves_the_channel_open() {
+    let world = World::start_with(|config| format!("host = \"api.example.com\"\n{config}")).await;
+    let _mining = world.keep_mining();
+    let client = world.paying_client(Kind::Refund);
+    let url = world.gateway.url("/paid/x");
+    client.get(&url).await.unwrap();
+
+    let refused = client.close(&url).await.unwrap_err().to_string();
+
+    assert!(refused.contains("api.example.com"), "{refused}");
+    assert!(matches!(client.file().channels().unwrap()[0].stage, Stage::Open(_)));
+    assert_eq!(client.get(&url).await.unwrap().status(), 200);
 }

@@ -23,9 +23,7 @@ fn client(world: &World, arguments: &[&str]) -> Command {
 }
 
 async fn run(mut program: Command) -> Output {
-    tokio::task::spawn_blocking(move || program.output().unwrap())
-        .await
-        .unwrap()
+    tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -37,24 +35,13 @@ async fn pay_holds_the_refund_first_and_uses_its_channel_again(kind: &str) {
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/x");
 
-    let first = run(client(
-        &world,
-        &["pay", &url, "--kind", kind, "--print-refund"],
-    ))
-    .await;
+    let first = run(client(&world, &["pay", &url, "--kind", kind, "--print-refund"])).await;
     assert!(first.status.success(), "{first:?}");
     assert_eq!(text(&first.stdout), "hello\n");
     let words = text(&first.stderr);
-    let refund = words
-        .lines()
-        .find(|line| line.starts_with("02000000"))
-        .unwrap();
+    let refund = words.lines().find(|line| line.starts_with("02000000")).unwrap();
     let refund: Transaction = deserialize_hex(refund).unwrap();
-    let place = |what: &str| {
-        words
-            .find(what)
-            .unwrap_or_else(|| panic!("{what}: {words}"))
-    };
+    let place = |what: &str| words.find(what).unwrap_or_else(|| panic!("{what}: {words}"));
     assert!(place("the refund is held") < place("the channel is open"));
 
     let second = run(client(&world, &["pay", &url, "--kind", kind])).await;
@@ -62,24 +49,15 @@ async fn pay_holds_the_refund_first_and_uses_its_channel_again(kind: &str) {
     assert!(!text(&second.stderr).contains("contract"), "{second:?}");
     let listed = run(client(&world, &["wallet", "channels"])).await;
     let channel = refund.input[0].previous_output.to_string();
-    let line = text(&listed.stdout)
-        .lines()
-        .find(|line| line.starts_with(&channel))
-        .unwrap();
+    let line = text(&listed.stdout).lines().find(|line| line.starts_with(&channel)).unwrap();
     assert!(line.contains(kind) && line.contains("open"), "{line}");
 
     let again = run(client(&world, &["wallet", "refund", &channel])).await;
     let again: Transaction = deserialize_hex(text(&again.stdout).trim()).unwrap();
-    assert_eq!(
-        again.input[0].previous_output,
-        refund.input[0].previous_output
-    );
+    assert_eq!(again.input[0].previous_output, refund.input[0].previous_output);
     assert_eq!(again.lock_time, refund.lock_time);
     let closed = run(client(&world, &["wallet", "close", &channel])).await;
-    assert!(
-        text(&closed.stdout).starts_with("closing for 400 sat with "),
-        "{closed:?}"
-    );
+    assert!(text(&closed.stdout).starts_with("closing for 400 sat with "), "{closed:?}");
 }
 
 #[tokio::test]
@@ -98,48 +76,21 @@ async fn pay_says_in_one_sentence_why_it_does_not() {
     let url = world.gateway.url("/paid/x");
     let dear = world.gateway.url("/dear/x");
     let cases = [
-        (
-            vec!["pay", &dear, "--max-price", "4999"],
-            "costs 5000000 msat, and at most 4999000 msat",
-        ),
-        (
-            vec!["pay", &url, "--capacity", "10"],
-            "the gateway takes capacities from 50000 sat",
-        ),
-        (
-            vec!["pay", &url, "--lifetime", "10"],
-            "the gateway takes lifetimes from 172800 s",
-        ),
-        (
-            vec!["pay", "http://example.com/"],
-            "neither https nor on this machine",
-        ),
+        (vec!["pay", &dear, "--max-price", "4999"], "costs 5000000 msat, and at most 4999000 msat"),
+        (vec!["pay", &url, "--capacity", "10"], "the gateway takes capacities from 50000 sat"),
+        (vec!["pay", &url, "--lifetime", "10"], "the gateway takes lifetimes from 172800 s"),
+        (vec!["pay", "http://example.com/"], "neither https nor on this machine"),
         (vec!["pay", "http://127.0.0.1:1/"], "error sending request"),
-        (
-            vec!["pay", &url, "--wallet", "gateway"],
-            "the wallet has 0 sat",
-        ),
-        (
-            vec!["pay", &url, "--bitcoind-url", "http://127.0.0.1:1"],
-            "bitcoind does not answer",
-        ),
-        (
-            vec!["wallet", "refund", "nonsense"],
-            "invalid value 'nonsense'",
-        ),
+        (vec!["pay", &url, "--wallet", "gateway"], "the wallet has 0 sat"),
+        (vec!["pay", &url, "--bitcoind-url", "http://127.0.0.1:1"], "bitcoind does not answer"),
+        (vec!["wallet", "refund", "nonsense"], "invalid value 'nonsense'"),
     ];
     for (arguments, expected) in cases {
         let ended = run(client(&world, &arguments)).await;
         assert!(!ended.status.success(), "{arguments:?}");
-        assert!(
-            text(&ended.stderr).contains(expected),
-            "{arguments:?}: {ended:?}"
-        );
+        assert!(text(&ended.stderr).contains(expected), "{arguments:?}: {ended:?}");
     }
-    assert!(
-        world.node.node(None).mempool().await.unwrap().is_empty(),
-        "no coin has moved"
-    );
+    assert!(world.node.node(None).mempool().await.unwrap().is_empty(), "no coin has moved");
     assert_eq!(world.api.hits(), 0);
 }
 
@@ -201,19 +152,12 @@ async fn a_demo_that_is_interrupted_leaves_nothing_running() {
     let nodes = children(pid);
 
     terminate(pid);
-    let ended = tokio::task::spawn_blocking(|| started.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    let ended = tokio::task::spawn_blocking(|| started.wait_with_output().unwrap()).await.unwrap();
 
     assert!(!ended.status.success());
-    assert!(
-        text(&ended.stderr).contains("farebox: stopped"),
-        "{ended:?}"
-    );
+    assert!(text(&ended.stderr).contains("farebox: stopped"), "{ended:?}");
     until("the node is gone", async || {
-        nodes
-            .iter()
-            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        nodes.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
     })
     .await;
 }
@@ -222,18 +166,12 @@ async fn a_demo_that_is_interrupted_leaves_nothing_running() {
 fn children(pid: u32) -> Vec<u32> {
     let file = format!("/proc/{pid}/task/{pid}/children");
     let listed = std::fs::read_to_string(file).unwrap_or_default();
-    listed
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Returns the port of the demo's node, which only its own processes name.
 fn demo_folder(ended: &Output) -> String {
-    let url = text(&ended.stdout)
-        .lines()
-        .find(|line| line.contains("http://127.0.0.1:"))
-        .unwrap();
+    let url = text(&ended.stdout).lines().find(|line| line.contains("http://127.0.0.1:")).unwrap();
     url.trim().split(' ').next().unwrap().to_owned()
 }
 
@@ -245,43 +183,22 @@ fn is_anything_left(url: &str) -> bool {
 #[tokio::test]
 async fn the_example_paywall_serves_a_paid_request() {
     let tests = std::env::current_exe().unwrap();
-    let example = tests
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/paywall");
+    let example = tests.parent().unwrap().parent().unwrap().join("examples/paywall");
 
     let ended = run(Command::new(example)).await;
 
     assert!(ended.status.success(), "{ended:?}");
-    assert!(
-        text(&ended.stdout).contains("receipt: paid=400, spent=2500, "),
-        "{ended:?}"
-    );
+    assert!(text(&ended.stdout).contains("receipt: paid=400, spent=2500, "), "{ended:?}");
 }
 
 #[test]
 fn every_command_explains_itself() {
-    for arguments in [
-        vec!["--help"],
-        vec!["serve", "--help"],
-        vec!["pay", "--help"],
-        vec!["demo", "--help"],
-    ] {
-        let ended = Command::new(env!("CARGO_BIN_EXE_farebox"))
-            .args(&arguments)
-            .output()
-            .unwrap();
+    for arguments in
+        [vec!["--help"], vec!["serve", "--help"], vec!["pay", "--help"], vec!["demo", "--help"]]
+    {
+        let ended = Command::new(env!("CARGO_BIN_EXE_farebox")).args(&arguments).output().unwrap();
         assert!(ended.status.success(), "{arguments:?}");
-        assert!(
-            text(&ended.stdout).contains("Usage: farebox"),
-            "{arguments:?}"
-        );
+        assert!(text(&ended.stdout).contains("Usage: farebox"), "{arguments:?}");
     }
-    assert_eq!(
-        PRICE_MSAT % 1_000,
-        500,
-        "the tests' price is not a whole number of satoshi"
-    );
+    assert_eq!(PRICE_MSAT % 1_000, 500, "the tests' price is not a whole number of satoshi");
 }

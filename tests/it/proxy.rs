@@ -5,6 +5,8 @@ use farebox_channel::Kind;
 use farebox_channel::Msat;
 use futures_util::StreamExt;
 use http::header::HOST;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{PRICE_MSAT, World, header};
 
@@ -14,33 +16,21 @@ async fn free_routes_are_free_and_unknown_ones_are_not_served() {
     let buyer = world.buyer();
 
     assert_eq!(buyer.send("/free/x", &[]).await.body, "hello\n");
-    assert_eq!(
-        buyer.send("/nothing", &[]).await.refusal(),
-        (404, "not-found".to_owned())
-    );
+    assert_eq!(buyer.send("/nothing", &[]).await.refusal(), (404, "not-found".to_owned()));
 
     assert_eq!(world.api.hits(), 1);
 }
 
 #[tokio::test]
 async fn a_priced_path_has_no_free_spelling() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let world = World::start().await;
     let host = world.gateway.host.clone();
 
-    for path in [
-        "/free/../paid/x",
-        "/free/%2e%2e/paid/x",
-        "//paid/x",
-        "/%70aid/x",
-        "/free/..;/paid",
-    ] {
-        // Written by hand, because clients tidy their paths up.
-        let mut socket = tokio::net::TcpStream::connect(&host).await.unwrap();
+    for path in
+        ["/free/../paid/x", "/free/%2e%2e/paid/x", "//paid/x", "/%70aid/x", "/free/..;/paid"]
+    {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
+        let answer = speak(&host, &request).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
     }
 
@@ -72,18 +62,11 @@ async fn fields_of_one_connection_and_of_payments_stay_at_the_gateway() {
         "payment-channel-nonsense",
         "forwarded",
     ] {
-        assert!(
-            !asked.headers.contains_key(gone),
-            "{gone}: {:?}",
-            asked.headers
-        );
+        assert!(!asked.headers.contains_key(gone), "{gone}: {:?}", asked.headers);
     }
     assert_eq!(asked.headers["x-mine"], "kept");
     assert_eq!(asked.headers["x-forwarded-for"], "127.0.0.1");
-    assert_eq!(
-        asked.headers["x-forwarded-host"],
-        world.gateway.host.as_str()
-    );
+    assert_eq!(asked.headers["x-forwarded-host"], world.gateway.host.as_str());
     assert_eq!(asked.headers[HOST], world.api.address.to_string());
 }
 
@@ -96,13 +79,7 @@ async fn payment_fields_of_the_api_are_removed_and_its_answer_is_private() {
     let free = buyer.send("/free/forged", &[]).await;
 
     assert_eq!(paid.receipt().spent.get(), PRICE_MSAT);
-    assert_eq!(
-        paid.headers
-            .get_all("payment-channel-receipt")
-            .iter()
-            .count(),
-        1
-    );
+    assert_eq!(paid.headers.get_all("payment-channel-receipt").iter().count(), 1);
     assert!(!paid.headers.contains_key("payment-channel-anything"));
     assert_eq!(paid.headers["cache-control"], "private");
     assert!(!free.headers.contains_key("payment-channel-receipt"));
@@ -158,4 +135,60 @@ async fn a_large_upload_is_refused_before_it_is_read() {
         assert_eq!(answer.status(), 402);
     }
     assert_eq!(world.api.hits(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_its_upload_off_does_not_get_its_charge_back() {
+    let world = World::start().await;
+    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let price = Msat::new(PRICE_MSAT).unwrap();
+    let (_, payment) = buyer.purse().pay(price, &buyer.key).unwrap();
+    let (name, value) = header(&payment);
+    let host = &world.gateway.host;
+
+    let mut socket = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /paid/echo HTTP/1.1\r\nHost: {host}\r\n{name}: {value}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n6\r\ncopied\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("copied") {
+        assert_ne!(socket.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    // What was wanted has come; now the upload is broken.
+    socket.write_all(b"nonsense\r\n").await.unwrap();
+    let _broken = socket.read_to_end(&mut answer).await;
+
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains(&format!("spent={PRICE_MSAT}")), "{text}");
+    // A charge that comes back does so within moments; this one stays.
+    for _ in 0..20 {
+        let again = buyer.ask::<_, farebox_channel::message::Receipt>(&payment).await;
+        assert_eq!(again.spent.get(), PRICE_MSAT);
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_of_unknown_length_arrives_whole() {
+    let world = World::start().await;
+    let host = &world.gateway.host;
+    let request = format!(
+        "GET /free/echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\n\r\n5\r\nasked\r\n0\r\n\r\n"
+    );
+
+    let answer = speak(host, &request).await;
+
+    assert!(answer.contains("\r\nasked\r\n"), "{answer}");
+}
+
+/// Writes a request by hand, because clients tidy up what they send, and reads to the end.
+async fn speak(host: &str, request: &str) -> String {
+    let mut socket = TcpStream::connect(host).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
 }

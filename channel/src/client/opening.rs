@@ -9,7 +9,7 @@ use super::Purse;
 use crate::contract::{Contract, Kind, Terms};
 use crate::message::{ContractRequest, Offer, OpenRequest, RefundRequest, StateReply, TermsReply};
 use crate::payment::{Payment, PaymentError};
-use crate::payout::Payout;
+use crate::payout::{DUST_MAX, Payout};
 use crate::refund::{Refund, RefundError};
 use crate::units::{Clock, Sat, Seconds};
 
@@ -96,26 +96,17 @@ impl Limits {
         }
         if !offer.capacity.contains(&self.capacity) {
             let (least, most) = (*offer.capacity.start(), *offer.capacity.end());
-            return Err(TermsRefused::Capacity {
-                least,
-                most,
-                wished: self.capacity,
-            });
+            return Err(TermsRefused::Capacity { least, most, wished: self.capacity });
         }
         if !offer.lifetime.contains(&self.lifetime) {
             let (least, most) = (*offer.lifetime.start(), *offer.lifetime.end());
-            return Err(TermsRefused::Lifetime {
-                least,
-                most,
-                wished: self.lifetime,
-            });
+            return Err(TermsRefused::Lifetime { least, most, wished: self.lifetime });
         }
-        let most = self.first_payment_max.min(self.capacity);
+        // What is left must be worth an output of any kind.
+        let payable = self.capacity.checked_sub(DUST_MAX).unwrap_or_default();
+        let most = self.first_payment_max.min(payable);
         if offer.first_payment > most {
-            return Err(TermsRefused::FirstPayment {
-                asked: offer.first_payment,
-                most,
-            });
+            return Err(TermsRefused::FirstPayment { asked: offer.first_payment, most });
         }
         Ok(OpenRequest {
             kind: self.kind,
@@ -156,9 +147,7 @@ impl Draft {
         }
         let wished = clock.now().after(request.lifetime);
         if reply.expiry.timestamp().distance(wished) > CLOCK_SKEW_MAX_SECS {
-            return Err(TermsRefused::OtherExpiry {
-                expiry: reply.expiry.get(),
-            });
+            return Err(TermsRefused::OtherExpiry { expiry: reply.expiry.get() });
         }
         let terms = Terms {
             network: reply.network,
@@ -172,11 +161,7 @@ impl Draft {
         if !is_ours {
             return Err(TermsRefused::OtherScript);
         }
-        Ok(Self {
-            terms,
-            capacity: request.capacity,
-            first_payment: offer.first_payment,
-        })
+        Ok(Self { terms, capacity: request.capacity, first_payment: offer.first_payment })
     }
 
     /// Takes the transaction that funds the contract. It is kept secret until the refund is held.
@@ -189,37 +174,13 @@ impl Draft {
         let value = self.capacity.to_amount();
         let pays =
             |output: &bitcoin::TxOut| output.script_pubkey == script && output.value == value;
-        let index = transaction
-            .output
-            .iter()
-            .position(pays)
-            .ok_or(FundingMismatch::Unpaid)?;
+        let index = transaction.output.iter().position(pays).ok_or(FundingMismatch::Unpaid)?;
         let vout = u32::try_from(index).map_err(|_| FundingMismatch::Unpaid)?;
-        let malleable =
-            |input: &bitcoin::TxIn| !input.script_sig.is_empty() || input.witness.is_empty();
-        if self.terms.kind == Kind::Refund && transaction.input.iter().any(malleable) {
-            return Err(FundingMismatch::NotSegwit);
-        }
-        let outpoint = OutPoint {
-            txid: transaction.compute_txid(),
-            vout,
-        };
-        let Self {
-            terms,
-            capacity,
-            first_payment,
-        } = self;
-        let contract = Contract {
-            terms,
-            outpoint,
-            capacity,
-            payout,
-        };
-        Ok(Funded {
-            contract,
-            transaction,
-            first_payment,
-        })
+        self.terms.check_stable(&transaction).map_err(|_| FundingMismatch::NotSegwit)?;
+        let outpoint = OutPoint { txid: transaction.compute_txid(), vout };
+        let Self { terms, capacity, first_payment } = self;
+        let contract = Contract { terms, outpoint, capacity, payout };
+        Ok(Funded { contract, transaction, first_payment })
     }
 }
 
@@ -249,12 +210,7 @@ impl Funded {
     /// Returns what the gateway is asked to sign, if the kind of contract needs it.
     #[must_use]
     pub fn refund_request(&self) -> Option<RefundRequest> {
-        let Contract {
-            terms,
-            outpoint,
-            capacity,
-            ..
-        } = &self.contract;
+        let Contract { terms, outpoint, capacity, .. } = &self.contract;
         (terms.kind == Kind::Refund).then_some(RefundRequest {
             outpoint: *outpoint,
             capacity: *capacity,
@@ -268,17 +224,9 @@ impl Funded {
     /// # Errors
     /// [`RefundError`] when it is not; then the contract must not be shown.
     pub fn hold(self, gateway: Option<Signature>) -> Result<Held, RefundError> {
-        let Self {
-            contract,
-            transaction,
-            first_payment,
-        } = self;
+        let Self { contract, transaction, first_payment } = self;
         let refund = Refund::new(contract, gateway)?;
-        Ok(Held {
-            refund,
-            transaction: Some(transaction),
-            first_payment,
-        })
+        Ok(Held { refund, transaction: Some(transaction), first_payment })
     }
 }
 

@@ -67,13 +67,7 @@ impl Purse {
     /// Makes the purse of a channel that has just been shown.
     #[must_use]
     pub(super) const fn new(refund: Refund, payment: Payment, least: Sat, pass: Pass) -> Self {
-        Self {
-            refund,
-            payment,
-            spent: Msat::ZERO,
-            least,
-            pass,
-        }
+        Self { refund, payment, spent: Msat::ZERO, least, pass }
     }
 
     /// Returns the contract.
@@ -85,11 +79,7 @@ impl Purse {
     /// Returns what can still be spent.
     #[must_use]
     pub fn left(&self) -> Msat {
-        self.contract()
-            .capacity
-            .to_msat()
-            .checked_sub(self.spent)
-            .unwrap_or_default()
+        self.contract().capacity.to_msat().checked_sub(self.spent).unwrap_or_default()
     }
 
     /// Signs for a request that costs `price`: the least amount that covers it.
@@ -99,10 +89,7 @@ impl Purse {
     /// # Errors
     /// [`CannotPay`] when the channel holds too little; then nothing has changed.
     pub fn pay(&self, price: Msat, key: &SecretKey) -> Result<(Self, PayRequest), CannotPay> {
-        let exhausted = CannotPay::Exhausted {
-            left: self.left(),
-            price,
-        };
+        let exhausted = CannotPay::Exhausted { left: self.left(), price };
         let spent = self.spent.checked_add(price).ok_or(exhausted)?;
         let contract = self.contract();
         let payment = if spent <= self.payment.paid.to_msat() {
@@ -111,59 +98,35 @@ impl Purse {
             let paid = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
             Payment::sign(contract, paid, key)?
         };
-        let request = PayRequest {
-            channel: contract.outpoint,
-            pass: self.pass,
-            payment,
-        };
-        Ok((
-            Self {
-                payment,
-                spent,
-                ..self.clone()
-            },
-            request,
-        ))
+        let request = PayRequest { channel: contract.outpoint, pass: self.pass, payment };
+        Ok((Self { payment, spent, ..self.clone() }, request))
     }
 
     /// Takes the receipt of a request that was agreed to cost `price`.
     ///
-    /// With no other request under way (`alone`), the gateway's account may also be lower than
-    /// the client's, when an earlier request was never charged.
+    /// A lower total than the client's own is no news: other requests may be under way, and one
+    /// whose answer was lost may still be charged.
     ///
     /// # Errors
     /// [`Distrust`] when the gateway claims more than was agreed to.
-    pub fn receive(&self, receipt: &Receipt, price: Msat, alone: bool) -> Result<Self, Distrust> {
+    pub fn receive(&self, receipt: &Receipt, price: Msat) -> Result<Self, Distrust> {
         let agreed = self.spent;
         if receipt.spent > agreed || receipt.price > price {
-            return Err(Distrust::Overcharged {
-                charged: receipt.spent,
-                agreed,
-            });
+            return Err(Distrust::Overcharged { charged: receipt.spent, agreed });
         }
         if receipt.paid > self.payment.paid {
             let (named, signed) = (receipt.paid, self.payment.paid);
             return Err(Distrust::OtherPayment { named, signed });
         }
         let unspent = price.checked_sub(receipt.price).unwrap_or_default();
-        let spent = if alone {
-            receipt.spent
-        } else {
-            agreed.checked_sub(unspent).unwrap_or(agreed)
-        };
-        Ok(Self {
-            spent,
-            ..self.clone()
-        })
+        let spent = agreed.checked_sub(unspent).unwrap_or(agreed);
+        Ok(Self { spent, ..self.clone() })
     }
 
     /// Takes back the price of a request that was refused before it was charged.
     #[must_use]
     pub fn take_back(&self, price: Msat) -> Self {
-        Self {
-            spent: self.spent.checked_sub(price).unwrap_or(self.spent),
-            ..self.clone()
-        }
+        Self { spent: self.spent.checked_sub(price).unwrap_or(self.spent), ..self.clone() }
     }
 
     /// Returns the final amount of a close: what is spent, and no less than the first payment.
@@ -188,10 +151,6 @@ impl Purse {
         let channel = contract.outpoint;
         let proof = Proof::sign(&Subject::Close(channel), place, time, key);
         let payment = Payment::sign(contract, self.final_amount(), key)?;
-        Ok(CloseRequest {
-            channel,
-            proof,
-            payment,
-        })
+        Ok(CloseRequest { channel, proof, payment })
     }
 }

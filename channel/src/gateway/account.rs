@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Refusal;
+use super::{Refusal, Rules};
 use crate::contract::Contract;
 use crate::message::Receipt;
 use crate::payment::VerifiedPayment;
@@ -25,27 +25,18 @@ impl Account {
     /// Returns what is paid and not spent.
     #[must_use]
     pub fn credit(&self) -> Msat {
-        self.payment
-            .paid()
-            .to_msat()
-            .checked_sub(self.spent)
-            .unwrap_or_default()
+        self.payment.paid().to_msat().checked_sub(self.spent).unwrap_or_default()
     }
 
     /// Returns the account as a receipt for a request that cost `price`.
     #[must_use]
     pub fn receipt(&self, price: Msat) -> Receipt {
-        Receipt {
-            paid: self.payment.paid(),
-            spent: self.spent,
-            credit: self.credit(),
-            price,
-        }
+        Receipt { paid: self.payment.paid(), spent: self.spent, credit: self.credit(), price }
     }
 
-    /// Tells whether everything is paid and spent.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.payment.paid() == self.contract.capacity && self.credit() == Msat::ZERO
+    /// Tells whether everything is paid, and what is left buys nothing.
+    pub(super) fn is_exhausted(&self, rules: &Rules) -> bool {
+        self.payment.paid() == self.contract.capacity && self.credit() < rules.cheapest
     }
 
     /// Takes a payment and charges a price.
@@ -53,54 +44,32 @@ impl Account {
     /// An equal or lower amount adds nothing, and the request is judged by the credit: so
     /// requests may run in parallel and overtake each other.
     pub(super) fn pay(&self, payment: VerifiedPayment, price: Msat) -> Result<Self, Refusal> {
-        let payment = if payment.paid() > self.payment.paid() {
-            payment
-        } else {
-            self.payment
-        };
-        let paid = Self {
-            payment,
-            ..self.clone()
-        };
+        let payment = if payment.paid() > self.payment.paid() { payment } else { self.payment };
+        let paid = Self { payment, ..self.clone() };
         let credit = paid.credit();
-        let underpaid = Refusal::Underpaid {
-            paid: paid.payment.paid(),
-            spent: self.spent,
-            credit,
-            price,
-        };
-        let spent = self
-            .spent
-            .checked_add(price)
-            .filter(|_| price <= credit)
-            .ok_or(underpaid)?;
+        let underpaid =
+            Refusal::Underpaid { paid: paid.payment.paid(), spent: self.spent, credit, price };
+        let spent = self.spent.checked_add(price).filter(|_| price <= credit).ok_or(underpaid)?;
         Ok(Self { spent, ..paid })
     }
 
     /// Takes a charge back.
     pub(super) fn release(&self, charge: Msat) -> Self {
-        Self {
-            spent: self.spent.checked_sub(charge).unwrap_or_default(),
-            ..self.clone()
-        }
+        Self { spent: self.spent.checked_sub(charge).unwrap_or_default(), ..self.clone() }
     }
 
-    /// Replaces the payment by the final one, which may be lower.
+    /// Replaces the payment by the final one, which may be lower, but covers what is spent.
+    ///
+    /// It may be higher too: then a request with a newer payment was lost on its way.
     pub(super) fn conclude(&self, payment: VerifiedPayment) -> Result<Self, Refusal> {
         let paid = payment.paid();
         let least = self.spent.to_sat_ceil().max(self.least);
         // Change below dust cannot be signed, so the least amount may be the whole capacity.
-        let least = self
-            .contract
-            .payable(least)
-            .unwrap_or(self.contract.capacity);
-        let most = self.payment.paid();
-        if (least..=most).contains(&paid) {
-            return Ok(Self {
-                payment,
-                ..self.clone()
-            });
+        let most = self.contract.capacity;
+        let least = self.contract.payable(least).unwrap_or(most);
+        if paid < least {
+            return Err(Refusal::FinalOutOfBounds { paid, least, most });
         }
-        Err(Refusal::FinalOutOfBounds { paid, least, most })
+        Ok(Self { payment, ..self.clone() })
     }
 }

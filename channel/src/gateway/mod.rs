@@ -34,7 +34,7 @@ pub const DEPTH_FINAL: u32 = 6;
 pub enum Channel {
     /// The contract is not confirmed enough.
     Pending(Pending),
-    /// The contract confirmed too late; the client waits for its refund.
+    /// The contract confirmed too late or never; the client waits for its refund.
     Late(Late),
     /// Payments are taken.
     Open(Open),
@@ -122,11 +122,12 @@ impl Channel {
             (Self::Late(late), input) => late.handle(input),
             (Self::Open(open), input) => open.handle(clock, rules, input),
             (Self::Closing(closing), input) => closing.handle(input),
-            (Self::Ended(_), Input::Pay { .. } | Input::Close(_)) => Err(Refusal::Ended),
+            (Self::Ended(_), Input::Pay { .. } | Input::Close(_) | Input::Release { .. }) => {
+                Err(Refusal::Ended)
+            }
             (
                 Self::Ended(_),
-                Input::Release { .. }
-                | Input::Expire(_)
+                Input::Expire(_)
                 | Input::Confirmed { .. }
                 | Input::Unconfirmed
                 | Input::Settle(_)
@@ -141,7 +142,7 @@ impl Channel {
     #[must_use]
     pub fn due(&self, clock: Clock, rules: &Rules) -> Option<Duty> {
         match self {
-            Self::Pending(pending) => Some(Duty::LookUp(pending.account.contract.outpoint)),
+            Self::Pending(pending) => Some(pending.due(clock, rules)),
             Self::Open(open) => open.due(clock, rules),
             Self::Closing(closing) => closing.due(),
             Self::Late(_) | Self::Ended(_) => None,

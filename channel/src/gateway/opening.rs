@@ -74,12 +74,8 @@ impl Gateway {
         self.rules.check_kind(Kind::Refund)?;
         self.rules.check_capacity(request.capacity)?;
         self.rules.check_expiry(request.expiry, clock)?;
-        let key = self
-            .keyring
-            .channel_key(Kind::Refund, &request.client_key, request.expiry);
-        Ok(RefundReply {
-            signature: key.sign_refund(request, self.network()),
-        })
+        let key = self.keyring.channel_key(Kind::Refund, &request.client_key, request.expiry);
+        Ok(RefundReply { signature: key.sign_refund(request, self.network()) })
     }
 
     /// Returns the terms of the `cltv` contract whose address is to be watched.
@@ -112,9 +108,7 @@ impl Gateway {
         self.rules.check_kind(request.kind)?;
         self.rules.check_expiry(request.expiry, clock)?;
         self.rules.check_capacity(request.capacity)?;
-        let terms = self
-            .keyring
-            .terms(request.kind, request.client_key, request.expiry);
+        let terms = self.keyring.terms(request.kind, request.client_key, request.expiry);
         if let Some(transaction) = &request.transaction {
             let found = terms.check_transaction(transaction, request.outpoint, chain)?;
             check_capacity(request.capacity, found)?;
@@ -128,16 +122,9 @@ impl Gateway {
         let payment = request.payment.verify(&contract)?;
         let least = self.rules.first_payment;
         if payment.paid() < least {
-            return Err(Refusal::FirstPaymentTooSmall {
-                paid: payment.paid(),
-                least,
-            });
+            return Err(Refusal::FirstPaymentTooSmall { paid: payment.paid(), least });
         }
-        Ok(Shown {
-            contract,
-            payment,
-            least,
-        })
+        Ok(Shown { contract, payment, least })
     }
 }
 
@@ -169,27 +156,14 @@ impl Shown {
     pub fn admit(self, output: &TxOut) -> Result<Channel, Refusal> {
         let found = self.contract.terms.check_output(output)?;
         check_capacity(self.contract.capacity, found)?;
-        let Self {
-            contract,
-            payment,
-            least,
-        } = self;
+        let Self { contract, payment, least } = self;
         let contract = Arc::new(contract);
-        let account = Account {
-            contract,
-            payment,
-            spent: Default::default(),
-            least,
-        };
+        let account = Account { contract, payment, spent: Default::default(), least };
         Ok(Channel::Pending(Pending { account }))
     }
 }
 
 /// Checks that the output holds what the client says.
 fn check_capacity(shown: Sat, found: Sat) -> Result<(), Refusal> {
-    if shown == found {
-        Ok(())
-    } else {
-        Err(Refusal::OtherCapacity { shown, found })
-    }
+    if shown == found { Ok(()) } else { Err(Refusal::OtherCapacity { shown, found }) }
 }

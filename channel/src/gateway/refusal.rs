@@ -49,6 +49,9 @@ pub enum Refusal {
     /// The contract's output is spent, or its inputs are.
     #[error("the contract is spent, or was never there: {0}")]
     ContractSpent(String),
+    /// The node does not take the contract's transaction.
+    #[error("the node does not take the contract: {0}")]
+    ContractRefused(String),
     /// The channel was shown before with another payout script or expiry.
     #[error("the channel is on record with other terms")]
     OtherTerms,
@@ -106,7 +109,7 @@ pub enum Refusal {
         paid: Sat,
         /// What is spent, or the first payment if that is more.
         least: Sat,
-        /// What is paid.
+        /// The capacity.
         most: Sat,
     },
 }

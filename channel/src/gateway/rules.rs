@@ -18,6 +18,8 @@ pub struct Rules {
     pub lifetime: RangeInclusive<Seconds>,
     /// The first payment.
     pub first_payment: Sat,
+    /// The cheapest price: less credit than this buys nothing.
+    pub cheapest: Msat,
     /// The confirmations that a contract needs before it is served.
     pub confirmations: u32,
     /// How long before the expiry payments stop.
@@ -43,11 +45,7 @@ impl Rules {
 
     /// Checks that contracts of `kind` are offered.
     pub(super) fn check_kind(&self, kind: Kind) -> Result<(), Refusal> {
-        if self.kinds.contains(&kind) {
-            Ok(())
-        } else {
-            Err(Refusal::KindNotOffered(kind))
-        }
+        if self.kinds.contains(&kind) { Ok(()) } else { Err(Refusal::KindNotOffered(kind)) }
     }
 
     /// Checks that `capacity` is within the offer.
@@ -56,22 +54,14 @@ impl Rules {
             return Ok(());
         }
         let (least, most) = (*self.capacity.start(), *self.capacity.end());
-        Err(Refusal::CapacityOutOfBounds {
-            capacity,
-            least,
-            most,
-        })
+        Err(Refusal::CapacityOutOfBounds { capacity, least, most })
     }
 
     /// Returns the expiry of a channel that lives for `lifetime` from now on.
     pub(super) fn expiry(&self, lifetime: Seconds, clock: Clock) -> Result<Expiry, Refusal> {
         let (least, most) = (*self.lifetime.start(), *self.lifetime.end());
         let left_secs = u64::from(lifetime.get());
-        let refusal = Refusal::ExpiryOutOfBounds {
-            left_secs,
-            least,
-            most,
-        };
+        let refusal = Refusal::ExpiryOutOfBounds { left_secs, least, most };
         if !self.lifetime.contains(&lifetime) {
             return Err(refusal);
         }
@@ -88,11 +78,7 @@ impl Rules {
         if (u64::from(least.get())..=u64::from(most.get())).contains(&left_secs) {
             return Ok(());
         }
-        Err(Refusal::ExpiryOutOfBounds {
-            left_secs,
-            least,
-            most,
-        })
+        Err(Refusal::ExpiryOutOfBounds { left_secs, least, most })
     }
 
     /// Tells whether payments on a channel have stopped.

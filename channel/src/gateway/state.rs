@@ -6,7 +6,7 @@ use super::{Account, Cause, Channel, DEPTH_FINAL, Duty, Input, Refusal, Rules};
 use crate::contract::{Contract, Kind};
 use crate::payment::SETTLEMENT_VERSION;
 use crate::settlement::Settlement;
-use crate::units::Clock;
+use crate::units::{Clock, Msat};
 
 /// What spent a contract's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +40,10 @@ impl Mined {
         let input = transaction.input.iter().find(spends)?;
         let settled = match contract.terms.kind {
             Kind::Refund => transaction.version == SETTLEMENT_VERSION,
-            Kind::Cltv => input
-                .witness
-                .nth(1)
-                .is_some_and(|signature| !signature.is_empty()),
+            Kind::Cltv => input.witness.nth(1).is_some_and(|signature| !signature.is_empty()),
         };
-        let by = if settled {
-            Spender::Settlement
-        } else {
-            Spender::Refund
-        };
-        Some(Self {
-            txid: transaction.compute_txid(),
-            height,
-            by,
-        })
+        let by = if settled { Spender::Settlement } else { Spender::Refund };
+        Some(Self { txid: transaction.compute_txid(), height, by })
     }
 }
 
@@ -76,26 +65,32 @@ impl Pending {
         let unchanged = || Channel::Pending(self.clone());
         match input {
             // A newer payment may come with the contract shown again, but nothing is served.
-            Input::Pay { payment, price } if price.get() == 0 => Ok(Channel::Pending(Self {
-                account: account.pay(payment, price)?,
-            })),
+            Input::Pay { payment, price } if price.get() == 0 => {
+                Ok(Channel::Pending(Self { account: account.pay(payment, price)? }))
+            }
             Input::Pay { .. } | Input::Close(_) => Err(Refusal::Pending),
-            Input::Confirmed {
-                height,
-                confirmations,
-            } => {
+            Input::Confirmed { height, confirmations } => {
                 let account = account.clone();
                 if confirmations < rules.confirmations {
                     return Ok(unchanged());
                 }
-                if rules.is_stopped(account.contract.terms.expiry, clock.now()) {
-                    return Ok(Channel::Late(Late { account, height }));
+                if !rules.is_stopped(account.contract.terms.expiry, clock.now()) {
+                    return Ok(Channel::Open(Open { account, height }));
                 }
-                Ok(Channel::Open(Open { account, height }))
+                if account.spent == Msat::ZERO {
+                    return Ok(Channel::Late(Late { account, height: Some(height) }));
+                }
+                // It was served before a reorg took its contract away for so long.
+                Ok(close(account, Cause::Expiring))
+            }
+            Input::Release { charge } => {
+                Ok(Channel::Pending(Self { account: account.release(charge) }))
+            }
+            Input::Expire(_) if account.spent == Msat::ZERO => {
+                Ok(Channel::Late(Late { account: account.clone(), height: None }))
             }
             Input::Spent(mined) => Ok(spent(account, mined)),
-            Input::Release { .. }
-            | Input::Expire(_)
+            Input::Expire(_)
             | Input::Unconfirmed
             | Input::Settle(_)
             | Input::Unspent
@@ -104,26 +99,40 @@ impl Pending {
     }
 }
 
-/// The contract confirmed too late before its expiry: never served, and left to the refund.
+impl Pending {
+    /// A contract that never confirms is not looked for until its refund.
+    pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Duty {
+        let contract = &self.account.contract;
+        let is_stopped = rules.is_stopped(contract.terms.expiry, clock.now());
+        if is_stopped && self.account.spent == Msat::ZERO {
+            return Duty::Close(Cause::Expiring);
+        }
+        Duty::LookUp(contract.outpoint)
+    }
+}
+
+/// The contract confirmed too late before its expiry, or not at all: never served, and left to
+/// the refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
     /// The account, with the first payment.
     pub account: Account,
-    /// The height of the contract's block.
-    pub height: u32,
+    /// The height of the contract's block, if it is in one.
+    pub height: Option<u32>,
 }
 
 impl Late {
     pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
         match input {
             Input::Pay { .. } | Input::Close(_) => Err(Refusal::Late),
-            Input::Unconfirmed => Ok(Channel::Pending(Pending {
-                account: self.account.clone(),
-            })),
+            Input::Unconfirmed if self.height.is_some() => {
+                Ok(Channel::Pending(Pending { account: self.account.clone() }))
+            }
             Input::Spent(mined) => Ok(spent(&self.account, mined)),
             Input::Release { .. }
             | Input::Expire(_)
             | Input::Confirmed { .. }
+            | Input::Unconfirmed
             | Input::Settle(_)
             | Input::Unspent
             | Input::Deepened { .. } => Ok(Channel::Late(self.clone())),
@@ -148,12 +157,7 @@ impl Open {
         input: Input,
     ) -> Result<Channel, Refusal> {
         let account = &self.account;
-        let with = |account| {
-            Channel::Open(Self {
-                account,
-                height: self.height,
-            })
-        };
+        let with = |account| Channel::Open(Self { account, height: self.height });
         match input {
             Input::Pay { payment, price } => {
                 if rules.is_stopped(account.contract.terms.expiry, clock.now()) {
@@ -162,14 +166,9 @@ impl Open {
                 Ok(with(account.pay(payment, price)?))
             }
             Input::Release { charge } => Ok(with(account.release(charge))),
-            Input::Close(payment) => {
-                let account = account.conclude(payment)?;
-                Ok(self.close(account, Cause::Client))
-            }
-            Input::Expire(cause) => Ok(self.close(account.clone(), cause)),
-            Input::Unconfirmed => Ok(Channel::Pending(Pending {
-                account: account.clone(),
-            })),
+            Input::Close(payment) => Ok(close(account.conclude(payment)?, Cause::Client)),
+            Input::Expire(cause) => Ok(close(account.clone(), cause)),
+            Input::Unconfirmed => Ok(Channel::Pending(Pending { account: account.clone() })),
             Input::Spent(mined) => Ok(spent(account, mined)),
             Input::Confirmed { .. }
             | Input::Settle(_)
@@ -179,22 +178,11 @@ impl Open {
     }
 
     pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Option<Duty> {
-        if self.account.is_exhausted() {
+        if self.account.is_exhausted(rules) {
             return Some(Duty::Close(Cause::Exhausted));
         }
         let expiry = self.account.contract.terms.expiry;
-        rules
-            .is_overdue(expiry, clock.now())
-            .then_some(Duty::Close(Cause::Expiring))
-    }
-
-    fn close(&self, account: Account, cause: Cause) -> Channel {
-        Channel::Closing(Closing {
-            account,
-            cause,
-            settlement: None,
-            mined: None,
-        })
+        rules.is_overdue(expiry, clock.now()).then_some(Duty::Close(Cause::Expiring))
     }
 }
 
@@ -216,25 +204,17 @@ impl Closing {
     pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
         let closing = self.clone();
         match input {
-            Input::Pay { .. } | Input::Close(_) => Err(Refusal::Closing),
-            Input::Settle(settlement) => Ok(Channel::Closing(Self {
-                settlement: Some(settlement),
-                ..closing
-            })),
-            Input::Spent(mined) => Ok(Channel::Closing(Self {
-                mined: Some(mined),
-                ..closing
-            })),
-            Input::Unspent => Ok(Channel::Closing(Self {
-                mined: None,
-                ..closing
-            })),
+            // What is settled is signed already, so no charge can be taken back any more.
+            Input::Pay { .. } | Input::Close(_) | Input::Release { .. } => Err(Refusal::Closing),
+            Input::Settle(settlement) => {
+                Ok(Channel::Closing(Self { settlement: Some(settlement), ..closing }))
+            }
+            Input::Spent(mined) => Ok(Channel::Closing(Self { mined: Some(mined), ..closing })),
+            Input::Unspent => Ok(Channel::Closing(Self { mined: None, ..closing })),
             Input::Deepened { height } => Ok(closing.deepen(height)),
-            // What is settled is signed already, so a late release changes nothing.
-            Input::Release { .. }
-            | Input::Expire(_)
-            | Input::Confirmed { .. }
-            | Input::Unconfirmed => Ok(Channel::Closing(closing)),
+            Input::Expire(_) | Input::Confirmed { .. } | Input::Unconfirmed => {
+                Ok(Channel::Closing(closing))
+            }
         }
     }
 
@@ -242,18 +222,8 @@ impl Closing {
     fn deepen(self, tip: u32) -> Channel {
         match self.mined {
             Some(mined) if tip >= mined.height.saturating_add(DEPTH_FINAL.saturating_sub(1)) => {
-                let Self {
-                    account,
-                    cause,
-                    settlement,
-                    ..
-                } = self;
-                Channel::Ended(Ended {
-                    account,
-                    cause,
-                    settlement,
-                    mined,
-                })
+                let Self { account, cause, settlement, .. } = self;
+                Channel::Ended(Ended { account, cause, settlement, mined })
             }
             Some(_) | None => Channel::Closing(self),
         }
@@ -263,6 +233,8 @@ impl Closing {
         match (&self.settlement, &self.mined) {
             (_, Some(_)) => None,
             (Some(settlement), None) => Some(Duty::Broadcast(settlement.transaction.clone())),
+            // A channel that was never served is left to its client's refund.
+            (None, None) if self.cause == Cause::Spent && self.account.spent == Msat::ZERO => None,
             (None, None) => Some(Duty::Settle),
         }
     }
@@ -286,6 +258,11 @@ pub struct Ended {
     pub settlement: Option<Settlement>,
     /// What spent the contract's output, and where.
     pub mined: Mined,
+}
+
+/// Returns the state of a channel that closes.
+const fn close(account: Account, cause: Cause) -> Channel {
+    Channel::Closing(Closing { account, cause, settlement: None, mined: None })
 }
 
 /// Returns the state after the contract's output was spent without the gateway's doing.

@@ -20,15 +20,11 @@ use crate::units::{Expiry, Msat, OutOfBounds, Sat, Seconds, Timestamp};
 /// Parses a field's value as a dictionary or list.
 pub(super) fn parse<T: FieldType>(name: &'static str, value: &[u8]) -> Result<T, Malformed> {
     if value.len() > FIELD_LEN_MAX {
-        return Err(Malformed {
-            name,
-            fault: Fault::TooLong,
-        });
+        return Err(Malformed { name, fault: Fault::TooLong });
     }
-    Parser::new(value).parse().map_err(|error| Malformed {
-        name,
-        fault: Fault::Syntax(error.to_string()),
-    })
+    Parser::new(value)
+        .parse()
+        .map_err(|error| Malformed { name, fault: Fault::Syntax(error.to_string()) })
 }
 
 /// Where keys are looked up: a dictionary, or the parameters of a list's item.
@@ -45,24 +41,15 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(name: &'static str, dictionary: &'a Dictionary) -> Self {
-        Self {
-            name,
-            source: Source::Dictionary(dictionary),
-        }
+        Self { name, source: Source::Dictionary(dictionary) }
     }
 
     pub(super) const fn of_item(name: &'static str, item: &'a Item) -> Self {
-        Self {
-            name,
-            source: Source::Parameters(&item.params),
-        }
+        Self { name, source: Source::Parameters(&item.params) }
     }
 
     fn fault(&self, fault: Fault) -> Malformed {
-        Malformed {
-            name: self.name,
-            fault,
-        }
+        Malformed { name: self.name, fault }
     }
 
     /// Makes words of a value that is of the right type and still none.
@@ -71,12 +58,7 @@ impl<'a> Reader<'a> {
         key: &'static str,
         value: Result<T, E>,
     ) -> Result<T, Malformed> {
-        value.map_err(|error| {
-            self.fault(Fault::Value {
-                key,
-                reason: error.to_string(),
-            })
-        })
+        value.map_err(|error| self.fault(Fault::Value { key, reason: error.to_string() }))
     }
 
     pub(super) fn has(&self, key: &'static str) -> bool {
@@ -90,15 +72,14 @@ impl<'a> Reader<'a> {
         match self.source {
             Source::Dictionary(dictionary) => match dictionary.get(key) {
                 Some(ListEntry::Item(item)) => Ok(&item.bare_item),
-                Some(ListEntry::InnerList(_)) => Err(self.fault(Fault::Type {
-                    key,
-                    expected: "a single value",
-                })),
+                Some(ListEntry::InnerList(_)) => {
+                    Err(self.fault(Fault::Type { key, expected: "a single value" }))
+                }
                 None => Err(self.fault(Fault::Missing(key))),
             },
-            Source::Parameters(parameters) => parameters
-                .get(key)
-                .ok_or_else(|| self.fault(Fault::Missing(key))),
+            Source::Parameters(parameters) => {
+                parameters.get(key).ok_or_else(|| self.fault(Fault::Missing(key)))
+            }
         }
     }
 
@@ -106,12 +87,7 @@ impl<'a> Reader<'a> {
         self.item(key)?
             .as_integer()
             .and_then(|integer| u64::try_from(i64::from(integer)).ok())
-            .ok_or_else(|| {
-                self.fault(Fault::Type {
-                    key,
-                    expected: "a non-negative Integer",
-                })
-            })
+            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a non-negative Integer" }))
     }
 
     fn integer_as<T>(
@@ -149,12 +125,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bytes(&self, key: &'static str) -> Result<&'a [u8], Malformed> {
-        self.item(key)?.as_byte_sequence().ok_or_else(|| {
-            self.fault(Fault::Type {
-                key,
-                expected: "a Byte Sequence",
-            })
-        })
+        self.item(key)?
+            .as_byte_sequence()
+            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a Byte Sequence" }))
     }
 
     pub(super) fn key(&self, key: &'static str) -> Result<PublicKey, Malformed> {
@@ -174,12 +147,7 @@ impl<'a> Reader<'a> {
     pub(super) fn pass(&self, key: &'static str) -> Result<Pass, Malformed> {
         <[u8; 16]>::try_from(self.bytes(key)?)
             .map(Pass::new)
-            .map_err(|_| {
-                self.fault(Fault::Type {
-                    key,
-                    expected: "a pass of 16 bytes",
-                })
-            })
+            .map_err(|_| self.fault(Fault::Type { key, expected: "a pass of 16 bytes" }))
     }
 
     pub(super) fn payout(&self, key: &'static str) -> Result<Payout, Malformed> {
@@ -191,12 +159,7 @@ impl<'a> Reader<'a> {
         self.item(key)?
             .as_string()
             .map(StringRef::as_str)
-            .ok_or_else(|| {
-                self.fault(Fault::Type {
-                    key,
-                    expected: "a String",
-                })
-            })
+            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a String" }))
     }
 
     pub(super) fn outpoint(&self, key: &'static str) -> Result<OutPoint, Malformed> {
@@ -208,12 +171,10 @@ impl<'a> Reader<'a> {
         &self,
         key: &'static str,
     ) -> Result<T, Malformed> {
-        let token = self.item(key)?.as_token().ok_or_else(|| {
-            self.fault(Fault::Type {
-                key,
-                expected: "a Token",
-            })
-        })?;
+        let token = self
+            .item(key)?
+            .as_token()
+            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a Token" }))?;
         self.value(key, token.as_str().parse())
     }
 
@@ -236,10 +197,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn payment(&self) -> Result<Payment, Malformed> {
-        Ok(Payment {
-            paid: self.sat("paid")?,
-            signature: self.signature("signature")?,
-        })
+        Ok(Payment { paid: self.sat("paid")?, signature: self.signature("signature")? })
     }
 }
 
@@ -250,9 +208,7 @@ impl FromStr for NetworkName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Network::from_core_arg(name)
-            .map(Self)
-            .map_err(|error| error.to_string())
+        Network::from_core_arg(name).map(Self).map_err(|error| error.to_string())
     }
 }
 
@@ -272,9 +228,7 @@ impl Writer {
     }
 
     pub(super) fn integer(self, key: &'static str, value: u64) -> Self {
-        let value = i64::try_from(value)
-            .ok()
-            .and_then(|value| sfv::Integer::try_from(value).ok());
+        let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
         self.put(key, value.unwrap_or(sfv::Integer::MAX))
     }
 
@@ -334,8 +288,7 @@ impl Writer {
     }
 
     pub(super) fn payment(self, payment: &Payment) -> Self {
-        self.sat("paid", payment.paid)
-            .signature("signature", &payment.signature)
+        self.sat("paid", payment.paid).signature("signature", &payment.signature)
     }
 
     pub(super) fn finish(self) -> String {

@@ -19,6 +19,11 @@ pub const FIELD_LEN_MAX: usize = 6 * 1024;
 /// The beginning of every field's name.
 pub const PREFIX: &str = "payment-channel-";
 
+/// Where every step works, and where no request is charged (RFC 8615).
+pub const WELL_KNOWN: &str = "/.well-known/payment-channel";
+/// The beginning of every problem type (RFC 9457).
+pub const PROBLEM_PREFIX: &str = "urn:farebox:problem:";
+
 /// A field that does not say what its name promises.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{name}: {fault}")]

@@ -25,6 +25,8 @@ impl Field for Offer {
             .integer("lifetime-max", u64::from(self.lifetime.end().get()))
             .sat("first-payment", self.first_payment)
             .integer("confirmations", u64::from(self.confirmations))
+            // A close by the gateway itself settles all that is paid, not what is spent.
+            .token("gateway-close", "paid")
             .finish()
     }
 
@@ -123,17 +125,13 @@ impl Field for RefundReply {
     const NAME: &'static str = "payment-channel-refund-signature";
 
     fn encode(&self) -> String {
-        Writer::new()
-            .signature("signature", &self.signature)
-            .finish()
+        Writer::new().signature("signature", &self.signature).finish()
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let dictionary = parse::<Dictionary>(Self::NAME, value)?;
         let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            signature: reader.signature("signature")?,
-        })
+        Ok(Self { signature: reader.signature("signature")? })
     }
 }
 
@@ -141,19 +139,13 @@ impl Field for WatchRequest {
     const NAME: &'static str = "payment-channel-watch";
 
     fn encode(&self) -> String {
-        Writer::new()
-            .key("key", &self.client_key)
-            .expiry("expiry", self.expiry)
-            .finish()
+        Writer::new().key("key", &self.client_key).expiry("expiry", self.expiry).finish()
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let dictionary = parse::<Dictionary>(Self::NAME, value)?;
         let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            client_key: reader.key("key")?,
-            expiry: reader.expiry("expiry")?,
-        })
+        Ok(Self { client_key: reader.key("key")?, expiry: reader.expiry("expiry")? })
     }
 }
 
@@ -177,9 +169,7 @@ impl Field for WatchReply {
         if !reader.has("outpoint") {
             return Ok(Self { seen: None });
         }
-        Ok(Self {
-            seen: Some((reader.outpoint("outpoint")?, reader.sat("capacity")?)),
-        })
+        Ok(Self { seen: Some((reader.outpoint("outpoint")?, reader.sat("capacity")?)) })
     }
 }
 
@@ -196,9 +186,7 @@ impl Field for ContractRequest {
             .bytes("payout", self.payout.script().as_bytes())
             .payment(&self.payment);
         match &self.transaction {
-            Some(transaction) => writer
-                .bytes("transaction", &serialize(transaction))
-                .finish(),
+            Some(transaction) => writer.bytes("transaction", &serialize(transaction)).finish(),
             None => writer.finish(),
         }
     }
@@ -228,10 +216,7 @@ impl Field for ContractRequest {
 fn transaction(bytes: &[u8]) -> Result<Transaction, Malformed> {
     deserialize(bytes).map_err(|error| Malformed {
         name: ContractRequest::NAME,
-        fault: Fault::Value {
-            key: "transaction",
-            reason: error.to_string(),
-        },
+        fault: Fault::Value { key: "transaction", reason: error.to_string() },
     })
 }
 
@@ -256,17 +241,9 @@ impl Field for StateReply {
         let settlement = if reader.has("settlement") {
             let fault = |error: bitcoin::hex::HexToArrayError| Malformed {
                 name: Self::NAME,
-                fault: Fault::Value {
-                    key: "settlement",
-                    reason: error.to_string(),
-                },
+                fault: Fault::Value { key: "settlement", reason: error.to_string() },
             };
-            Some(
-                reader
-                    .string("settlement")?
-                    .parse::<Txid>()
-                    .map_err(fault)?,
-            )
+            Some(reader.string("settlement")?.parse::<Txid>().map_err(fault)?)
         } else {
             None
         };

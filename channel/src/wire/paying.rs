@@ -58,10 +58,7 @@ impl Field for Receipt {
 
 /// Reads a proof's time and signature.
 fn proof(reader: &Reader<'_>) -> Result<Proof, Malformed> {
-    Ok(Proof {
-        time: reader.time("time")?,
-        signature: reader.signature("proof")?,
-    })
+    Ok(Proof { time: reader.time("time")?, signature: reader.signature("proof")? })
 }
 
 impl Field for StatusRequest {
@@ -87,10 +84,7 @@ impl Field for StatusRequest {
         } else {
             StatusSubject::Key(reader.key("key")?)
         };
-        Ok(Self {
-            subject,
-            proof: proof(&reader)?,
-        })
+        Ok(Self { subject, proof: proof(&reader)? })
     }
 }
 
@@ -148,11 +142,9 @@ impl Field for StatusReply {
 }
 
 /// Returns what is on record of a channel, key by key.
-fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 9] {
+fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 10] {
     let integer = |value: u64| {
-        let value = i64::try_from(value)
-            .ok()
-            .and_then(|value| sfv::Integer::try_from(value).ok());
+        let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
         BareItem::Integer(value.unwrap_or(sfv::Integer::MAX))
     };
     let token = |name: &str| match TokenRef::from_str(name) {
@@ -163,37 +155,24 @@ fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 9] {
         ("kind", token(channel.kind.as_str())),
         ("expiry", integer(u64::from(channel.expiry.get()))),
         ("capacity", integer(channel.capacity.get())),
-        (
-            "payout",
-            BareItem::ByteSequence(channel.payout.script().to_bytes()),
-        ),
+        ("payout", BareItem::ByteSequence(channel.payout.script().to_bytes())),
         ("paid", integer(channel.payment.paid.get())),
         (
             "signature",
             BareItem::ByteSequence(channel.payment.signature.serialize_compact().to_vec()),
         ),
         ("spent", integer(channel.spent.get())),
+        ("credit", integer(channel.credit.get())),
         ("state", token(channel.state.as_str())),
-        (
-            "pass",
-            BareItem::ByteSequence(channel.pass.as_bytes().to_vec()),
-        ),
+        ("pass", BareItem::ByteSequence(channel.pass.as_bytes().to_vec())),
     ]
 }
 
 /// Reads what is on record of one channel.
 fn channel_status(entry: &ListEntry) -> Result<ChannelStatus, Malformed> {
-    let fault = |fault| Malformed {
-        name: StatusReply::NAME,
-        fault,
-    };
+    let fault = |fault| Malformed { name: StatusReply::NAME, fault };
     let expected = "an outpoint as a String";
-    let wrong = || {
-        fault(Fault::Type {
-            key: "channel",
-            expected,
-        })
-    };
+    let wrong = || fault(Fault::Type { key: "channel", expected });
     let ListEntry::Item(item) = entry else {
         return Err(wrong());
     };
@@ -208,6 +187,7 @@ fn channel_status(entry: &ListEntry) -> Result<ChannelStatus, Malformed> {
         payout: reader.payout("payout")?,
         payment: reader.payment()?,
         spent: reader.msat("spent")?,
+        credit: reader.msat("credit")?,
         state: reader.token("state")?,
         pass: reader.pass("pass")?,
     })

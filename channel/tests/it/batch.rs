@@ -24,10 +24,7 @@ fn the_sizes_are_those_of_a_real_node() {
             assert_eq!(usual_weight(&transaction), weight, "{kind}, {paid} sat");
         }
     }
-    assert_eq!(
-        [672_u64, 679, 548, 555].map(|weight| weight.div_ceil(4)),
-        [168, 170, 137, 139]
-    );
+    assert_eq!([672_u64, 679, 548, 555].map(|weight| weight.div_ceil(4)), [168, 170, 137, 139]);
 }
 
 #[test]
@@ -38,11 +35,7 @@ fn a_batch_grows_by_the_same_weight_with_every_channel() {
             let weight =
                 |count: usize| usual_weight(&settle(&batch[..count], 1).unwrap().transaction);
             for count in 1..batch.len() {
-                assert_eq!(
-                    weight(count + 1) - weight(count),
-                    grows,
-                    "{kind}, {paid} sat"
-                );
+                assert_eq!(weight(count + 1) - weight(count), grows, "{kind}, {paid} sat");
             }
         }
     }
@@ -51,9 +44,7 @@ fn a_batch_grows_by_the_same_weight_with_every_channel() {
 #[test]
 fn a_batch_holds_as_many_pairs_as_are_relayed() {
     for (kind, most) in [(Kind::Refund, 78), (Kind::Cltv, 77)] {
-        let batch: Vec<_> = (0..=most)
-            .map(|number| channel(kind, number, 40_000))
-            .collect();
+        let batch: Vec<_> = (0..=most).map(|number| channel(kind, number, 40_000)).collect();
         let full = &batch[..usize::from(most)];
         let Settlement { transaction, .. } = settle(full, 1).unwrap();
         assert!(vsize(&transaction) <= SETTLEMENT_VSIZE_MAX);
@@ -61,22 +52,14 @@ fn a_batch_holds_as_many_pairs_as_are_relayed() {
             assert_eq!(check_spend(&transaction, index, &contract.output()), Ok(()));
         }
         let too_large = settle(&batch, 1).unwrap_err();
-        assert!(
-            matches!(too_large, SettlementError::TooLarge { vsize: 10_001.. }),
-            "{too_large}"
-        );
+        assert!(matches!(too_large, SettlementError::TooLarge { vsize: 10_001.. }), "{too_large}");
     }
 }
 
 /// A channel of any kind, capacity, payout and payment.
 fn any_channel() -> impl Strategy<Value = (Kind, u64, Payout, u64)> {
     let payout = select(payouts().map(|(payout, _)| payout).to_vec());
-    (
-        select(Kind::ALL.to_vec()),
-        1_000..1_000_000_u64,
-        payout,
-        0..=100_u64,
-    )
+    (select(Kind::ALL.to_vec()), 1_000..1_000_000_u64, payout, 0..=100_u64)
 }
 
 /// Makes contracts of such channels, each with its payment.
@@ -84,12 +67,7 @@ fn contracts(channels: Vec<(Kind, u64, Payout, u64)>) -> Vec<Paid> {
     let make = |(index, (kind, capacity, payout, percent)): (usize, _)| {
         let number = u8::try_from(index).ok()?;
         let (capacity, outpoint) = (sat(capacity), outpoint(number));
-        let contract = Contract {
-            capacity,
-            payout,
-            outpoint,
-            ..contract(kind)
-        };
+        let contract = Contract { capacity, payout, outpoint, ..contract(kind) };
         let amount = contract.payable(sat(capacity.get() * percent / 100))?;
         let payment = paid(&contract, amount.get());
         Some((contract, payment))
@@ -100,66 +78,41 @@ fn contracts(channels: Vec<(Kind, u64, Payout, u64)>) -> Vec<Paid> {
 #[test]
 fn every_settlement_adds_up_and_can_be_spent() {
     let own = select(payouts().map(|(payout, _)| payout).to_vec());
-    law(
-        100,
-        (vec(any_channel(), 1..20), own, 1..60_u64),
-        |(channels, own, sat_per_vb)| {
-            let channels = contracts(channels);
-            let members: Vec<_> = channels
-                .iter()
-                .map(|(contract, payment)| Member { contract, payment })
-                .collect();
-            let paid: u64 = members
-                .iter()
-                .map(|member| member.payment.paid().get())
-                .sum();
-            let Settlement {
-                transaction,
-                fee,
-                share,
-            } = match Settlement::build(&members, &keyring(), &own, rate(sat_per_vb)) {
+    law(100, (vec(any_channel(), 1..20), own, 1..60_u64), |(channels, own, sat_per_vb)| {
+        let channels = contracts(channels);
+        let members: Vec<_> =
+            channels.iter().map(|(contract, payment)| Member { contract, payment }).collect();
+        let paid: u64 = members.iter().map(|member| member.payment.paid().get()).sum();
+        let Settlement { transaction, fee, share } =
+            match Settlement::build(&members, &keyring(), &own, rate(sat_per_vb)) {
                 Ok(settlement) => settlement,
                 Err(SettlementError::Uneconomic { .. }) => return,
                 Err(other) => panic!("{other}"),
             };
-            let locked: u64 = channels
-                .iter()
-                .map(|(contract, _)| contract.capacity.get())
-                .sum();
-            let outputs: u64 = transaction
-                .output
-                .iter()
-                .map(|output| output.value.to_sat())
-                .sum();
-            assert_eq!(outputs + fee.get(), locked);
-            assert_eq!(share.get() + fee.get(), paid);
-            let spent = spent(&transaction, &channels);
-            assert_eq!(spent.len(), channels.len());
-            for (index, (contract, payment)) in spent.into_iter().enumerate() {
-                assert_eq!(check_spend(&transaction, index, &contract.output()), Ok(()));
-                let change = contract.capacity.get() - payment.paid().get();
-                if change > 0 {
-                    let script_pubkey = contract.payout.script().to_owned();
-                    let output = TxOut {
-                        value: Amount::from_sat(change),
-                        script_pubkey,
-                    };
-                    assert_eq!(transaction.output.get(index), Some(&output));
-                }
+        let locked: u64 = channels.iter().map(|(contract, _)| contract.capacity.get()).sum();
+        let outputs: u64 = transaction.output.iter().map(|output| output.value.to_sat()).sum();
+        assert_eq!(outputs + fee.get(), locked);
+        assert_eq!(share.get() + fee.get(), paid);
+        let spent = spent(&transaction, &channels);
+        assert_eq!(spent.len(), channels.len());
+        for (index, (contract, payment)) in spent.into_iter().enumerate() {
+            assert_eq!(check_spend(&transaction, index, &contract.output()), Ok(()));
+            let change = contract.capacity.get() - payment.paid().get();
+            if change > 0 {
+                let script_pubkey = contract.payout.script().to_owned();
+                let output = TxOut { value: Amount::from_sat(change), script_pubkey };
+                assert_eq!(transaction.output.get(index), Some(&output));
             }
-            for output in &transaction.output {
-                let dust = Payout::new(output.script_pubkey.clone()).unwrap().dust();
-                assert!(output.value >= dust.to_amount());
-            }
-            let size = vsize(&transaction);
-            assert!(size <= SETTLEMENT_VSIZE_MAX);
-            assert!(fee.get() >= size * sat_per_vb, "it would not be relayed");
-            if share > Sat::ZERO {
-                assert!(
-                    fee.get() <= (size + 1) * sat_per_vb,
-                    "more than 1 vB is paid too much"
-                );
-            }
-        },
-    );
+        }
+        for output in &transaction.output {
+            let dust = Payout::new(output.script_pubkey.clone()).unwrap().dust();
+            assert!(output.value >= dust.to_amount());
+        }
+        let size = vsize(&transaction);
+        assert!(size <= SETTLEMENT_VSIZE_MAX);
+        assert!(fee.get() >= size * sat_per_vb, "it would not be relayed");
+        if share > Sat::ZERO {
+            assert!(fee.get() <= (size + 1) * sat_per_vb, "more than 1 vB is paid too much");
+        }
+    });
 }

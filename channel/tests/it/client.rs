@@ -46,56 +46,29 @@ pub(crate) fn funded(kind: Kind) -> Funded {
 
 #[test]
 fn an_offer_beyond_the_clients_limits_is_refused() {
-    let refuse = |offer: Offer| {
-        limits(Kind::Cltv)
-            .request(&offer, &client_key())
-            .unwrap_err()
-    };
+    let refuse = |offer: Offer| limits(Kind::Cltv).request(&offer, &client_key()).unwrap_err();
     assert_eq!(
-        refuse(Offer {
-            network: Network::Bitcoin,
-            ..offer()
-        }),
+        refuse(Offer { network: Network::Bitcoin, ..offer() }),
         TermsRefused::OtherNetwork(Network::Bitcoin)
     );
     assert_eq!(
-        refuse(Offer {
-            kinds: vec![Kind::Refund],
-            ..offer()
-        }),
+        refuse(Offer { kinds: vec![Kind::Refund], ..offer() }),
         TermsRefused::KindNotOffered(Kind::Cltv)
     );
     let (least, most) = (sat(CAPACITY + 1), sat(CAPACITY + 2));
     let wished = sat(CAPACITY);
     assert_eq!(
-        refuse(Offer {
-            capacity: least..=most,
-            ..offer()
-        }),
-        TermsRefused::Capacity {
-            least,
-            most,
-            wished
-        }
+        refuse(Offer { capacity: least..=most, ..offer() }),
+        TermsRefused::Capacity { least, most, wished }
     );
     let (least, most) = (Seconds::new(1), Seconds::new(172_799));
     assert_eq!(
-        refuse(Offer {
-            lifetime: least..=most,
-            ..offer()
-        }),
-        TermsRefused::Lifetime {
-            least,
-            most,
-            wished: LIFETIME
-        }
+        refuse(Offer { lifetime: least..=most, ..offer() }),
+        TermsRefused::Lifetime { least, most, wished: LIFETIME }
     );
     let (asked, most) = (sat(FIRST + 1), sat(FIRST));
     assert_eq!(
-        refuse(Offer {
-            first_payment: asked,
-            ..offer()
-        }),
+        refuse(Offer { first_payment: asked, ..offer() }),
         TermsRefused::FirstPayment { asked, most }
     );
 }
@@ -105,20 +78,13 @@ fn honest_terms_are_accepted_for_both_kinds() {
     for kind in Kind::ALL {
         let draft = accept(kind, |_| ()).unwrap();
         assert_eq!(draft.terms, crate::support::terms(kind));
-        assert_eq!(
-            (draft.capacity, draft.first_payment),
-            (sat(CAPACITY), sat(FIRST))
-        );
+        assert_eq!((draft.capacity, draft.first_payment), (sat(CAPACITY), sat(FIRST)));
     }
 }
 
 #[test]
 fn a_gateway_that_lies_about_its_terms_is_not_believed() {
-    let other = || {
-        gateway()
-            .keyring
-            .terms(Kind::Cltv, public(&key(5)), expiry(EXPIRY))
-    };
+    let other = || gateway().keyring.terms(Kind::Cltv, public(&key(5)), expiry(EXPIRY));
     let lie = |lie: fn(&mut TermsReply)| accept(Kind::Cltv, lie).unwrap_err();
     let scripts: [fn(&mut TermsReply); 5] = [
         |reply| reply.script = ScriptBuf::new(),
@@ -134,11 +100,7 @@ fn a_gateway_that_lies_about_its_terms_is_not_believed() {
         reply.script = other().witness_script();
         reply.address = other().address().to_string();
     });
-    assert_eq!(
-        swapped,
-        Err(TermsRefused::OtherScript),
-        "a contract with another client's key"
-    );
+    assert_eq!(swapped, Err(TermsRefused::OtherScript), "a contract with another client's key");
     let network = lie(|reply| reply.network = Network::Bitcoin);
     assert_eq!(network, TermsRefused::OtherNetwork(Network::Bitcoin));
     let kind = lie(|reply| reply.kind = Kind::Refund);
@@ -149,9 +111,7 @@ fn a_gateway_that_lies_about_its_terms_is_not_believed() {
 fn an_expiry_may_differ_by_the_clocks_only() {
     let with = |seconds: u64| {
         accept(Kind::Cltv, |reply| {
-            let terms = gateway()
-                .keyring
-                .terms(Kind::Cltv, public(&client_key()), expiry(seconds));
+            let terms = gateway().keyring.terms(Kind::Cltv, public(&client_key()), expiry(seconds));
             reply.expiry = terms.expiry;
             reply.gateway_key = terms.gateway_key;
             reply.script = terms.witness_script();
@@ -163,9 +123,7 @@ fn an_expiry_may_differ_by_the_clocks_only() {
         assert_eq!(with(seconds), Ok(expiry(seconds)));
     }
     for seconds in [EXPIRY - 7_201, EXPIRY + 7_201, 500_000_000, 2_147_483_647] {
-        let refused = TermsRefused::OtherExpiry {
-            expiry: expiry(seconds).get(),
-        };
+        let refused = TermsRefused::OtherExpiry { expiry: expiry(seconds).get() };
         assert_eq!(with(seconds), Err(refused));
     }
 }
@@ -176,19 +134,13 @@ fn the_funding_must_pay_the_contract_exactly() {
         let draft = || accept(kind, |_| ()).unwrap();
         let script = draft().terms.script_pubkey();
         let fund = |outputs: &[(u64, ScriptBuf)]| draft().fund(funding(outputs), p2wpkh());
-        assert_eq!(
-            fund(&[(CAPACITY - 1, script.clone())]),
-            Err(FundingMismatch::Unpaid)
-        );
+        assert_eq!(fund(&[(CAPACITY - 1, script.clone())]), Err(FundingMismatch::Unpaid));
         let elsewhere = p2wpkh().script().to_owned();
         assert_eq!(fund(&[(CAPACITY, elsewhere)]), Err(FundingMismatch::Unpaid));
         assert_eq!(fund(&[]), Err(FundingMismatch::Unpaid));
         let funded = fund(&[(7, script.clone()), (CAPACITY, script)]).unwrap();
         assert_eq!(funded.contract.outpoint.vout, 1);
-        assert_eq!(
-            funded.contract.outpoint.txid,
-            funded.transaction.compute_txid()
-        );
+        assert_eq!(funded.contract.outpoint.txid, funded.transaction.compute_txid());
     }
 }
 
@@ -202,14 +154,8 @@ fn a_refund_contract_is_funded_with_native_segwit_coins() {
         draft.fund(transaction, p2wpkh()).map(|_| ())
     };
     assert_eq!(with(Kind::Refund, &[], &[&[1]]), Ok(()));
-    assert_eq!(
-        with(Kind::Refund, &[], &[]),
-        Err(FundingMismatch::NotSegwit)
-    );
-    assert_eq!(
-        with(Kind::Refund, &[0x51], &[&[1]]),
-        Err(FundingMismatch::NotSegwit)
-    );
+    assert_eq!(with(Kind::Refund, &[], &[]), Err(FundingMismatch::NotSegwit));
+    assert_eq!(with(Kind::Refund, &[0x51], &[&[1]]), Err(FundingMismatch::NotSegwit));
     assert_eq!(with(Kind::Cltv, &[0x51], &[]), Ok(()));
 }
 
@@ -221,10 +167,7 @@ fn nothing_is_shown_before_the_refund_is_held() {
     assert_eq!(funded().hold(None).map(|_| ()), Err(RefundError::Unsigned));
     let message = secp256k1::Message::from_digest([3; 32]);
     let wrong = SECP256K1.sign_ecdsa(&message, &key(5));
-    assert_eq!(
-        funded().hold(Some(wrong)).map(|_| ()),
-        Err(RefundError::BadSignature)
-    );
+    assert_eq!(funded().hold(Some(wrong)).map(|_| ()), Err(RefundError::BadSignature));
     let held = funded().hold(Some(signature)).unwrap();
     let shown = held.show(&client_key()).unwrap();
     assert!(gateway().check_shown(&shown, now(), chain()).is_ok());
@@ -232,28 +175,15 @@ fn nothing_is_shown_before_the_refund_is_held() {
 }
 
 #[test]
-fn the_first_payment_is_everything_when_less_than_dust_would_be_left() {
-    let offer = Offer {
-        first_payment: sat(CAPACITY - 100),
-        ..offer()
+fn a_first_payment_that_leaves_less_than_dust_is_not_agreed_to() {
+    let limits = Limits { first_payment_max: sat(CAPACITY), ..limits(Kind::Cltv) };
+    let asked = |first| {
+        let offer = Offer { first_payment: sat(first), ..offer() };
+        limits.request(&offer, &client_key()).map(|_| ())
     };
-    let limits = Limits {
-        first_payment_max: sat(CAPACITY),
-        ..limits(Kind::Cltv)
-    };
-    let request = limits.request(&offer, &client_key()).unwrap();
-    let reply = gateway().terms(&request, now()).unwrap();
-    let draft = Draft::accept(&offer, &request, &reply, now()).unwrap();
-    let transaction = funding(&[(CAPACITY, draft.terms.script_pubkey())]);
-    let held = draft
-        .fund(transaction, p2wpkh())
-        .unwrap()
-        .hold(None)
-        .unwrap();
-    assert_eq!(
-        held.show(&client_key()).unwrap().payment.paid,
-        sat(CAPACITY)
-    );
+    let (asks, most) = (sat(CAPACITY - 545), sat(CAPACITY - 546));
+    assert_eq!(asked(CAPACITY - 546), Ok(()));
+    assert_eq!(asked(CAPACITY - 545), Err(TermsRefused::FirstPayment { asked: asks, most }));
 }
 
 #[test]
@@ -268,10 +198,7 @@ fn the_whole_opening_ends_in_an_open_channel_for_every_payout() {
             let shown = funded.hold(signature).unwrap().show(&client_key()).unwrap();
             let checked = gateway().check_shown(&shown, now(), chain()).unwrap();
             let output: TxOut = checked.contract().output();
-            let confirmed = Input::Confirmed {
-                height: 201,
-                confirmations: 2,
-            };
+            let confirmed = Input::Confirmed { height: 201, confirmations: 2 };
             let channel = step(&checked.admit(&output).unwrap(), confirmed);
             assert_eq!(channel.name(), StateName::Open);
         }
@@ -280,23 +207,8 @@ fn the_whole_opening_ends_in_an_open_channel_for_every_payout() {
 
 #[test]
 fn an_offer_is_made_of_the_rules() {
-    let Rules {
-        kinds,
-        capacity,
-        lifetime,
-        first_payment,
-        confirmations,
-        ..
-    } = rules();
+    let Rules { kinds, capacity, lifetime, first_payment, confirmations, .. } = rules();
     let (price, network) = (msat(2_500), Network::Regtest);
-    let made = Offer {
-        price,
-        network,
-        kinds,
-        capacity,
-        lifetime,
-        first_payment,
-        confirmations,
-    };
+    let made = Offer { price, network, kinds, capacity, lifetime, first_payment, confirmations };
     assert_eq!(offer(), made);
 }

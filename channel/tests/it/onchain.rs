@@ -10,17 +10,14 @@ use farebox_channel::{
 };
 
 use crate::support::{
-    CAPACITY, EXPIRY, FIRST, STOP, client_key, clock_at, funding, gateway, keyring, now, open,
-    outpoint, p2wpkh, paid, pay, pending, rate, rules, step,
+    CAPACITY, EXPIRY, FIRST, STOP, client_key, clock_at, funding, gateway, keyring, msat, now,
+    open, outpoint, p2wpkh, paid, pay, pending, rate, rules, step,
 };
 
 /// A settlement of what `channel` has paid.
 fn settlement(channel: &Channel, sat_per_vb: u64) -> Settlement {
     let payment = &channel.account().payment;
-    let member = Member {
-        contract: channel.contract(),
-        payment,
-    };
+    let member = Member { contract: channel.contract(), payment };
     Settlement::build(&[member], &keyring(), &p2wpkh(), rate(sat_per_vb)).unwrap()
 }
 
@@ -34,9 +31,7 @@ fn refund(contract: &Contract) -> Transaction {
     };
     let signature = gateway().sign_refund(&request, now()).unwrap().signature;
     let refund = Refund::new(contract.clone(), Some(signature)).unwrap();
-    refund
-        .transaction(&p2wpkh(), rate(2), &client_key())
-        .unwrap()
+    refund.transaction(&p2wpkh(), rate(2), &client_key()).unwrap()
 }
 
 /// An open channel that has paid 5,000 sat, closing for `cause`.
@@ -46,11 +41,7 @@ fn closing(kind: Kind, cause: Cause) -> Channel {
 }
 
 fn mined(transaction: &Transaction, height: u32, by: Spender) -> Mined {
-    Mined {
-        txid: transaction.compute_txid(),
-        height,
-        by,
-    }
+    Mined { txid: transaction.compute_txid(), height, by }
 }
 
 #[test]
@@ -58,24 +49,10 @@ fn a_contract_is_looked_up_until_it_has_its_confirmations() {
     let channel = pending(Kind::Refund);
     let look_up = Some(Duty::LookUp(channel.contract().outpoint));
     assert_eq!(channel.due(now(), &rules()), look_up);
-    let one = step(
-        &channel,
-        Input::Confirmed {
-            height: 201,
-            confirmations: 1,
-        },
-    );
+    let one = step(&channel, Input::Confirmed { height: 201, confirmations: 1 });
     assert_eq!(one, channel);
-    let two = step(
-        &channel,
-        Input::Confirmed {
-            height: 201,
-            confirmations: 2,
-        },
-    );
-    let Channel::Open(open) = &two else {
-        panic!("{two:?}")
-    };
+    let two = step(&channel, Input::Confirmed { height: 201, confirmations: 2 });
+    let Channel::Open(open) = &two else { panic!("{two:?}") };
     assert_eq!((open.height, &open.account), (201, channel.account()));
     assert_eq!(two.due(now(), &rules()), None);
 }
@@ -87,14 +64,8 @@ fn a_contract_that_confirms_at_the_stop_mark_is_late_by_either_clock() {
             median_time_past: Timestamp::new(median_time_past),
             wall: Timestamp::new(wall),
         };
-        let confirmed = Input::Confirmed {
-            height: 201,
-            confirmations: 2,
-        };
-        pending(Kind::Cltv)
-            .handle(clock, &rules(), confirmed)
-            .unwrap()
-            .name()
+        let confirmed = Input::Confirmed { height: 201, confirmations: 2 };
+        pending(Kind::Cltv).handle(clock, &rules(), confirmed).unwrap().name()
     };
     let mark = EXPIRY - STOP;
     assert_eq!(confirm(mark - 1, mark - 1), StateName::Open);
@@ -104,13 +75,8 @@ fn a_contract_that_confirms_at_the_stop_mark_is_late_by_either_clock() {
 
 /// A channel whose contract confirmed too late.
 fn late(kind: Kind) -> Channel {
-    let confirmed = Input::Confirmed {
-        height: 201,
-        confirmations: 2,
-    };
-    pending(kind)
-        .handle(clock_at(EXPIRY - 1), &rules(), confirmed)
-        .unwrap()
+    let confirmed = Input::Confirmed { height: 201, confirmations: 2 };
+    pending(kind).handle(clock_at(EXPIRY - 1), &rules(), confirmed).unwrap()
 }
 
 #[test]
@@ -122,16 +88,7 @@ fn a_late_channel_is_never_served() {
     }
     let close = Input::Close(paid(channel.contract(), FIRST));
     assert_eq!(channel.handle(now(), &rules(), close), Err(Refusal::Late));
-    assert_eq!(
-        step(
-            &channel,
-            Input::Confirmed {
-                height: 201,
-                confirmations: 9
-            }
-        ),
-        channel
-    );
+    assert_eq!(step(&channel, Input::Confirmed { height: 201, confirmations: 9 }), channel);
     assert_eq!(step(&channel, Input::Expire(Cause::Expiring)), channel);
     assert_eq!(channel.due(clock_at(EXPIRY), &rules()), None);
 }
@@ -155,23 +112,57 @@ fn a_contract_that_a_reorganisation_unmines_is_pending_with_its_account() {
     assert_eq!(unmined.account(), channel.account());
     let refused = unmined.handle(now(), &rules(), pay(&unmined, 5_000, 1));
     assert_eq!(refused, Err(Refusal::Pending));
-    let again = step(
-        &unmined,
-        Input::Confirmed {
-            height: 203,
-            confirmations: 2,
-        },
-    );
+    let again = step(&unmined, Input::Confirmed { height: 203, confirmations: 2 });
     assert_eq!(again.name(), StateName::Open);
     assert_eq!(again.account(), channel.account());
 }
 
 #[test]
+fn a_charge_can_be_released_while_the_contract_is_unmined() {
+    let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 5_000, 4_000_000));
+    let unmined = step(&channel, Input::Unconfirmed);
+    let release = Input::Release { charge: msat(1_000_000) };
+    assert_eq!(step(&unmined, release).account().spent, msat(3_000_000));
+}
+
+#[test]
+fn a_served_channel_that_confirms_again_too_late_is_settled() {
+    let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 5_000, 4_000_000));
+    let unmined = step(&channel, Input::Unconfirmed);
+    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
+    for seconds in [EXPIRY - STOP, EXPIRY + 1] {
+        let clock = clock_at(seconds);
+        let expired = unmined.handle(clock, &rules(), Input::Expire(Cause::Expiring));
+        assert_eq!(expired.as_ref(), Ok(&unmined), "its settlement waits for the contract");
+        assert_eq!(unmined.due(clock, &rules()), look_up);
+        let confirmed = Input::Confirmed { height: 210, confirmations: 2 };
+        let again = unmined.handle(clock, &rules(), confirmed).unwrap();
+        assert_eq!(again.name(), StateName::Closing);
+        assert_eq!(again.account(), channel.account());
+        assert_eq!(again.due(clock, &rules()), Some(Duty::Settle));
+    }
+}
+
+#[test]
+fn a_contract_that_never_confirms_is_late_at_the_stop_mark() {
+    let channel = pending(Kind::Refund);
+    let close = Some(Duty::Close(Cause::Expiring));
+    let mark = EXPIRY - STOP;
+    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
+    assert_eq!(channel.due(clock_at(mark - 1), &rules()), look_up);
+    assert_eq!(channel.due(clock_at(mark), &rules()), close);
+    let late = step(&channel, Input::Expire(Cause::Expiring));
+    assert_eq!(late.name(), StateName::Late);
+    assert_eq!(late.due(clock_at(mark), &rules()), None);
+    assert_eq!(late.account(), channel.account());
+    assert_eq!(step(&late, Input::Unconfirmed), late);
+    let confirmed = Input::Confirmed { height: 210, confirmations: 9 };
+    assert_eq!(step(&late, confirmed), late, "it is never served");
+}
+
+#[test]
 fn a_late_contract_that_is_unmined_is_pending() {
-    assert_eq!(
-        step(&late(Kind::Refund), Input::Unconfirmed),
-        pending(Kind::Refund)
-    );
+    assert_eq!(step(&late(Kind::Refund), Input::Unconfirmed), pending(Kind::Refund));
 }
 
 #[test]
@@ -183,10 +174,7 @@ fn a_closing_channel_asks_for_a_settlement_and_then_for_its_broadcast() {
     let built = step(&channel, Input::Settle(first.clone()));
     let txid = first.transaction.compute_txid();
     assert_eq!(built.settlement_txid(), Some(txid));
-    assert_eq!(
-        built.due(now(), &rules()),
-        Some(Duty::Broadcast(first.transaction))
-    );
+    assert_eq!(built.due(now(), &rules()), Some(Duty::Broadcast(first.transaction)));
     let bumped = settlement(&channel, 20);
     let bumped_txid = bumped.transaction.compute_txid();
     assert_ne!(bumped_txid, txid);
@@ -204,10 +192,7 @@ fn a_mined_settlement_is_due_again_when_its_block_is_gone() {
     assert_eq!(done.due(now(), &rules()), None);
     let undone = step(&done, Input::Unspent);
     assert_eq!(undone, built);
-    assert_eq!(
-        undone.due(now(), &rules()),
-        Some(Duty::Broadcast(transaction))
-    );
+    assert_eq!(undone.due(now(), &rules()), Some(Duty::Broadcast(transaction)));
     let refused = undone.handle(now(), &rules(), pay(&undone, 5_000, 1));
     assert_eq!(refused, Err(Refusal::Closing), "the signature is public");
 }
@@ -217,16 +202,9 @@ fn a_channel_ends_at_depth_6_and_not_before() {
     assert_eq!(DEPTH_FINAL, 6);
     let channel = closing(Kind::Cltv, Cause::Client);
     let transaction = settlement(&channel, 2).transaction;
-    let channel = step(
-        &channel,
-        Input::Spent(mined(&transaction, 300, Spender::Settlement)),
-    );
+    let channel = step(&channel, Input::Spent(mined(&transaction, 300, Spender::Settlement)));
     for height in [0, 299, 300, 304] {
-        assert_eq!(
-            step(&channel, Input::Deepened { height }),
-            channel,
-            "{height}"
-        );
+        assert_eq!(step(&channel, Input::Deepened { height }), channel, "{height}");
     }
     for height in [305, u32::MAX] {
         let ended = step(&channel, Input::Deepened { height });
@@ -241,10 +219,7 @@ fn an_unspent_channel_does_not_end_however_deep_the_chain() {
     let channel = closing(Kind::Cltv, Cause::Client);
     let built = step(&channel, Input::Settle(settlement(&channel, 2)));
     for channel in [channel, built, open(Kind::Cltv), pending(Kind::Cltv)] {
-        assert_eq!(
-            step(&channel, Input::Deepened { height: u32::MAX }),
-            channel
-        );
+        assert_eq!(step(&channel, Input::Deepened { height: u32::MAX }), channel);
     }
 }
 
@@ -259,21 +234,14 @@ fn an_ended_channel_takes_nothing_and_changes_no_more() {
     assert_eq!(ended.handle(now(), &rules(), close), Err(Refusal::Ended));
     let refused = ended.handle(now(), &rules(), pay(&ended, 5_000, 0));
     assert_eq!(refused, Err(Refusal::Ended));
+    let release = Input::Release { charge: msat(1) };
+    assert_eq!(ended.handle(now(), &rules(), release), Err(Refusal::Ended));
     for input in [
-        Input::Release {
-            charge: farebox_channel::Msat::ZERO,
-        },
         Input::Expire(Cause::Expiring),
-        Input::Confirmed {
-            height: 1,
-            confirmations: 9,
-        },
+        Input::Confirmed { height: 1, confirmations: 9 },
         Input::Unconfirmed,
         Input::Settle(built),
-        Input::Spent(Mined {
-            height: 301,
-            ..spent
-        }),
+        Input::Spent(Mined { height: 301, ..spent }),
         Input::Unspent,
         Input::Deepened { height: 0 },
     ] {
@@ -289,16 +257,9 @@ fn a_refund_that_comes_first_is_a_loss() {
         let transaction = refund(channel.contract());
         let spent = Mined::recognise(channel.contract(), &transaction, 300).unwrap();
         assert_eq!(spent, mined(&transaction, 300, Spender::Refund));
-        let ended = step(
-            &step(&built, Input::Spent(spent)),
-            Input::Deepened { height: 305 },
-        );
+        let ended = step(&step(&built, Input::Spent(spent)), Input::Deepened { height: 305 });
         assert_eq!(ended.name(), StateName::Lost);
-        assert_eq!(
-            ended.account().payment.paid().get(),
-            5_000,
-            "what is lost is on record"
-        );
+        assert_eq!(ended.account().payment.paid().get(), 5_000, "what is lost is on record");
         assert_eq!(ended.settlement_txid(), Some(spent.txid));
     }
 }
@@ -320,12 +281,20 @@ fn a_spending_is_noticed_in_every_state_before_the_end() {
 }
 
 #[test]
-fn an_open_channel_whose_spending_is_undone_is_settled() {
-    let channel = open(Kind::Cltv);
+fn a_served_channel_whose_spending_is_undone_is_settled() {
+    let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), FIRST, 1));
     let spent = mined(&refund(channel.contract()), 300, Spender::Refund);
     let undone = step(&step(&channel, Input::Spent(spent)), Input::Unspent);
     assert_eq!(undone.name(), StateName::Closing);
     assert_eq!(undone.due(now(), &rules()), Some(Duty::Settle));
+}
+
+#[test]
+fn a_channel_that_was_never_served_is_left_to_its_refund_when_that_is_undone() {
+    let channel = open(Kind::Cltv);
+    let spent = mined(&refund(channel.contract()), 300, Spender::Refund);
+    let undone = step(&step(&channel, Input::Spent(spent)), Input::Unspent);
+    assert_eq!(undone.due(now(), &rules()), None);
 }
 
 #[test]
@@ -340,11 +309,7 @@ fn settlements_and_refunds_of_both_kinds_are_told_apart() {
         assert_eq!(recognise(&pair), Some((300, Spender::Settlement)), "{kind}");
         let everything = step(&channel, pay(&channel, CAPACITY, 1));
         let exhausted = settlement(&everything, 2).transaction;
-        assert_eq!(
-            recognise(&exhausted),
-            Some((300, Spender::Settlement)),
-            "{kind}"
-        );
+        assert_eq!(recognise(&exhausted), Some((300, Spender::Settlement)), "{kind}");
         let refund = refund(contract);
         assert_eq!(recognise(&refund), Some((300, Spender::Refund)), "{kind}");
     }
@@ -353,20 +318,11 @@ fn settlements_and_refunds_of_both_kinds_are_told_apart() {
 #[test]
 fn a_channel_is_recognised_in_the_midst_of_a_batch() {
     let channel = open(Kind::Cltv);
-    let other = Contract {
-        outpoint: outpoint(3),
-        ..(**channel.contract()).clone()
-    };
+    let other = Contract { outpoint: outpoint(3), ..(**channel.contract()).clone() };
     let (a, b) = (paid(&other, 2_000), channel.account().payment);
     let members = [
-        Member {
-            contract: &other,
-            payment: &a,
-        },
-        Member {
-            contract: channel.contract(),
-            payment: &b,
-        },
+        Member { contract: &other, payment: &a },
+        Member { contract: channel.contract(), payment: &b },
     ];
     let batch = Settlement::build(&members, &keyring(), &p2wpkh(), rate(2)).unwrap();
     let found = Mined::recognise(channel.contract(), &batch.transaction, 300).unwrap();

@@ -13,23 +13,12 @@ const DAY: u32 = 86_400;
 
 fn wish(kind: Kind) -> OpenRequest {
     let client_key = public(&client_key());
-    OpenRequest {
-        kind,
-        client_key,
-        capacity: sat(CAPACITY),
-        lifetime: Seconds::new(2 * DAY),
-    }
+    OpenRequest { kind, client_key, capacity: sat(CAPACITY), lifetime: Seconds::new(2 * DAY) }
 }
 
 /// A gateway that takes `cltv` contracts only.
 fn cltv_only() -> Gateway {
-    Gateway {
-        rules: Rules {
-            kinds: vec![Kind::Cltv],
-            ..rules()
-        },
-        ..gateway()
-    }
+    Gateway { rules: Rules { kinds: vec![Kind::Cltv], ..rules() }, ..gateway() }
 }
 
 #[test]
@@ -41,10 +30,7 @@ fn the_terms_are_those_that_the_key_and_the_expiry_make() {
         assert_eq!(reply.gateway_key, terms.gateway_key);
         assert_eq!(reply.script, terms.witness_script());
         assert_eq!(reply.address, terms.address().to_string());
-        assert_eq!(
-            (reply.kind, reply.network),
-            (kind, bitcoin::Network::Regtest)
-        );
+        assert_eq!((reply.kind, reply.network), (kind, bitcoin::Network::Regtest));
     }
 }
 
@@ -64,37 +50,19 @@ fn the_lifetime_is_counted_from_the_later_clock() {
 #[test]
 fn a_wish_beyond_the_offer_is_refused() {
     let ask = |request: OpenRequest| gateway().terms(&request, now());
-    let capacity = |capacity| {
-        ask(OpenRequest {
-            capacity: sat(capacity),
-            ..wish(Kind::Cltv)
-        })
-    };
+    let capacity = |capacity| ask(OpenRequest { capacity: sat(capacity), ..wish(Kind::Cltv) });
     for (inside, outside) in [(10_000, 9_999), (1_000_000, 1_000_001)] {
         assert!(capacity(inside).is_ok());
         let (least, most) = (sat(10_000), sat(1_000_000));
-        let refused = Refusal::CapacityOutOfBounds {
-            capacity: sat(outside),
-            least,
-            most,
-        };
+        let refused = Refusal::CapacityOutOfBounds { capacity: sat(outside), least, most };
         assert_eq!(capacity(outside), Err(refused));
     }
-    let lifetime = |secs| {
-        ask(OpenRequest {
-            lifetime: Seconds::new(secs),
-            ..wish(Kind::Cltv)
-        })
-    };
+    let lifetime = |secs| ask(OpenRequest { lifetime: Seconds::new(secs), ..wish(Kind::Cltv) });
     for (inside, outside) in [(DAY, DAY - 1), (10 * DAY, 10 * DAY + 1)] {
         assert!(lifetime(inside).is_ok());
         let (least, most) = (Seconds::new(DAY), Seconds::new(10 * DAY));
         let left_secs = u64::from(outside);
-        let refused = Refusal::ExpiryOutOfBounds {
-            left_secs,
-            least,
-            most,
-        };
+        let refused = Refusal::ExpiryOutOfBounds { left_secs, least, most };
         assert_eq!(lifetime(outside), Err(refused));
     }
     let refused = cltv_only().terms(&wish(Kind::Refund), now());
@@ -104,10 +72,7 @@ fn a_wish_beyond_the_offer_is_refused() {
 #[test]
 fn an_expiry_that_no_script_can_hold_is_refused() {
     let clock = clock_at(2_147_483_647 - u64::from(DAY));
-    let wish = |lifetime| OpenRequest {
-        lifetime: Seconds::new(lifetime),
-        ..wish(Kind::Cltv)
-    };
+    let wish = |lifetime| OpenRequest { lifetime: Seconds::new(lifetime), ..wish(Kind::Cltv) };
     assert!(gateway().terms(&wish(DAY), clock).is_ok());
     let refused = gateway().terms(&wish(DAY + 1), clock);
     assert!(matches!(refused, Err(Refusal::ExpiryOutOfBounds { .. })));
@@ -131,10 +96,7 @@ fn a_refund_is_signed_only_for_a_contract_that_could_be_opened() {
     }
     for clock in [earliest - 1, latest + 1, EXPIRY, EXPIRY + 1] {
         let refused = sign(clock_at(clock), CAPACITY);
-        assert!(
-            matches!(refused, Err(Refusal::ExpiryOutOfBounds { .. })),
-            "{clock}"
-        );
+        assert!(matches!(refused, Err(Refusal::ExpiryOutOfBounds { .. })), "{clock}");
     }
     for capacity in [9_999, 1_000_001] {
         let refused = sign(now(), capacity);
@@ -155,13 +117,8 @@ fn a_kind_that_is_not_offered_is_refused_at_every_step() {
     assert_eq!(signed.map(|_| ()), Err(refused.clone()));
     let checked = cltv_only().check_shown(&shown(Kind::Refund), now(), chain());
     assert_eq!(checked, Err(refused));
-    let refund_only = Gateway {
-        rules: Rules {
-            kinds: vec![Kind::Refund],
-            ..rules()
-        },
-        ..gateway()
-    };
+    let refund_only =
+        Gateway { rules: Rules { kinds: vec![Kind::Refund], ..rules() }, ..gateway() };
     let watched = refund_only.watched_terms(public(&client_key()), expiry(EXPIRY), now());
     assert_eq!(watched, Err(Refusal::KindNotOffered(Kind::Cltv)));
 }

@@ -39,12 +39,7 @@ impl Signed {
             }],
         };
         let flag = EcdsaSighashType::SinglePlusAnyoneCanPay;
-        Self {
-            contract,
-            transaction,
-            flag,
-            key: client_key(),
-        }
+        Self { contract, transaction, flag, key: client_key() }
     }
 
     fn sign(&self) -> Signature {
@@ -54,13 +49,8 @@ impl Signed {
 
     /// Shows the signature as a payment of 40,000 sat on the honest contract.
     fn verify(&self) -> Result<Sat, PaymentError> {
-        let payment = Payment {
-            paid: sat(Self::PAID),
-            signature: self.sign(),
-        };
-        payment
-            .verify(&contract(self.contract.terms.kind))
-            .map(|payment| payment.paid())
+        let payment = Payment { paid: sat(Self::PAID), signature: self.sign() };
+        payment.verify(&contract(self.contract.terms.kind)).map(|payment| payment.paid())
     }
 }
 
@@ -137,10 +127,7 @@ fn a_signature_over_anything_else_is_refused() {
 #[test]
 fn a_signature_for_the_other_kind_is_refused() {
     let payment = Payment::sign(&contract(Kind::Refund), sat(5_000), &client_key()).unwrap();
-    assert_eq!(
-        payment.verify(&contract(Kind::Cltv)),
-        Err(PaymentError::BadSignature)
-    );
+    assert_eq!(payment.verify(&contract(Kind::Cltv)), Err(PaymentError::BadSignature));
 }
 
 #[test]
@@ -149,14 +136,8 @@ fn a_payment_of_everything_binds_no_output() {
         let mut signed = Signed::honest(kind);
         signed.transaction.output.clear();
         signed.flag = EcdsaSighashType::NonePlusAnyoneCanPay;
-        let payment = Payment {
-            paid: sat(CAPACITY),
-            signature: signed.sign(),
-        };
-        assert_eq!(
-            Payment::sign(&contract(kind), sat(CAPACITY), &client_key()),
-            Ok(payment)
-        );
+        let payment = Payment { paid: sat(CAPACITY), signature: signed.sign() };
+        assert_eq!(Payment::sign(&contract(kind), sat(CAPACITY), &client_key()), Ok(payment));
         assert!(payment.verify(&contract(kind)).is_ok());
     }
 }
@@ -165,14 +146,8 @@ fn a_payment_of_everything_binds_no_output() {
 fn a_payment_of_everything_with_single_and_no_output_is_refused() {
     let mut signed = Signed::honest(Kind::Cltv);
     signed.transaction.output.clear();
-    let payment = Payment {
-        paid: sat(CAPACITY),
-        signature: signed.sign(),
-    };
-    assert_eq!(
-        payment.verify(&contract(Kind::Cltv)),
-        Err(PaymentError::BadSignature)
-    );
+    let payment = Payment { paid: sat(CAPACITY), signature: signed.sign() };
+    assert_eq!(payment.verify(&contract(Kind::Cltv)), Err(PaymentError::BadSignature));
 }
 
 #[test]
@@ -193,19 +168,11 @@ fn a_high_s_signature_is_refused() {
     }
     let mut signature = Signature::from_compact(&compact).unwrap();
     assert_ne!(signature, payment.signature);
-    let high = Payment {
-        signature,
-        ..payment
-    };
+    let high = Payment { signature, ..payment };
     assert_eq!(high.verify(&contract), Err(PaymentError::BadSignature));
     signature.normalize_s();
     assert!(
-        Payment {
-            signature,
-            ..payment
-        }
-        .verify(&contract)
-        .is_ok(),
+        Payment { signature, ..payment }.verify(&contract).is_ok(),
         "it was the same but for S"
     );
 }
@@ -213,36 +180,21 @@ fn a_high_s_signature_is_refused() {
 #[test]
 fn a_signature_of_zeros_is_refused() {
     let signature = Signature::from_compact(&[0; 64]).unwrap();
-    let payment = Payment {
-        paid: sat(5_000),
-        signature,
-    };
-    assert_eq!(
-        payment.verify(&contract(Kind::Cltv)),
-        Err(PaymentError::BadSignature)
-    );
+    let payment = Payment { paid: sat(5_000), signature };
+    assert_eq!(payment.verify(&contract(Kind::Cltv)), Err(PaymentError::BadSignature));
 }
 
 #[test]
 fn the_client_keeps_dust_of_its_own_script_or_nothing() {
     for (payout, dust) in payouts() {
-        let contract = Contract {
-            payout,
-            ..contract(Kind::Cltv)
-        };
+        let contract = Contract { payout, ..contract(Kind::Cltv) };
         let leave = |change: u64| {
             let paid = sat(CAPACITY - change);
             let signed = Payment::sign(&contract, paid, &client_key());
-            signed
-                .and_then(|payment| payment.verify(&contract))
-                .map(|payment| payment.paid())
+            signed.and_then(|payment| payment.verify(&contract)).map(|payment| payment.paid())
         };
-        let refused = |change| {
-            Err(PaymentError::ChangeBelowDust {
-                change: sat(change),
-                dust: sat(dust),
-            })
-        };
+        let refused =
+            |change| Err(PaymentError::ChangeBelowDust { change: sat(change), dust: sat(dust) });
         assert_eq!(leave(dust), Ok(sat(CAPACITY - dust)));
         assert_eq!(leave(dust - 1), refused(dust - 1));
         assert_eq!(leave(1), refused(1));
@@ -254,23 +206,15 @@ fn the_client_keeps_dust_of_its_own_script_or_nothing() {
 fn change_below_dust_is_refused_before_the_signature_is_looked_at() {
     let contract = contract(Kind::Cltv);
     let good = Payment::sign(&contract, sat(5_000), &client_key()).unwrap();
-    let short = Payment {
-        paid: sat(CAPACITY - 293),
-        ..good
-    };
-    let refused = PaymentError::ChangeBelowDust {
-        change: sat(293),
-        dust: sat(294),
-    };
+    let short = Payment { paid: sat(CAPACITY - 293), ..good };
+    let refused = PaymentError::ChangeBelowDust { change: sat(293), dust: sat(294) };
     assert_eq!(short.verify(&contract), Err(refused));
 }
 
 #[test]
 fn more_than_the_capacity_cannot_be_paid() {
     let contract = contract(Kind::Refund);
-    let refused = PaymentError::BeyondCapacity {
-        capacity: sat(CAPACITY),
-    };
+    let refused = PaymentError::BeyondCapacity { capacity: sat(CAPACITY) };
     let good = Payment::sign(&contract, sat(CAPACITY), &client_key()).unwrap();
     for paid in [sat(CAPACITY + 1), Sat::MAX] {
         assert_eq!(Payment::sign(&contract, paid, &client_key()), Err(refused));
@@ -282,10 +226,7 @@ fn more_than_the_capacity_cannot_be_paid() {
 fn nothing_can_be_paid_too() {
     let contract = contract(Kind::Cltv);
     let payment = Payment::sign(&contract, Sat::ZERO, &client_key()).unwrap();
-    assert_eq!(
-        payment.verify(&contract).map(|payment| payment.paid()),
-        Ok(Sat::ZERO)
-    );
+    assert_eq!(payment.verify(&contract).map(|payment| payment.paid()), Ok(Sat::ZERO));
 }
 
 #[test]
@@ -318,20 +259,12 @@ fn a_signature_counts_for_its_own_amount_only() {
     let contract = contract(Kind::Cltv);
     let amounts =
         (0..=CAPACITY).prop_filter("payable", |paid| !(1..294).contains(&(CAPACITY - paid)));
-    law(
-        200,
-        (amounts.clone(), amounts, any::<bool>()),
-        |(signed, claimed, same)| {
-            let claimed = if same { signed } else { claimed };
-            let payment = Payment::sign(&contract, sat(signed), &client_key()).unwrap();
-            let verified = Payment {
-                paid: sat(claimed),
-                ..payment
-            }
-            .verify(&contract);
-            assert_eq!(verified.is_ok(), signed == claimed);
-        },
-    );
+    law(200, (amounts.clone(), amounts, any::<bool>()), |(signed, claimed, same)| {
+        let claimed = if same { signed } else { claimed };
+        let payment = Payment::sign(&contract, sat(signed), &client_key()).unwrap();
+        let verified = Payment { paid: sat(claimed), ..payment }.verify(&contract);
+        assert_eq!(verified.is_ok(), signed == claimed);
+    });
 }
 
 #[test]

@@ -5,10 +5,7 @@ use farebox_channel::{Place, Proof, ProofError, Subject, Timestamp};
 
 use crate::support::{NOW, client_key, key, outpoint, public};
 
-const PLACE: Place<'_> = Place {
-    network: Network::Regtest,
-    host: "api.example.com",
-};
+const PLACE: Place<'_> = Place { network: Network::Regtest, host: "api.example.com" };
 
 fn time(seconds: u64) -> Timestamp {
     Timestamp::new(seconds)
@@ -38,10 +35,7 @@ fn a_proof_is_good_for_60_seconds_either_way() {
 
 #[test]
 fn a_proof_for_something_else_is_refused() {
-    let other_output = OutPoint {
-        vout: 8,
-        ..outpoint(9)
-    };
+    let other_output = OutPoint { vout: 8, ..outpoint(9) };
     for subject in [
         Subject::StatusOfChannel(outpoint(9)),
         Subject::StatusOfKey(public(&client_key())),
@@ -56,21 +50,11 @@ fn a_proof_for_something_else_is_refused() {
 #[test]
 fn a_proof_for_another_place_is_refused() {
     let subject = Subject::Close(outpoint(9));
-    for host in [
-        "api.example.org",
-        "api.example.com:8443",
-        "api.example.co",
-        "",
-    ] {
+    for host in ["api.example.org", "api.example.com:8443", "api.example.co", ""] {
         let refused = show(subject, Place { host, ..PLACE }, NOW, 0);
         assert_eq!(refused, Err(ProofError::BadSignature), "{host}");
     }
-    for network in [
-        Network::Bitcoin,
-        Network::Testnet,
-        Network::Testnet4,
-        Network::Signet,
-    ] {
+    for network in [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet] {
         let refused = show(subject, Place { network, ..PLACE }, NOW, 0);
         assert_eq!(refused, Err(ProofError::BadSignature), "{network}");
     }
@@ -86,10 +70,7 @@ fn a_proof_by_another_key_is_refused() {
 fn a_proof_cannot_be_made_younger() {
     let subject = Subject::StatusOfKey(public(&client_key()));
     let proof = Proof::sign(&subject, PLACE, time(NOW - 61), &client_key());
-    let younger = Proof {
-        time: time(NOW),
-        ..proof
-    };
+    let younger = Proof { time: time(NOW), ..proof };
     let refused = younger.verify(&subject, PLACE, time(NOW), &public(&client_key()));
     assert_eq!(refused, Err(ProofError::BadSignature));
 }

@@ -40,10 +40,7 @@ fn amounts(prices: &[u64]) -> Result<Vec<u64>, CannotPay> {
 fn a_purse_pays_the_least_that_covers_a_price() {
     let first = FIRST * 1_000;
     assert_eq!(amounts(&[first - 1, 1]), Ok(vec![FIRST, FIRST]));
-    assert_eq!(
-        amounts(&[first, 1, 999, 1]),
-        Ok(vec![FIRST, 1_001, 1_001, 1_002])
-    );
+    assert_eq!(amounts(&[first, 1, 999, 1]), Ok(vec![FIRST, 1_001, 1_001, 1_002]));
     assert_eq!(amounts(&[0]), Ok(vec![FIRST]));
 }
 
@@ -59,84 +56,40 @@ fn a_repeated_payment_is_the_very_same() {
 #[test]
 fn a_purse_pays_everything_rather_than_leave_dust() {
     let edge = (CAPACITY - 294) * 1_000;
-    assert_eq!(
-        amounts(&[edge, 1, 293_999]),
-        Ok(vec![CAPACITY - 294, CAPACITY, CAPACITY])
-    );
+    assert_eq!(amounts(&[edge, 1, 293_999]), Ok(vec![CAPACITY - 294, CAPACITY, CAPACITY]));
     let left = Msat::ZERO;
-    let refused = CannotPay::Exhausted {
-        left,
-        price: msat(1),
-    };
+    let refused = CannotPay::Exhausted { left, price: msat(1) };
     assert_eq!(amounts(&[CAPACITY * 1_000, 1]), Err(refused));
     let (left, price) = (msat(CAPACITY * 1_000), msat(CAPACITY * 1_000 + 1));
-    assert_eq!(
-        amounts(&[price.get()]),
-        Err(CannotPay::Exhausted { left, price })
-    );
+    assert_eq!(amounts(&[price.get()]), Err(CannotPay::Exhausted { left, price }));
     let price = Msat::MAX;
-    assert_eq!(
-        amounts(&[price.get()]),
-        Err(CannotPay::Exhausted { left, price })
-    );
+    assert_eq!(amounts(&[price.get()]), Err(CannotPay::Exhausted { left, price }));
 }
 
 #[test]
 fn a_gateway_that_overcharges_is_not_trusted() {
     let (purse, _) = purse().pay(msat(2_500), &client_key()).unwrap();
-    let receive = |spent: u64, price: u64, is_alone: bool| {
+    let receive = |spent: u64, price: u64| {
         let credit = Msat::ZERO;
-        let receipt = Receipt {
-            paid: sat(FIRST),
-            spent: msat(spent),
-            credit,
-            price: msat(price),
-        };
-        purse
-            .receive(&receipt, msat(2_500), is_alone)
-            .map(|purse| purse.spent.get())
+        let receipt = Receipt { paid: sat(FIRST), spent: msat(spent), credit, price: msat(price) };
+        purse.receive(&receipt, msat(2_500)).map(|purse| purse.spent.get())
     };
-    for is_alone in [true, false] {
-        assert_eq!(receive(2_500, 2_500, is_alone), Ok(2_500));
-        let overcharged = Distrust::Overcharged {
-            charged: msat(2_501),
-            agreed: msat(2_500),
-        };
-        assert_eq!(receive(2_501, 2_500, is_alone), Err(overcharged));
-        let dearer = receive(2_500, 2_501, is_alone);
-        assert!(matches!(dearer, Err(Distrust::Overcharged { .. })));
-    }
-    assert_eq!(
-        receive(2_000, 2_000, true),
-        Ok(2_000),
-        "less may be charged"
-    );
-    assert_eq!(receive(2_000, 2_000, false), Ok(2_000));
-    assert_eq!(
-        receive(0, 0, false),
-        Ok(0),
-        "a request that was not charged"
-    );
+    assert_eq!(receive(2_500, 2_500), Ok(2_500));
+    let overcharged = Distrust::Overcharged { charged: msat(2_501), agreed: msat(2_500) };
+    assert_eq!(receive(2_501, 2_500), Err(overcharged));
+    let dearer = receive(2_500, 2_501);
+    assert!(matches!(dearer, Err(Distrust::Overcharged { .. })));
+    assert_eq!(receive(2_000, 2_000), Ok(2_000), "less may be charged");
+    assert_eq!(receive(0, 0), Ok(0), "a request that was not charged");
 }
 
 #[test]
 fn a_receipt_leaves_other_requests_on_their_way_agreed_to() {
     let (purse, _) = purse().pay(msat(2_500), &client_key()).unwrap();
     let (purse, _) = purse.pay(msat(1_000), &client_key()).unwrap();
-    let receipt = Receipt {
-        paid: sat(FIRST),
-        spent: msat(2_500),
-        credit: msat(997_500),
-        price: msat(2_500),
-    };
-    assert_eq!(
-        purse.receive(&receipt, msat(2_500), false).unwrap().spent,
-        msat(3_500)
-    );
-    assert_eq!(
-        purse.receive(&receipt, msat(2_500), true).unwrap().spent,
-        msat(2_500)
-    );
+    let receipt =
+        Receipt { paid: sat(FIRST), spent: msat(2_500), credit: msat(997_500), price: msat(2_500) };
+    assert_eq!(purse.receive(&receipt, msat(2_500)).unwrap().spent, msat(3_500));
 }
 
 #[test]
@@ -149,13 +102,10 @@ fn a_gateway_that_names_a_payment_never_signed_is_not_trusted() {
         price: Msat::ZERO,
     };
     let (named, signed) = (sat(FIRST + 1), sat(FIRST));
-    let refused = purse.receive(&receipt(FIRST + 1), Msat::ZERO, true);
+    let refused = purse.receive(&receipt(FIRST + 1), Msat::ZERO);
     assert_eq!(refused, Err(Distrust::OtherPayment { named, signed }));
-    assert!(purse.receive(&receipt(FIRST), Msat::ZERO, true).is_ok());
-    assert!(
-        purse.receive(&receipt(FIRST - 1), Msat::ZERO, true).is_ok(),
-        "an older one"
-    );
+    assert!(purse.receive(&receipt(FIRST), Msat::ZERO).is_ok());
+    assert!(purse.receive(&receipt(FIRST - 1), Msat::ZERO).is_ok(), "an older one");
 }
 
 #[test]
@@ -169,40 +119,19 @@ fn a_refused_price_is_taken_back() {
 
 #[test]
 fn a_close_asks_for_what_is_spent_and_is_good_at_the_gateway() {
-    let place = Place {
-        network: Network::Regtest,
-        host: "api.example.com",
-    };
+    let place = Place { network: Network::Regtest, host: "api.example.com" };
     let close = |price: u64| {
         let (purse, _) = purse().pay(msat(price), &client_key()).unwrap();
-        purse
-            .close(place, Timestamp::new(NOW), &client_key())
-            .unwrap()
+        purse.close(place, Timestamp::new(NOW), &client_key()).unwrap()
     };
-    assert_eq!(
-        close(1).payment.paid,
-        sat(FIRST),
-        "the first payment at least"
-    );
+    assert_eq!(close(1).payment.paid, sat(FIRST), "the first payment at least");
     assert_eq!(close(FIRST * 1_000 + 1).payment.paid, sat(FIRST + 1));
-    assert_eq!(
-        close((CAPACITY - 293) * 1_000).payment.paid,
-        sat(CAPACITY),
-        "or all"
-    );
+    assert_eq!(close((CAPACITY - 293) * 1_000).payment.paid, sat(CAPACITY), "or all");
     let request = close(5_000_000);
     let contract: Contract = purse().contract().clone();
-    assert_eq!(
-        request
-            .payment
-            .verify(&contract)
-            .map(|payment| payment.paid()),
-        Ok(sat(5_000))
-    );
+    assert_eq!(request.payment.verify(&contract).map(|payment| payment.paid()), Ok(sat(5_000)));
     let subject = Subject::Close(request.channel);
-    let proven = request
-        .proof
-        .verify(&subject, place, Timestamp::new(NOW), &public(&client_key()));
+    let proven = request.proof.verify(&subject, place, Timestamp::new(NOW), &public(&client_key()));
     assert_eq!(proven, Ok(()));
 }
 

@@ -46,9 +46,7 @@ fn skeleton() -> Transaction {
 fn is_gateways(signature: &Signature, transaction: &Transaction, flag: EcdsaSighashType) -> bool {
     let contract = contract(Kind::Refund);
     let message = digest(transaction, 0, &contract, flag);
-    SECP256K1
-        .verify_ecdsa(&message, signature, &contract.terms.gateway_key)
-        .is_ok()
+    SECP256K1.verify_ecdsa(&message, signature, &contract.terms.gateway_key).is_ok()
 }
 
 #[test]
@@ -61,14 +59,8 @@ fn the_gateway_signs_version_2_and_a_replaceable_input_locked_until_the_expiry()
 fn the_client_chooses_outputs_and_further_inputs_alone() {
     let mut transaction = skeleton();
     let script_pubkey = p2wpkh().script().into();
-    transaction.output.push(TxOut {
-        value: Amount::from_sat(1),
-        script_pubkey,
-    });
-    transaction.input.push(TxIn {
-        previous_output: outpoint(5),
-        ..TxIn::default()
-    });
+    transaction.output.push(TxOut { value: Amount::from_sat(1), script_pubkey });
+    transaction.input.push(TxIn { previous_output: outpoint(5), ..TxIn::default() });
     let flag = EcdsaSighashType::NonePlusAnyoneCanPay;
     assert!(is_gateways(&signed(), &transaction, flag));
 }
@@ -80,31 +72,19 @@ fn the_gateways_signature_is_worth_nothing_for_any_other_time_or_sequence() {
     for sequence in [0xffff_ffff, 0xffff_fffe, 0xffff_fffc, 0, 1] {
         let mut transaction = skeleton();
         transaction.input[0].sequence = Sequence(sequence);
-        assert!(
-            !is_gateways(&signature, &transaction, flag),
-            "sequence {sequence:#x}"
-        );
+        assert!(!is_gateways(&signature, &transaction, flag), "sequence {sequence:#x}");
         transaction.lock_time = absolute::LockTime::ZERO;
-        assert!(
-            !is_gateways(&signature, &transaction, flag),
-            "sequence {sequence:#x}, no lock"
-        );
+        assert!(!is_gateways(&signature, &transaction, flag), "sequence {sequence:#x}, no lock");
     }
     let now = expiry(EXPIRY).get();
     for lock_time in [0, 1, now - 1, now + 1] {
         let lock_time = absolute::LockTime::from_consensus(lock_time);
-        let transaction = Transaction {
-            lock_time,
-            ..skeleton()
-        };
+        let transaction = Transaction { lock_time, ..skeleton() };
         assert!(!is_gateways(&signature, &transaction, flag), "{lock_time}");
     }
     for version in [1, 3] {
         let version = transaction::Version(version);
-        let transaction = Transaction {
-            version,
-            ..skeleton()
-        };
+        let transaction = Transaction { version, ..skeleton() };
         assert!(!is_gateways(&signature, &transaction, flag), "{version:?}");
     }
 }
@@ -131,17 +111,9 @@ fn no_request_makes_the_gateway_sign_a_final_sequence() {
         |(txid, vout, capacity)| {
             let txid = bitcoin::consensus::deserialize(&txid).unwrap();
             let (outpoint, capacity) = (OutPoint { txid, vout }, sat(capacity));
-            let asked = RefundRequest {
-                outpoint,
-                capacity,
-                ..request()
-            };
+            let asked = RefundRequest { outpoint, capacity, ..request() };
             let signature = gateway().sign_refund(&asked, now()).unwrap().signature;
-            let contract = Contract {
-                outpoint,
-                capacity,
-                ..contract(Kind::Refund)
-            };
+            let contract = Contract { outpoint, capacity, ..contract(Kind::Refund) };
             assert!(Refund::new(contract.clone(), Some(signature)).is_ok());
             let mut transaction = skeleton();
             transaction.input[0].previous_output = outpoint;
@@ -157,10 +129,7 @@ fn no_request_makes_the_gateway_sign_a_final_sequence() {
 
 #[test]
 fn a_refund_without_the_gateways_signature_is_none() {
-    assert_eq!(
-        Refund::new(contract(Kind::Refund), None),
-        Err(RefundError::Unsigned)
-    );
+    assert_eq!(Refund::new(contract(Kind::Refund), None), Err(RefundError::Unsigned));
 }
 
 #[test]
@@ -177,44 +146,18 @@ fn a_wrong_gateway_signature_is_refused() {
     let good = by(&own, flag, &skeleton());
     assert!(Refund::new(own.clone(), Some(good)).is_ok());
     let all = by(&own, EcdsaSighashType::All, &skeleton());
-    let version_3 = by(
-        &own,
-        flag,
-        &Transaction {
-            version: transaction::Version(3),
-            ..skeleton()
-        },
-    );
+    let version_3 = by(&own, flag, &Transaction { version: transaction::Version(3), ..skeleton() });
     let later = absolute::LockTime::from_consensus(expiry(EXPIRY).get() + 1);
-    let later = by(
-        &own,
-        flag,
-        &Transaction {
-            lock_time: later,
-            ..skeleton()
-        },
-    );
+    let later = by(&own, flag, &Transaction { lock_time: later, ..skeleton() });
     for wrong in [all, version_3, later, signature] {
-        assert_eq!(
-            Refund::new(own.clone(), Some(wrong)),
-            Err(RefundError::BadSignature)
-        );
+        assert_eq!(Refund::new(own.clone(), Some(wrong)), Err(RefundError::BadSignature));
     }
     let others = [
-        Contract {
-            outpoint: outpoint(8),
-            ..honest.clone()
-        },
-        Contract {
-            capacity: sat(CAPACITY + 1),
-            ..honest.clone()
-        },
+        Contract { outpoint: outpoint(8), ..honest.clone() },
+        Contract { capacity: sat(CAPACITY + 1), ..honest.clone() },
     ];
     for other in others {
-        assert_eq!(
-            Refund::new(other, Some(signature)),
-            Err(RefundError::BadSignature)
-        );
+        assert_eq!(Refund::new(other, Some(signature)), Err(RefundError::BadSignature));
     }
     assert!(Refund::new(honest, Some(signature)).is_ok());
 }
@@ -238,18 +181,12 @@ fn the_refund_is_complete_for_both_kinds_and_all_payouts() {
             let refund = held(kind);
             let transaction = refund.transaction(&payout, rate(3), &client_key()).unwrap();
             assert_eq!(transaction.version, transaction::Version::TWO);
-            assert_eq!(
-                transaction.lock_time.to_consensus_u32(),
-                expiry(EXPIRY).get()
-            );
+            assert_eq!(transaction.lock_time.to_consensus_u32(), expiry(EXPIRY).get());
             assert_eq!(transaction.input[0].previous_output, outpoint(9));
             assert_eq!(transaction.input[0].sequence, Sequence(0xffff_fffd));
             assert_eq!(transaction.output[0].script_pubkey, *payout.script());
             assert_eq!((transaction.input.len(), transaction.output.len()), (1, 1));
-            assert_eq!(
-                check_spend(&transaction, 0, &contract(kind).output()),
-                Ok(())
-            );
+            assert_eq!(check_spend(&transaction, 0, &contract(kind).output()), Ok(()));
         }
     }
 }
@@ -258,50 +195,33 @@ fn the_refund_is_complete_for_both_kinds_and_all_payouts() {
 fn the_refunds_witness_has_the_shape_of_its_kind() {
     let witness = |kind| {
         let refund = held(kind);
-        let transaction = refund
-            .transaction(&p2wpkh(), rate(1), &client_key())
-            .unwrap();
+        let transaction = refund.transaction(&p2wpkh(), rate(1), &client_key()).unwrap();
         transaction.input[0].witness.to_vec()
     };
     let two_of_two = witness(Kind::Refund);
-    let [dummy, client, gateway, script] = two_of_two.as_slice() else {
-        panic!("{two_of_two:?}")
-    };
+    let [dummy, client, gateway, script] = two_of_two.as_slice() else { panic!("{two_of_two:?}") };
     assert!(dummy.is_empty());
     assert_eq!((client.last(), gateway.last()), (Some(&0x01), Some(&0x82)));
-    assert_eq!(
-        *script,
-        contract(Kind::Refund).terms.witness_script().to_bytes()
-    );
+    assert_eq!(*script, contract(Kind::Refund).terms.witness_script().to_bytes());
     let alone = witness(Kind::Cltv);
-    let [client, gateway, script] = alone.as_slice() else {
-        panic!("{alone:?}")
-    };
+    let [client, gateway, script] = alone.as_slice() else { panic!("{alone:?}") };
     assert!(gateway.is_empty());
     assert_eq!(client.last(), Some(&0x01));
-    assert_eq!(
-        *script,
-        contract(Kind::Cltv).terms.witness_script().to_bytes()
-    );
+    assert_eq!(*script, contract(Kind::Cltv).terms.witness_script().to_bytes());
 }
 
 #[test]
 fn a_refund_that_is_made_valid_sooner_is_no_longer_signed() {
     for kind in Kind::ALL {
         let refund = held(kind);
-        let good = refund
-            .transaction(&p2wpkh(), rate(1), &client_key())
-            .unwrap();
+        let good = refund.transaction(&p2wpkh(), rate(1), &client_key()).unwrap();
         let output = contract(kind).output();
         let mut early = good.clone();
         early.lock_time = absolute::LockTime::from_consensus(expiry(EXPIRY).get() - 1);
         assert!(check_spend(&early, 0, &output).is_err(), "{kind}: earlier");
         let mut height = good.clone();
         height.lock_time = absolute::LockTime::from_consensus(499_999_999);
-        assert!(
-            check_spend(&height, 0, &output).is_err(),
-            "{kind}: a height"
-        );
+        assert!(check_spend(&height, 0, &output).is_err(), "{kind}: a height");
         let mut last = good;
         last.input[0].sequence = Sequence::MAX;
         assert!(check_spend(&last, 0, &output).is_err(), "{kind}: final");
@@ -313,10 +233,7 @@ fn nobody_but_the_client_can_complete_the_refund() {
     for kind in Kind::ALL {
         let refund = held(kind);
         let stolen = refund.transaction(&p2wpkh(), rate(1), &key(1)).unwrap();
-        assert!(
-            check_spend(&stolen, 0, &contract(kind).output()).is_err(),
-            "{kind}"
-        );
+        assert!(check_spend(&stolen, 0, &contract(kind).output()).is_err(), "{kind}");
     }
 }
 
@@ -325,18 +242,9 @@ fn the_refund_pays_its_rate_for_its_real_size() {
     for (kind, size) in [(Kind::Refund, 137), (Kind::Cltv, 121)] {
         law(100, (0..=900_000_u64, 1..50_u64), |(more, sat_per_vb)| {
             let (outpoint, capacity) = (outpoint(9), sat(CAPACITY + more));
-            let asked = RefundRequest {
-                capacity,
-                ..request()
-            };
-            let signature = gateway()
-                .sign_refund(&asked, now())
-                .map(|reply| reply.signature);
-            let contract = Contract {
-                outpoint,
-                capacity,
-                ..contract(kind)
-            };
+            let asked = RefundRequest { capacity, ..request() };
+            let signature = gateway().sign_refund(&asked, now()).map(|reply| reply.signature);
+            let contract = Contract { outpoint, capacity, ..contract(kind) };
             let refund = Refund::new(contract, signature.ok()).unwrap();
             let transaction = refund.transaction(&p2wpkh(), rate(sat_per_vb), &client_key());
             let transaction = transaction.unwrap();
@@ -353,19 +261,13 @@ fn a_fee_that_leaves_less_than_dust_is_too_high() {
         let refund = held(Kind::Cltv);
         let fee = vsize(&refund.transaction(&payout, rate(1), &client_key()).unwrap());
         let with = |capacity| {
-            let contract = Contract {
-                capacity: sat(capacity),
-                ..contract(Kind::Cltv)
-            };
+            let contract = Contract { capacity: sat(capacity), ..contract(Kind::Cltv) };
             let refund = Refund::new(contract, None).unwrap();
             let transaction = refund.transaction(&payout, rate(1), &client_key());
             transaction.map(|transaction| transaction.output[0].value.to_sat())
         };
         assert_eq!(with(fee + dust), Ok(dust));
-        assert_eq!(
-            with(fee + dust - 1),
-            Err(RefundError::FeeTooHigh { fee_sat: fee })
-        );
+        assert_eq!(with(fee + dust - 1), Err(RefundError::FeeTooHigh { fee_sat: fee }));
         assert_eq!(with(0), Err(RefundError::FeeTooHigh { fee_sat: fee }));
     }
     let absurd = held(Kind::Cltv).transaction(&p2wpkh(), FeeRate::MAX, &client_key());

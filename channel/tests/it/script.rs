@@ -13,10 +13,7 @@ fn a_refund_contract_is_two_of_two_with_the_clients_key_first() {
     let terms = terms(Kind::Refund);
     let script = terms.witness_script();
     let gateway = "02b026862ab51cf7285bab6298f0d53e71306440a11caf816f13764daa93dc1f5a";
-    assert_eq!(
-        script.to_hex_string(),
-        format!("5221{CLIENT}21{gateway}52ae")
-    );
+    assert_eq!(script.to_hex_string(), format!("5221{CLIENT}21{gateway}52ae"));
     assert_eq!(script.len(), 71);
     assert_eq!(
         terms.address().to_string(),
@@ -30,10 +27,7 @@ fn a_cltv_contract_lets_the_client_alone_after_the_expiry() {
     let script = terms.witness_script();
     let gateway = "02051d24da9170693bd614e7f7f1ca6145c2815ebbce03a923c2640405faa3e4d7";
     let expiry = "00754c6b"; // 1,800,172,800, least byte first
-    assert_eq!(
-        script.to_hex_string(),
-        format!("21{gateway}ac6404{expiry}b1696821{CLIENT}ac")
-    );
+    assert_eq!(script.to_hex_string(), format!("21{gateway}ac6404{expiry}b1696821{CLIENT}ac"));
     assert_eq!(script.len(), 79);
     assert_eq!(
         terms.address().to_string(),
@@ -60,11 +54,7 @@ fn another_network_has_other_keys_and_addresses() {
 #[test]
 fn the_expiry_is_pushed_with_four_bytes_at_both_ends() {
     let pushed = |seconds| {
-        let script = Terms {
-            expiry: expiry(seconds),
-            ..terms(Kind::Cltv)
-        }
-        .witness_script();
+        let script = Terms { expiry: expiry(seconds), ..terms(Kind::Cltv) }.witness_script();
         script.as_bytes()[36..44].to_lower_hex_string()
     };
     assert_eq!(pushed(500_000_000), "040065cd1db16968");
@@ -90,32 +80,20 @@ fn the_gateways_key_depends_on_everything_that_is_agreed() {
         at(Kind::Refund, client, EXPIRY),
         at(Kind::Cltv, public(&key(1)), EXPIRY),
         at(Kind::Cltv, client, EXPIRY + 1),
-        other_seed
-            .terms(Kind::Cltv, client, expiry(EXPIRY))
-            .gateway_key,
+        other_seed.terms(Kind::Cltv, client, expiry(EXPIRY)).gateway_key,
     ];
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "key {index}");
     }
-    assert_eq!(
-        at(Kind::Cltv, client, EXPIRY),
-        keys[0],
-        "the same again needs no record"
-    );
+    assert_eq!(at(Kind::Cltv, client, EXPIRY), keys[0], "the same again needs no record");
 }
 
 #[test]
 fn a_pass_is_a_channels_and_a_seeds_own() {
     let pass = keyring().pass(outpoint(9));
     let other_seed = Keyring::new(Seed::new([2; 32]), Network::Regtest);
-    let other_output = bitcoin::OutPoint {
-        vout: 8,
-        ..outpoint(9)
-    };
-    assert_eq!(
-        pass.as_bytes().to_lower_hex_string(),
-        "ea66e90d0cceca1b49ce0d2e7c46465b"
-    );
+    let other_output = bitcoin::OutPoint { vout: 8, ..outpoint(9) };
+    assert_eq!(pass.as_bytes().to_lower_hex_string(), "ea66e90d0cceca1b49ce0d2e7c46465b");
     assert_ne!(pass, keyring().pass(outpoint(8)));
     assert_ne!(pass, keyring().pass(other_output));
     assert_ne!(pass, other_seed.pass(outpoint(9)));
@@ -124,15 +102,9 @@ fn a_pass_is_a_channels_and_a_seeds_own() {
 #[test]
 fn secrets_are_not_printed() {
     let keyring = keyring();
-    let printed = format!(
-        "{:?} {:?} {keyring:?}",
-        Seed::new([0x5a; 32]),
-        keyring.pass(outpoint(9))
-    );
-    assert_eq!(
-        printed,
-        "Seed(..) Pass(..) Keyring { network: Regtest, .. }"
-    );
+    let printed =
+        format!("{:?} {:?} {keyring:?}", Seed::new([0x5a; 32]), keyring.pass(outpoint(9)));
+    assert_eq!(printed, "Seed(..) Pass(..) Keyring { network: Regtest, .. }");
 }
 
 #[test]

@@ -12,34 +12,21 @@ pub(crate) type Paid = (Contract, VerifiedPayment);
 
 /// The channel number `number`, which has paid so much.
 pub(crate) fn channel(kind: Kind, number: u8, paid_sat: u64) -> Paid {
-    let contract = Contract {
-        outpoint: outpoint(number),
-        ..contract(kind)
-    };
+    let contract = Contract { outpoint: outpoint(number), ..contract(kind) };
     let payment = paid(&contract, paid_sat);
     (contract, payment)
 }
 
 pub(crate) fn settle(channels: &[Paid], sat_per_vb: u64) -> Result<Settlement, SettlementError> {
-    let members: Vec<_> = channels
-        .iter()
-        .map(|(contract, payment)| Member { contract, payment })
-        .collect();
+    let members: Vec<_> =
+        channels.iter().map(|(contract, payment)| Member { contract, payment }).collect();
     Settlement::build(&members, &keyring(), &p2wpkh(), rate(sat_per_vb))
 }
 
 /// The outputs that `transaction` spends, out of those of `channels`.
 pub(crate) fn spent<'a>(transaction: &Transaction, channels: &'a [Paid]) -> Vec<&'a Paid> {
-    let of = |outpoint| {
-        channels
-            .iter()
-            .find(|(contract, _)| contract.outpoint == outpoint)
-    };
-    transaction
-        .input
-        .iter()
-        .filter_map(|input| of(input.previous_output))
-        .collect()
+    let of = |outpoint| channels.iter().find(|(contract, _)| contract.outpoint == outpoint);
+    transaction.input.iter().filter_map(|input| of(input.previous_output)).collect()
 }
 
 #[test]
@@ -47,11 +34,7 @@ fn a_settlement_returns_the_change_and_takes_the_share() {
     for kind in Kind::ALL {
         let one = [channel(kind, 9, 40_000)];
         let settlement = settle(&one, 2).unwrap();
-        let Settlement {
-            transaction,
-            fee,
-            share,
-        } = &settlement;
+        let Settlement { transaction, fee, share } = &settlement;
         assert_eq!(transaction.version.0, 3);
         assert_eq!(transaction.lock_time.to_consensus_u32(), 0);
         assert_eq!(transaction.input[0].sequence.0, 0xffff_fffd);
@@ -77,26 +60,12 @@ fn a_settlements_witness_has_the_shape_of_its_kind() {
             panic!("{two_of_two:?}")
         };
         assert!(dummy.is_empty());
-        assert_eq!(
-            (client.last(), gateway.last()),
-            (Some(&client_flag), Some(&0x01))
-        );
-        assert_eq!(
-            *script,
-            contract(Kind::Refund).terms.witness_script().to_bytes()
-        );
+        assert_eq!((client.last(), gateway.last()), (Some(&client_flag), Some(&0x01)));
+        assert_eq!(*script, contract(Kind::Refund).terms.witness_script().to_bytes());
         let cltv = witness(Kind::Cltv);
-        let [client, gateway, script] = cltv.as_slice() else {
-            panic!("{cltv:?}")
-        };
-        assert_eq!(
-            (client.last(), gateway.last()),
-            (Some(&client_flag), Some(&0x01))
-        );
-        assert_eq!(
-            *script,
-            contract(Kind::Cltv).terms.witness_script().to_bytes()
-        );
+        let [client, gateway, script] = cltv.as_slice() else { panic!("{cltv:?}") };
+        assert_eq!((client.last(), gateway.last()), (Some(&client_flag), Some(&0x01)));
+        assert_eq!(*script, contract(Kind::Cltv).terms.witness_script().to_bytes());
     }
 }
 
@@ -104,11 +73,7 @@ fn a_settlements_witness_has_the_shape_of_its_kind() {
 fn an_exhausted_channel_leaves_the_gateways_output_alone() {
     for kind in Kind::ALL {
         let one = [channel(kind, 9, CAPACITY)];
-        let Settlement {
-            transaction,
-            fee,
-            share,
-        } = settle(&one, 2).unwrap();
+        let Settlement { transaction, fee, share } = settle(&one, 2).unwrap();
         assert_eq!(transaction.output.len(), 1);
         assert_eq!(transaction.output[0].value, share.to_amount());
         assert_eq!(share.get() + fee.get(), CAPACITY);
@@ -126,27 +91,16 @@ fn pairs_come_first_and_exhausted_channels_next_whatever_the_order() {
         channel(Kind::Cltv, 5, 30_000),
     ];
     let transaction = settle(&mixed, 2).unwrap().transaction;
-    let inputs: Vec<_> = transaction
-        .input
-        .iter()
-        .map(|input| input.previous_output.vout)
-        .collect();
+    let inputs: Vec<_> = transaction.input.iter().map(|input| input.previous_output.vout).collect();
     assert_eq!(inputs, [2, 4, 5, 1, 3]);
-    let outputs: Vec<_> = transaction
-        .output
-        .iter()
-        .map(|output| output.value.to_sat())
-        .collect();
+    let outputs: Vec<_> = transaction.output.iter().map(|output| output.value.to_sat()).collect();
     assert_eq!(outputs[..3], [90_000, 80_000, 70_000]);
     assert_eq!(outputs.len(), 4, "the gateway's share is one output");
 }
 
 #[test]
 fn a_settlement_cannot_be_changed_by_anybody_else() {
-    let two = [
-        channel(Kind::Cltv, 1, 40_000),
-        channel(Kind::Refund, 2, CAPACITY),
-    ];
+    let two = [channel(Kind::Cltv, 1, 40_000), channel(Kind::Refund, 2, CAPACITY)];
     let good = settle(&two, 2).unwrap().transaction;
     let is_valid = |transaction: &Transaction| {
         (0..transaction.input.len()).all(|index| {
@@ -170,10 +124,7 @@ fn a_settlement_cannot_be_changed_by_anybody_else() {
 
 #[test]
 fn the_gateway_signs_every_input_with_all() {
-    let two = [
-        channel(Kind::Cltv, 1, 40_000),
-        channel(Kind::Refund, 2, CAPACITY),
-    ];
+    let two = [channel(Kind::Cltv, 1, 40_000), channel(Kind::Refund, 2, CAPACITY)];
     let transaction = settle(&two, 2).unwrap().transaction;
     for (index, (contract, _)) in spent(&transaction, &two).into_iter().enumerate() {
         let witness = &transaction.input[index].witness;
@@ -181,35 +132,21 @@ fn the_gateway_signs_every_input_with_all() {
         let message = digest(&transaction, index, contract, EcdsaSighashType::All);
         let key = &contract.terms.gateway_key;
         assert_eq!(gateway.sighash_type, EcdsaSighashType::All);
-        assert!(
-            SECP256K1
-                .verify_ecdsa(&message, &gateway.signature, key)
-                .is_ok()
-        );
+        assert!(SECP256K1.verify_ecdsa(&message, &gateway.signature, key).is_ok());
     }
 }
 
 #[test]
 fn a_share_below_dust_is_left_to_the_fee() {
-    let fee = settle(&[channel(Kind::Refund, 9, 50_000)], 1)
-        .unwrap()
-        .fee
-        .get();
+    let fee = settle(&[channel(Kind::Refund, 9, 50_000)], 1).unwrap().fee.get();
     let at_dust = settle(&[channel(Kind::Refund, 9, fee + 294)], 1).unwrap();
     let below = settle(&[channel(Kind::Refund, 9, fee + 200)], 1).unwrap();
-    assert!(
-        at_dust.share >= sat(293),
-        "{} may differ by a byte of a signature",
-        at_dust.share
-    );
+    assert!(at_dust.share >= sat(293), "{} may differ by a byte of a signature", at_dust.share);
     assert_eq!(at_dust.transaction.output.len(), 2);
     assert_eq!(below.share, Sat::ZERO);
     assert_eq!(below.fee, sat(fee + 200));
     assert_eq!(below.transaction.output.len(), 1);
-    assert_eq!(
-        below.transaction.output[0].value.to_sat(),
-        CAPACITY - fee - 200
-    );
+    assert_eq!(below.transaction.output[0].value.to_sat(), CAPACITY - fee - 200);
 }
 
 #[test]
@@ -217,9 +154,7 @@ fn a_settlement_that_costs_more_than_is_paid_is_uneconomic() {
     let settle = |paid_sat| settle(&[channel(Kind::Cltv, 9, paid_sat)], 50).unwrap_err();
     for paid_sat in [0, 1_000] {
         let refused = settle(paid_sat);
-        let SettlementError::Uneconomic { paid, fee_sat } = refused else {
-            panic!("{refused}")
-        };
+        let SettlementError::Uneconomic { paid, fee_sat } = refused else { panic!("{refused}") };
         assert_eq!(paid, sat(paid_sat));
         assert!(fee_sat > 1_000, "it would have cost {fee_sat} sat");
     }
@@ -227,16 +162,10 @@ fn a_settlement_that_costs_more_than_is_paid_is_uneconomic() {
 
 #[test]
 fn an_exhausted_channel_below_dust_and_fee_is_uneconomic() {
-    let contract = Contract {
-        capacity: sat(400),
-        ..contract(Kind::Cltv)
-    };
+    let contract = Contract { capacity: sat(400), ..contract(Kind::Cltv) };
     let payment = paid(&contract, 400);
     let refused = settle(&[(contract, payment)], 1).unwrap_err();
-    assert!(
-        matches!(refused, SettlementError::Uneconomic { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, SettlementError::Uneconomic { .. }), "{refused}");
 }
 
 #[test]
@@ -247,12 +176,6 @@ fn nothing_makes_no_settlement() {
 #[test]
 fn an_unpayable_record_is_not_settled() {
     let (contract, payment) = channel(Kind::Cltv, 9, 40_000);
-    let smaller = Contract {
-        capacity: sat(39_999),
-        ..contract
-    };
-    assert_eq!(
-        settle(&[(smaller, payment)], 1),
-        Err(SettlementError::Nothing)
-    );
+    let smaller = Contract { capacity: sat(39_999), ..contract };
+    assert_eq!(settle(&[(smaller, payment)], 1), Err(SettlementError::Nothing));
 }

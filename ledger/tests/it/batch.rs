@@ -10,10 +10,7 @@ use farebox_ledger::{Cursor, Ledger, LedgerError};
 use crate::support::{Books, Watch, charge, msat, now, open, outpoint, paid, queue, spent};
 
 fn cursor(height: u32) -> Cursor {
-    Cursor {
-        height,
-        hash: BlockHash::all_zeros(),
-    }
+    Cursor { height, hash: BlockHash::all_zeros() }
 }
 
 /// Opens books with `channels` on record, whose next commit is held up.
@@ -35,18 +32,13 @@ async fn inputs_of_one_channel_are_applied_in_order_and_share_a_commit() {
     let books = Books::new();
     let channel = open(1, 2_000);
     let (ledger, watch) = held(&books, std::slice::from_ref(&channel)).await;
-    let answers: Vec<_> = (1..=100)
-        .map(|price| queue(&ledger, &channel, charge(&channel, price)))
-        .collect();
+    let answers: Vec<_> =
+        (1..=100).map(|price| queue(&ledger, &channel, charge(&channel, price))).collect();
     watch.release();
     let mut sum = 0;
     for (price, answer) in (1..).zip(answers) {
         sum += price;
-        assert_eq!(
-            spent(&answer.await.unwrap()),
-            sum,
-            "each sees the ones before"
-        );
+        assert_eq!(spent(&answer.await.unwrap()), sum, "each sees the ones before");
     }
     assert_eq!(watch.commits(), 2, "the held one, and one for all");
     watch.close(ledger);
@@ -58,20 +50,15 @@ async fn inputs_of_many_channels_share_a_commit() {
     let books = Books::new();
     let channels: Vec<_> = (1..=40).map(|number| open(number, 2_000)).collect();
     let (ledger, watch) = held(&books, &channels).await;
-    let answers: Vec<_> = channels
-        .iter()
-        .map(|channel| queue(&ledger, channel, charge(channel, 7)))
-        .collect();
+    let answers: Vec<_> =
+        channels.iter().map(|channel| queue(&ledger, channel, charge(channel, 7))).collect();
     watch.release();
     for answer in answers {
         assert_eq!(spent(&answer.await.unwrap()), 7);
     }
     assert_eq!(watch.commits(), 2);
     watch.close(ledger);
-    assert_eq!(
-        books.on_disk().channels.iter().map(spent).sum::<u64>(),
-        40 * 7
-    );
+    assert_eq!(books.on_disk().channels.iter().map(spent).sum::<u64>(), 40 * 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,18 +66,13 @@ async fn more_inputs_than_a_commit_holds_are_all_saved() {
     let books = Books::new();
     let channel = open(1, 2_000);
     let (ledger, watch) = held(&books, std::slice::from_ref(&channel)).await;
-    let answers: Vec<_> = (0..3_000)
-        .map(|_| queue(&ledger, &channel, charge(&channel, 1)))
-        .collect();
+    let answers: Vec<_> =
+        (0..3_000).map(|_| queue(&ledger, &channel, charge(&channel, 1))).collect();
     watch.release();
     for answer in answers {
         assert!(answer.await.is_ok());
     }
-    assert!(
-        (3..=6).contains(&watch.commits()),
-        "{} commits",
-        watch.commits()
-    );
+    assert!((3..=6).contains(&watch.commits()), "{} commits", watch.commits());
     watch.close(ledger);
     assert_eq!(spent(&books.only()), 3_000);
 }
@@ -110,10 +92,7 @@ async fn nothing_is_seen_or_answered_before_it_is_saved() {
     assert_eq!(ledger.channel(outpoint(&channel)), Some(channel.clone()));
     watch.release();
     assert_eq!(spent(&answer.await.unwrap()), 1);
-    assert_eq!(
-        ledger.channel(outpoint(&channel)).as_ref().map(spent),
-        Some(1)
-    );
+    assert_eq!(ledger.channel(outpoint(&channel)).as_ref().map(spent), Some(1));
     watch.close(ledger);
 }
 
@@ -128,10 +107,7 @@ async fn a_refused_input_does_not_disturb_those_beside_it() {
     watch.release();
     assert_eq!(before.await.as_ref().map(spent), Ok(1_500_000));
     let refused = refused.await;
-    assert!(matches!(
-        refused,
-        Err(LedgerError::Refused(Refusal::Underpaid { .. }))
-    ));
+    assert!(matches!(refused, Err(LedgerError::Refused(Refusal::Underpaid { .. }))));
     assert_eq!(after.await.as_ref().map(spent), Ok(2_000_000));
     watch.close(ledger);
     assert_eq!(spent(&books.only()), 2_000_000);
@@ -143,14 +119,7 @@ async fn a_close_and_a_payment_that_race_are_one_after_the_other() {
     let channel = open(1, 2_000);
     let (ledger, watch) = held(&books, std::slice::from_ref(&channel)).await;
     let payment = paid(channel.contract(), 3_000);
-    let counted = queue(
-        &ledger,
-        &channel,
-        Input::Pay {
-            payment,
-            price: msat(2_500_000),
-        },
-    );
+    let counted = queue(&ledger, &channel, Input::Pay { payment, price: msat(2_500_000) });
     let close = queue(&ledger, &channel, Input::Close(payment));
     let too_late = queue(&ledger, &channel, charge(&channel, 1));
     watch.release();
@@ -217,9 +186,7 @@ async fn no_charge_is_lost_between_many_tasks() {
         tokio::spawn(async move {
             let mut served = 0_u64;
             for _ in 0..50 {
-                let paid = ledger
-                    .apply(outpoint(&channel), now(), charge(&channel, 3_000))
-                    .await;
+                let paid = ledger.apply(outpoint(&channel), now(), charge(&channel, 3_000)).await;
                 served += u64::from(paid.is_ok());
             }
             served
@@ -230,10 +197,7 @@ async fn no_charge_is_lost_between_many_tasks() {
     for task in tasks {
         served += task.await.unwrap();
     }
-    assert_eq!(
-        served, 666,
-        "2,000 sat pay for so many at 3,000 msat each, whoever asks"
-    );
+    assert_eq!(served, 666, "2,000 sat pay for so many at 3,000 msat each, whoever asks");
     watch.close(ledger);
     assert_eq!(spent(&books.only()), 666 * 3_000);
 }

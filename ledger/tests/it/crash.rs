@@ -25,20 +25,14 @@ async fn charge_on(path: &Path) {
     ledger.create(channel.clone()).await.unwrap();
     let (mut sum, mut told) = (0, stderr());
     for _ in 0..CHARGES_MAX {
-        match ledger
-            .apply(outpoint(&channel), now(), charge(&channel, 1))
-            .await
-        {
+        match ledger.apply(outpoint(&channel), now(), charge(&channel, 1)).await {
             Ok(paid) => {
                 sum = spent(&paid);
                 writeln!(told, "spent {sum}").unwrap();
             }
             Err(error) => {
                 assert!(matches!(error, LedgerError::Store(_)), "{error}");
-                assert_eq!(
-                    ledger.channel(outpoint(&channel)).as_ref().map(spent),
-                    Some(sum)
-                );
+                assert_eq!(ledger.channel(outpoint(&channel)).as_ref().map(spent), Some(sum));
                 writeln!(told, "failed: {error}").unwrap();
                 return;
             }
@@ -61,9 +55,7 @@ fn again(name: &str, shell: &str, path: &Path) -> Child {
 
 /// The lines that a second process writes.
 fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
-    BufReader::new(child.stderr.take().unwrap())
-        .lines()
-        .map(Result::unwrap)
+    BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap)
 }
 
 fn charged(line: &str) -> Option<u64> {
@@ -89,10 +81,7 @@ async fn a_killed_process_loses_nothing_that_was_answered() {
     }
     assert!(is_killed && !child.wait().unwrap().success());
     let on_disk = spent(&books.only());
-    assert!(
-        (answered..=answered + 1).contains(&on_disk),
-        "{on_disk} of {answered}"
-    );
+    assert!((answered..=answered + 1).contains(&on_disk), "{on_disk} of {answered}");
 }
 
 #[tokio::test]
@@ -107,11 +96,6 @@ async fn a_full_disk_loses_nothing_that_was_answered_and_answers_nothing_else() 
     let lines: Vec<_> = lines(&mut child).collect();
     assert!(child.wait().unwrap().success(), "{lines:?}");
     let answered = lines.iter().filter_map(|line| charged(line)).max().unwrap();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("failed: the store failed")),
-        "{lines:?}"
-    );
+    assert!(lines.iter().any(|line| line.starts_with("failed: the store failed")), "{lines:?}");
     assert_eq!(spent(&books.only()), answered);
 }

@@ -14,11 +14,7 @@ use crate::support::{Books, every_state, keyring, open, outpoint, rules};
 fn a_new_file_is_empty() {
     let books = Books::new();
     assert_eq!(books.on_disk(), Loaded::default());
-    assert_eq!(
-        books.on_disk(),
-        Loaded::default(),
-        "and so it is the second time"
-    );
+    assert_eq!(books.on_disk(), Loaded::default(), "and so it is the second time");
 }
 
 #[tokio::test]
@@ -31,7 +27,7 @@ async fn a_file_of_another_seed_or_network_is_refused_and_left_as_it_is() {
         Keyring::new(Seed::new([2; 32]), Network::Regtest),
         Keyring::new(Seed::new([1; 32]), Network::Bitcoin),
     ] {
-        let refused = SqliteStore::open(&books.path(), &other.fingerprint()).map(|_| ());
+        let refused = books.store_of(&other).map(|_| ());
         assert_eq!(refused, Err(StoreError::OtherSeed));
     }
     assert_eq!(books.only(), open(1, 2_000));
@@ -50,11 +46,8 @@ fn a_file_of_a_newer_release_is_refused() {
 fn a_second_opener_is_refused_as_long_as_the_first_is_there() {
     let books = Books::new();
     let first = books.store().unwrap();
-    let refused = books.store().map(|_| ());
-    assert_eq!(
-        refused,
-        Err(StoreError::InUse(books.path().display().to_string()))
-    );
+    let refused = books.store_at_once().map(|_| ());
+    assert_eq!(refused, Err(StoreError::InUse(books.path().display().to_string())));
     drop(first);
     assert!(books.store().is_ok());
 }
@@ -65,14 +58,8 @@ async fn a_ledger_holds_its_file_until_it_is_closed() {
     let (ledger, watch) = books.open();
     let clone = ledger.clone();
     drop(ledger);
-    assert!(matches!(
-        books.store().map(|_| ()),
-        Err(StoreError::InUse(_))
-    ));
-    assert!(
-        clone.create(open(1, 2_000)).await.is_ok(),
-        "a clone goes on"
-    );
+    assert!(matches!(books.store_at_once().map(|_| ()), Err(StoreError::InUse(_))));
+    assert!(clone.create(open(1, 2_000)).await.is_ok(), "a clone goes on");
     watch.close(clone);
     assert!(books.store().is_ok());
 }
@@ -85,20 +72,11 @@ async fn only_the_owner_may_read_the_files() {
     let mut names = vec![];
     for entry in fs::read_dir(books.path().parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().permissions().mode() & 0o777,
-            0o600,
-            "{entry:?}"
-        );
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    let all = [
-        "ledger.sqlite",
-        "ledger.sqlite-shm",
-        "ledger.sqlite-wal",
-        "ledger.sqlite.lock",
-    ];
+    let all = ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "ledger.sqlite.lock"];
     assert_eq!(names, all);
     watch.close(ledger);
 }
@@ -106,31 +84,18 @@ async fn only_the_owner_may_read_the_files() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let path = Path::new("/nowhere/at/all/ledger.sqlite");
-    let failed = SqliteStore::open(path, &keyring().fingerprint())
-        .map(|_| ())
-        .unwrap_err();
-    assert!(
-        failed.to_string().contains("/nowhere/at/all/ledger.sqlite"),
-        "{failed}"
-    );
+    let failed = SqliteStore::open(path, &keyring().fingerprint()).map(|_| ()).unwrap_err();
+    assert!(failed.to_string().contains("/nowhere/at/all/ledger.sqlite"), "{failed}");
 }
 
 #[test]
 fn a_file_that_is_no_database_is_refused() {
     let books = Books::new();
-    fs::write(
-        books.path(),
-        "not a database, but longer than a header would be, by far".repeat(20),
-    )
-    .unwrap();
+    fs::write(books.path(), "not a database, but longer than a header would be, by far".repeat(20))
+        .unwrap();
     let refused = books.store().map(|_| ()).unwrap_err();
     assert!(matches!(refused, StoreError::Failed(_)), "{refused}");
-    assert!(
-        fs::read(books.path())
-            .unwrap()
-            .starts_with(b"not a database"),
-        "it is left alone"
-    );
+    assert!(fs::read(books.path()).unwrap().starts_with(b"not a database"), "it is left alone");
 }
 
 /// What opening a ledger says after `damage` to a file with a channel in every state.
@@ -142,117 +107,35 @@ async fn damaged(damage: &str) -> StoreError {
     }
     watch.close(ledger);
     books.tamper(damage);
-    Ledger::open(books.store().unwrap(), rules())
-        .map(|_| ())
-        .unwrap_err()
+    Ledger::open(books.store().unwrap(), rules()).map(|_| ()).unwrap_err()
 }
 
 /// A row, what is said of it, and what was done to it.
 const DAMAGE: [(u8, &str, &str); 24] = [
-    (
-        1,
-        "state",
-        "UPDATE channel SET state = 'shut' WHERE contract = 1",
-    ),
-    (
-        3,
-        "height",
-        "UPDATE channel SET height = NULL WHERE contract = 3",
-    ),
+    (1, "state", "UPDATE channel SET state = 'shut' WHERE contract = 1"),
+    (3, "height", "UPDATE channel SET height = NULL WHERE contract = 3"),
     (3, "-1", "UPDATE channel SET height = -1 WHERE contract = 3"),
-    (
-        4,
-        "spent",
-        "UPDATE channel SET spent = 999999999999001 WHERE contract = 4",
-    ),
+    (4, "spent", "UPDATE channel SET spent = 999999999999001 WHERE contract = 4"),
     (4, "-1", "UPDATE channel SET spent = -1 WHERE contract = 4"),
-    (
-        4,
-        "paid",
-        "UPDATE channel SET paid = 1000000000000 WHERE contract = 4",
-    ),
-    (
-        4,
-        "signature",
-        "UPDATE channel SET signature = zeroblob(63) WHERE contract = 4",
-    ),
-    (
-        5,
-        "cause",
-        "UPDATE channel SET cause = NULL WHERE contract = 5",
-    ),
-    (
-        5,
-        "cause",
-        "UPDATE channel SET cause = 'weather' WHERE contract = 5",
-    ),
-    (
-        8,
-        "settlement",
-        "UPDATE channel SET settlement = x'0300' WHERE contract = 8",
-    ),
+    (4, "paid", "UPDATE channel SET paid = 1000000000000 WHERE contract = 4"),
+    (4, "signature", "UPDATE channel SET signature = zeroblob(63) WHERE contract = 4"),
+    (5, "cause", "UPDATE channel SET cause = NULL WHERE contract = 5"),
+    (5, "cause", "UPDATE channel SET cause = 'weather' WHERE contract = 5"),
+    (8, "settlement", "UPDATE channel SET settlement = x'0300' WHERE contract = 8"),
     (8, "fee", "UPDATE channel SET fee = NULL WHERE contract = 8"),
-    (
-        9,
-        "mined_txid",
-        "UPDATE channel SET mined_txid = NULL WHERE contract = 9",
-    ),
-    (
-        9,
-        "mined_txid",
-        "UPDATE channel SET mined_txid = x'00' WHERE contract = 9",
-    ),
-    (
-        9,
-        "mined_height",
-        "UPDATE channel SET mined_height = NULL WHERE contract = 9",
-    ),
-    (
-        9,
-        "nobody",
-        "UPDATE channel SET mined_by = 'nobody' WHERE contract = 9",
-    ),
-    (
-        2,
-        "outpoint",
-        "UPDATE contract SET outpoint = x'00' WHERE id = 2",
-    ),
-    (
-        2,
-        "network",
-        "UPDATE contract SET network = 'moon' WHERE id = 2",
-    ),
-    (
-        2,
-        "kind",
-        "UPDATE contract SET kind = 'lightning' WHERE id = 2",
-    ),
-    (
-        2,
-        "gateway_key",
-        "UPDATE contract SET gateway_key = zeroblob(33) WHERE id = 2",
-    ),
-    (
-        2,
-        "client_key",
-        "UPDATE contract SET client_key = x'02' WHERE id = 2",
-    ),
-    (
-        2,
-        "expiry",
-        "UPDATE contract SET expiry = 499999999 WHERE id = 2",
-    ),
+    (9, "mined_txid", "UPDATE channel SET mined_txid = NULL WHERE contract = 9"),
+    (9, "mined_txid", "UPDATE channel SET mined_txid = x'00' WHERE contract = 9"),
+    (9, "mined_height", "UPDATE channel SET mined_height = NULL WHERE contract = 9"),
+    (9, "nobody", "UPDATE channel SET mined_by = 'nobody' WHERE contract = 9"),
+    (2, "outpoint", "UPDATE contract SET outpoint = x'00' WHERE id = 2"),
+    (2, "network", "UPDATE contract SET network = 'moon' WHERE id = 2"),
+    (2, "kind", "UPDATE contract SET kind = 'lightning' WHERE id = 2"),
+    (2, "gateway_key", "UPDATE contract SET gateway_key = zeroblob(33) WHERE id = 2"),
+    (2, "client_key", "UPDATE contract SET client_key = x'02' WHERE id = 2"),
+    (2, "expiry", "UPDATE contract SET expiry = 499999999 WHERE id = 2"),
     (2, "-5", "UPDATE contract SET capacity = -5 WHERE id = 2"),
-    (
-        2,
-        "payout",
-        "UPDATE contract SET payout = x'6a' WHERE id = 2",
-    ),
-    (
-        2,
-        "least",
-        "UPDATE contract SET least = 1000000000000 WHERE id = 2",
-    ),
+    (2, "payout", "UPDATE contract SET payout = x'6a' WHERE id = 2"),
+    (2, "least", "UPDATE contract SET least = 1000000000000 WHERE id = 2"),
 ];
 
 #[tokio::test]
@@ -273,9 +156,7 @@ async fn a_damaged_cursor_is_named() {
     books.tamper(
         "INSERT INTO meta (key, value) VALUES ('cursor_height', x'00'), ('cursor_hash', x'00')",
     );
-    let refused = Ledger::open(books.store().unwrap(), rules())
-        .map(|_| ())
-        .unwrap_err();
+    let refused = Ledger::open(books.store().unwrap(), rules()).map(|_| ()).unwrap_err();
     assert!(matches!(refused, StoreError::Damaged { record, .. } if record == "cursor"));
 }
 
@@ -283,10 +164,7 @@ async fn a_damaged_cursor_is_named() {
 async fn a_store_commits_what_it_has_not_loaded_only_once() {
     let books = Books::new();
     let channel = open(1, 2_000);
-    let changes = farebox_ledger::Changes {
-        channels: vec![&channel],
-        cursor: None,
-    };
+    let changes = farebox_ledger::Changes { channels: vec![&channel], cursor: None };
     let mut store = books.store().unwrap();
     store.commit(&changes).unwrap();
     store.commit(&changes).unwrap();

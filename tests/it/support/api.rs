@@ -34,15 +34,9 @@ impl Api {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let router = Router::new()
-            .fallback(any(answer))
-            .with_state(Arc::clone(&asked));
+        let router = Router::new().fallback(any(answer)).with_state(Arc::clone(&asked));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            address,
-            asked,
-            serving,
-        }
+        Self { address, asked, serving }
     }
 
     /// Returns all requests so far.
@@ -75,6 +69,11 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
     match what.as_str() {
         "fail" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "missing" => StatusCode::NOT_FOUND.into_response(),
+        "slowly-fail" => {
+            // Longer than the gateway takes to look what is due.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
         "echo" => Body::from_stream(body.into_data_stream()).into_response(),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -90,10 +89,7 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         }
         "forged" => {
             let forged = [
-                (
-                    "payment-channel-receipt",
-                    "paid=0, spent=0, credit=9, price=0",
-                ),
+                ("payment-channel-receipt", "paid=0, spent=0, credit=9, price=0"),
                 ("payment-channel-anything", "1"),
                 ("cache-control", "public, max-age=600"),
             ];

@@ -1,6 +1,6 @@
 //! A client that says whatever a test wants it to say, step by step.
 
-use bitcoin::{FeeRate, OutPoint, Transaction};
+use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Draft, Held, Limits, Purse};
 use farebox_channel::message::{
@@ -28,18 +28,13 @@ pub(crate) struct Answer {
 impl Answer {
     /// Returns the name of the problem, once the document was seen to be one (RFC 9457).
     pub(crate) fn problem(&self) -> String {
-        assert_eq!(
-            self.headers["content-type"], "application/problem+json",
-            "{self:?}"
-        );
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         assert_eq!(self.headers["cache-control"], "no-store");
         let document: Value = serde_json::from_str(&self.body).unwrap();
         assert_eq!(document["status"], self.status.as_u16());
         assert!(document["title"].is_string() && document["detail"].is_string());
         let kind = document["type"].as_str().unwrap();
-        kind.strip_prefix("urn:farebox:problem:")
-            .unwrap()
-            .to_owned()
+        kind.strip_prefix("urn:farebox:problem:").unwrap().to_owned()
     }
 
     /// Returns the status and the name of the problem.
@@ -49,10 +44,7 @@ impl Answer {
 
     /// Reads a message of the answer.
     pub(crate) fn message<F: Field>(&self) -> F {
-        let value = self
-            .headers
-            .get(F::NAME)
-            .unwrap_or_else(|| panic!("{}: {self:?}", F::NAME));
+        let value = self.headers.get(F::NAME).unwrap_or_else(|| panic!("{}: {self:?}", F::NAME));
         F::decode(value.as_bytes()).unwrap()
     }
 
@@ -142,10 +134,7 @@ impl Buyer {
         let wallet = world.wallet();
         let script = draft.terms.script_pubkey();
         let rate = FeeRate::from_sat_per_vb_u32(2);
-        let transaction = wallet
-            .fund(script, draft.capacity.get(), rate)
-            .await
-            .unwrap();
+        let transaction = wallet.fund(script, draft.capacity.get(), rate).await.unwrap();
         self.hold(world, draft, transaction).await
     }
 
@@ -181,6 +170,18 @@ impl Buyer {
         .await;
     }
 
+    /// Asks about the channel until its settlement is built, and returns its id.
+    pub(crate) async fn until_settlement(&self) -> Txid {
+        let mut settlement = None;
+        until("the settlement is built", async || {
+            let shown = self.shown.as_ref().unwrap();
+            settlement = self.ask::<_, StateReply>(shown).await.settlement;
+            settlement.is_some()
+        })
+        .await;
+        settlement.unwrap()
+    }
+
     pub(crate) fn purse(&self) -> &Purse {
         self.purse.as_ref().unwrap()
     }
@@ -205,10 +206,7 @@ impl Buyer {
 
     /// Returns where this client's proofs are good.
     pub(crate) fn place(&self) -> Place<'_> {
-        Place {
-            network: bitcoin::Network::Regtest,
-            host: &self.host,
-        }
+        Place { network: bitcoin::Network::Regtest, host: &self.host }
     }
 }
 
@@ -221,29 +219,17 @@ pub(crate) fn header<F: Field>(message: &F) -> (&'static str, String) {
 pub(crate) async fn read(response: reqwest::Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     // A body that breaks off is what some tests are about.
-    let body = response
-        .text()
-        .await
-        .unwrap_or_else(|error| format!("broken off: {error}"));
-    Answer {
-        status,
-        headers,
-        body,
-    }
+    let body = response.text().await.unwrap_or_else(|error| format!("broken off: {error}"));
+    Answer { status, headers, body }
 }
 
 /// Returns the machine's time.
 pub(crate) fn wall() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::new(since.as_secs())
 }
 
 async fn clock(world: &World) -> Clock {
     let told = world.node.node(None).tip().await.unwrap().median_time_past;
-    Clock {
-        median_time_past: Timestamp::new(told),
-        wall: wall(),
-    }
+    Clock { median_time_past: Timestamp::new(told), wall: wall() }
 }

@@ -35,12 +35,7 @@ impl Gateway {
         let path = folder.path().join("farebox.toml");
         std::fs::write(&path, config).unwrap();
         let (process, stdout, host) = spawn(program, &path);
-        Self {
-            process,
-            _stdout: stdout,
-            config: path,
-            host,
-        }
+        Self { process, _stdout: stdout, config: path, host }
     }
 
     /// Returns the URL of a path.
@@ -77,10 +72,7 @@ impl Drop for Gateway {
 
 /// Sends SIGTERM.
 pub(crate) fn terminate(pid: u32) {
-    let sent = Command::new("kill")
-        .args(["-TERM", &pid.to_string()])
-        .status()
-        .unwrap();
+    let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -104,11 +96,7 @@ fn spawn(mut program: Command, config: &Path) -> (Child, BufReader<ChildStdout>,
 /// Returns the configuration of a gateway before the test's API.
 pub(crate) fn configuration(node: &Regtest, api: &Api) -> String {
     // The port is fixed, so that the same command serves the same address again.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     format!(
         r#"listen = "127.0.0.1:{port}"
 network = "regtest"

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::{Transaction, Txid};
 use farebox::regtest::Regtest;
 use farebox_chain::{Bitcoind, Chain};
 use farebox_channel::Kind;
@@ -52,12 +53,7 @@ impl World {
         let folder = TempDir::with_prefix("farebox-test-").unwrap();
         let config = change(gateway::configuration(&node, &api));
         let gateway = Gateway::start(&folder, &config);
-        let world = Self {
-            gateway,
-            api,
-            node: Arc::new(node),
-            folder,
-        };
+        let world = Self { gateway, api, node: Arc::new(node), folder };
         world.until_the_node_is_followed().await;
         world
     }
@@ -96,6 +92,17 @@ impl World {
         self.until_the_node_is_followed().await;
     }
 
+    /// Mines blocks until a transaction is in one, and returns it.
+    pub(crate) async fn mine_until_mined(&self, txid: Txid) -> Transaction {
+        until("the transaction is mined", async || {
+            self.node.mine_what_waits().await.unwrap();
+            self.node.mined(txid).await.is_ok()
+        })
+        .await;
+        self.until_the_node_is_followed().await;
+        self.node.mined(txid).await.unwrap()
+    }
+
     /// Mines a block whenever something waits for one, until the guard is dropped.
     pub(crate) fn keep_mining(&self) -> Mining {
         let node = Arc::clone(&self.node);
@@ -130,10 +137,7 @@ impl World {
     pub(crate) async fn unmine_tip(&self) {
         let node = self.node.node(None);
         let tip = node.tip().await.unwrap();
-        let _none: Value = node
-            .call("invalidateblock", json!([tip.hash]))
-            .await
-            .unwrap();
+        let _none: Value = node.call("invalidateblock", json!([tip.hash])).await.unwrap();
         // Later blocks get another time, or the same block would be mined again.
         let later = wall().get() + 600;
         let _none: Value = node.call("setmocktime", json!([later])).await.unwrap();
@@ -163,10 +167,7 @@ impl Drop for Mining {
 pub(crate) async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_true().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "not in time: {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(PAUSE).await;
     }
 }

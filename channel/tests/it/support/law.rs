@@ -14,11 +14,7 @@ pub(crate) fn law<S: Strategy>(cases: u32, values: S, holds: impl Fn(S::Value)) 
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new_with_rng(config, rng).run(&values, |value| {
         holds(value);
         Ok(())

@@ -47,10 +47,7 @@ pub(crate) fn expiry(seconds: u64) -> Expiry {
 
 /// A clock whose two hands agree.
 pub(crate) fn clock_at(seconds: u64) -> Clock {
-    Clock {
-        median_time_past: Timestamp::new(seconds),
-        wall: Timestamp::new(seconds),
-    }
+    Clock { median_time_past: Timestamp::new(seconds), wall: Timestamp::new(seconds) }
 }
 
 pub(crate) fn now() -> Clock {
@@ -58,10 +55,7 @@ pub(crate) fn now() -> Clock {
 }
 
 pub(crate) fn chain() -> ChainTime {
-    ChainTime {
-        height: 200,
-        median_time_past: u32::try_from(NOW).unwrap(),
-    }
+    ChainTime { height: 200, median_time_past: u32::try_from(NOW).unwrap() }
 }
 
 pub(crate) fn rate(sat_per_vb: u64) -> FeeRate {
@@ -94,6 +88,7 @@ pub(crate) fn rules() -> Rules {
         capacity: sat(10_000)..=sat(1_000_000),
         lifetime: Seconds::new(86_400)..=Seconds::new(864_000),
         first_payment: sat(FIRST),
+        cheapest: Msat::new(1).unwrap(),
         confirmations: 2,
         stop: Seconds::new(u32::try_from(STOP).unwrap()),
         settle: Seconds::new(u32::try_from(SETTLE).unwrap()),
@@ -101,10 +96,7 @@ pub(crate) fn rules() -> Rules {
 }
 
 pub(crate) fn gateway() -> Gateway {
-    Gateway {
-        keyring: keyring(),
-        rules: rules(),
-    }
+    Gateway { keyring: keyring(), rules: rules() }
 }
 
 pub(crate) fn terms(kind: Kind) -> Terms {
@@ -112,10 +104,7 @@ pub(crate) fn terms(kind: Kind) -> Terms {
 }
 
 pub(crate) fn p2wpkh() -> Payout {
-    Payout::new(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(
-        [7; 20],
-    )))
-    .unwrap()
+    Payout::new(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([7; 20]))).unwrap()
 }
 
 /// A payout of each kind that there is, and its dust.
@@ -126,41 +115,24 @@ pub(crate) fn payouts() -> [(Payout, u64); 5] {
         (p2wpkh(), 294),
         (payout(program(0x00)), 330),
         (payout(program(0x51)), 330),
-        (
-            payout(ScriptBuf::new_p2sh(&ScriptHash::from_byte_array([7; 20]))),
-            540,
-        ),
-        (
-            payout(ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array([7; 20]))),
-            546,
-        ),
+        (payout(ScriptBuf::new_p2sh(&ScriptHash::from_byte_array([7; 20]))), 540),
+        (payout(ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array([7; 20]))), 546),
     ]
 }
 
 pub(crate) fn outpoint(number: u8) -> OutPoint {
-    OutPoint {
-        txid: Txid::from_byte_array([number; 32]),
-        vout: u32::from(number),
-    }
+    OutPoint { txid: Txid::from_byte_array([number; 32]), vout: u32::from(number) }
 }
 
 /// The contract that most tests are about.
 pub(crate) fn contract(kind: Kind) -> Contract {
     let terms = terms(kind);
-    Contract {
-        terms,
-        outpoint: outpoint(9),
-        capacity: sat(CAPACITY),
-        payout: p2wpkh(),
-    }
+    Contract { terms, outpoint: outpoint(9), capacity: sat(CAPACITY), payout: p2wpkh() }
 }
 
 /// The payment of `paid` satoshi on `contract`, verified.
 pub(crate) fn paid(contract: &Contract, paid: u64) -> VerifiedPayment {
-    Payment::sign(contract, sat(paid), &client_key())
-        .unwrap()
-        .verify(contract)
-        .unwrap()
+    Payment::sign(contract, sat(paid), &client_key()).unwrap().verify(contract).unwrap()
 }
 
 /// A transaction with one native segwit input and these outputs.
@@ -185,18 +157,10 @@ pub(crate) fn funding(outputs: &[(u64, ScriptBuf)]) -> Transaction {
 /// The message that shows an honest contract of `kind` with the first payment.
 pub(crate) fn shown(kind: Kind) -> ContractRequest {
     let terms = terms(kind);
-    let transaction = funding(&[
-        (5_000, p2wpkh().script().into()),
-        (CAPACITY, terms.script_pubkey()),
-    ]);
-    let outpoint = OutPoint {
-        txid: transaction.compute_txid(),
-        vout: 1,
-    };
-    let contract = Contract {
-        outpoint,
-        ..contract(kind)
-    };
+    let transaction =
+        funding(&[(5_000, p2wpkh().script().into()), (CAPACITY, terms.script_pubkey())]);
+    let outpoint = OutPoint { txid: transaction.compute_txid(), vout: 1 };
+    let contract = Contract { outpoint, ..contract(kind) };
     ContractRequest {
         outpoint,
         transaction: Some(transaction),
@@ -218,13 +182,7 @@ pub(crate) fn pending(kind: Kind) -> Channel {
 
 /// A channel that takes payments.
 pub(crate) fn open(kind: Kind) -> Channel {
-    step(
-        &pending(kind),
-        Input::Confirmed {
-            height: 201,
-            confirmations: 2,
-        },
-    )
+    step(&pending(kind), Input::Confirmed { height: 201, confirmations: 2 })
 }
 
 /// The channel after `input`, which it takes.
@@ -235,10 +193,7 @@ pub(crate) fn step(channel: &Channel, input: Input) -> Channel {
 
 /// The input that pays `paid_sat` in all and charges `price_msat`.
 pub(crate) fn pay(channel: &Channel, paid_sat: u64, price_msat: u64) -> Input {
-    Input::Pay {
-        payment: paid(channel.contract(), paid_sat),
-        price: msat(price_msat),
-    }
+    Input::Pay { payment: paid(channel.contract(), paid_sat), price: msat(price_msat) }
 }
 
 /// The digest of input `index`, which spends `contract`, for `flag`.
@@ -248,10 +203,7 @@ pub(crate) fn digest(
     contract: &Contract,
     flag: EcdsaSighashType,
 ) -> Message {
-    let (script, value) = (
-        contract.terms.witness_script(),
-        contract.capacity.to_amount(),
-    );
+    let (script, value) = (contract.terms.witness_script(), contract.capacity.to_amount());
     let hash = SighashCache::new(transaction).p2wsh_signature_hash(index, &script, value, flag);
     Message::from_digest(hash.unwrap().to_byte_array())
 }
@@ -264,14 +216,9 @@ pub(crate) fn vsize(transaction: &Transaction) -> u64 {
 /// The weight of `transaction` if each of its signatures were 71 bytes long.
 pub(crate) fn usual_weight(transaction: &Transaction) -> usize {
     let weight = usize::try_from(transaction.weight().to_wu()).unwrap();
-    let witnesses = transaction
-        .input
-        .iter()
-        .flat_map(|input| input.witness.iter());
+    let witnesses = transaction.input.iter().flat_map(|input| input.witness.iter());
     let (count, length) = witnesses
         .filter(|item| item.first() == Some(&0x30)) // DER; no script of ours begins so
-        .fold((0, 0), |(count, length), signature| {
-            (count + 1, length + signature.len())
-        });
+        .fold((0, 0), |(count, length), signature| (count + 1, length + signature.len()));
     weight + 71 * count - length
 }

@@ -33,12 +33,7 @@ pub(crate) fn check_spend(
     if spent.script_pubkey != script.to_p2wsh() {
         return Err("another witness script");
     }
-    let spend = Spend {
-        transaction,
-        index,
-        spent,
-        script: &script,
-    };
+    let spend = Spend { transaction, index, spent, script: &script };
     spend.run(&mut stack)?;
     match stack.as_slice() {
         [top] if is_true(top) => Ok(()),
@@ -112,10 +107,8 @@ impl Spend<'_> {
             return Ok(false);
         }
         let key = PublicKey::from_slice(key).map_err(|_| "no key")?;
-        let ecdsa::Signature {
-            signature,
-            sighash_type,
-        } = ecdsa::Signature::from_slice(signature).map_err(|_| "no DER signature")?;
+        let ecdsa::Signature { signature, sighash_type } =
+            ecdsa::Signature::from_slice(signature).map_err(|_| "no DER signature")?;
         let hash = SighashCache::new(self.transaction)
             .p2wsh_signature_hash(self.index, self.script, self.spent.value, sighash_type)
             .map_err(|_| "no such input")?;

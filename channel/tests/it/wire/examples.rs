@@ -24,12 +24,7 @@ fn opening() -> Vec<String> {
     let (outpoint, capacity) = (shown.outpoint, shown.capacity);
     let (client_key, expiry) = (terms.client_key, terms.expiry);
     let lifetime = Seconds::new(172_800);
-    let wish = OpenRequest {
-        kind: Kind::Cltv,
-        client_key,
-        capacity,
-        lifetime,
-    };
+    let wish = OpenRequest { kind: Kind::Cltv, client_key, capacity, lifetime };
     let state = StateReply {
         channel: outpoint,
         state: StateName::Closing,
@@ -38,28 +33,13 @@ fn opening() -> Vec<String> {
         settlement: Some(outpoint.txid),
     };
     vec![
-        gateway()
-            .rules
-            .offer(msat(2_500), Network::Regtest)
-            .encode(),
+        gateway().rules.offer(msat(2_500), Network::Regtest).encode(),
         wish.encode(),
         gateway().terms(&wish, now()).unwrap().encode(),
-        RefundRequest {
-            outpoint,
-            capacity,
-            client_key,
-            expiry,
-        }
-        .encode(),
-        RefundReply {
-            signature: shown.payment.signature,
-        }
-        .encode(),
+        RefundRequest { outpoint, capacity, client_key, expiry }.encode(),
+        RefundReply { signature: shown.payment.signature }.encode(),
         WatchRequest { client_key, expiry }.encode(),
-        WatchReply {
-            seen: Some((outpoint, capacity)),
-        }
-        .encode(),
+        WatchReply { seen: Some((outpoint, capacity)) }.encode(),
         shown.encode(),
         state.encode(),
     ]
@@ -70,10 +50,7 @@ fn paying() -> Vec<String> {
     let shown = shown(Kind::Refund);
     let (channel, payment) = (shown.outpoint, shown.payment);
     let pass = keyring().pass(channel);
-    let proof = Proof {
-        time: Timestamp::new(1),
-        signature: payment.signature,
-    };
+    let proof = Proof { time: Timestamp::new(1), signature: payment.signature };
     let status = ChannelStatus {
         channel,
         kind: shown.kind,
@@ -82,35 +59,17 @@ fn paying() -> Vec<String> {
         payout: shown.payout,
         payment,
         spent: msat(1),
+        credit: msat(999_999),
         state: StateName::Open,
         pass,
     };
     let (spent, credit, price) = (msat(1), msat(999_999), msat(1));
     let subject = StatusSubject::Channel(channel);
     vec![
-        PayRequest {
-            channel,
-            pass,
-            payment,
-        }
-        .encode(),
-        Receipt {
-            paid: payment.paid,
-            spent,
-            credit,
-            price,
-        }
-        .encode(),
+        PayRequest { channel, pass, payment }.encode(),
+        Receipt { paid: payment.paid, spent, credit, price }.encode(),
         StatusRequest { subject, proof }.encode(),
-        StatusReply {
-            channels: vec![status.clone(), status],
-        }
-        .encode(),
-        CloseRequest {
-            channel,
-            proof,
-            payment,
-        }
-        .encode(),
+        StatusReply { channels: vec![status.clone(), status] }.encode(),
+        CloseRequest { channel, proof, payment }.encode(),
     ]
 }

@@ -12,12 +12,10 @@ use super::examples::{PAY, examples};
 pub(super) fn with(index: usize, key: &str, value: Option<&str>) -> String {
     let field = examples().swap_remove(index);
     let own = format!("{key}=");
-    let members = field
-        .split(", ")
-        .filter_map(|member| match (member.starts_with(&own), value) {
-            (false, _) => Some(member.to_owned()),
-            (true, value) => value.map(|value| format!("{key}={value}")),
-        });
+    let members = field.split(", ").filter_map(|member| match (member.starts_with(&own), value) {
+        (false, _) => Some(member.to_owned()),
+        (true, value) => value.map(|value| format!("{key}={value}")),
+    });
     let changed = members.collect::<Vec<_>>().join(", ");
     assert_ne!(changed, field, "`{key}` does not stand in {field}");
     changed
@@ -44,13 +42,7 @@ fn a_missing_key_is_named() {
     for key in ["channel", "pass", "paid", "signature"] {
         assert_eq!(pay(key), Some(Fault::Missing(key)));
     }
-    for key in [
-        "price",
-        "network",
-        "capacity-min",
-        "lifetime-max",
-        "confirmations",
-    ] {
+    for key in ["price", "network", "capacity-min", "lifetime-max", "confirmations"] {
         assert_eq!(fault::<Offer>(0, key, None), Some(Fault::Missing(key)));
     }
     let kinds = fault::<Offer>(0, "kinds", None);
@@ -58,44 +50,20 @@ fn a_missing_key_is_named() {
     for key in ["kind", "network", "key", "expiry", "script", "address"] {
         assert_eq!(fault::<TermsReply>(2, key, None), Some(Fault::Missing(key)));
     }
-    for key in [
-        "outpoint",
-        "capacity",
-        "kind",
-        "key",
-        "expiry",
-        "payout",
-        "paid",
-        "signature",
-    ] {
-        assert_eq!(
-            fault::<ContractRequest>(7, key, None),
-            Some(Fault::Missing(key))
-        );
+    for key in ["outpoint", "capacity", "kind", "key", "expiry", "payout", "paid", "signature"] {
+        assert_eq!(fault::<ContractRequest>(7, key, None), Some(Fault::Missing(key)));
     }
     for key in ["channel", "time", "proof", "paid", "signature"] {
-        assert_eq!(
-            fault::<CloseRequest>(13, key, None),
-            Some(Fault::Missing(key))
-        );
+        assert_eq!(fault::<CloseRequest>(13, key, None), Some(Fault::Missing(key)));
     }
-    assert_eq!(
-        fault::<StatusRequest>(11, "channel", None),
-        Some(Fault::Missing("key"))
-    );
-    assert_eq!(
-        fault::<StatusRequest>(11, "time", None),
-        Some(Fault::Missing("time"))
-    );
+    assert_eq!(fault::<StatusRequest>(11, "channel", None), Some(Fault::Missing("key")));
+    assert_eq!(fault::<StatusRequest>(11, "time", None), Some(Fault::Missing("time")));
 }
 
 #[test]
 fn an_empty_field_misses_its_first_key() {
     let refused = PayRequest::decode(b"").unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "payment-channel-pay: `channel` is missing"
-    );
+    assert_eq!(refused.to_string(), "payment-channel-pay: `channel` is missing");
     assert_eq!(PayRequest::decode(b"   "), Err(refused));
 }
 
@@ -106,33 +74,14 @@ fn an_amount_of_another_type_is_refused() {
         let refused = fault::<PayRequest>(PAY, "paid", Some(value));
         let is_list = value.starts_with('(');
         let expected = if is_list { "a single value" } else { expected };
-        assert_eq!(
-            refused,
-            Some(Fault::Type {
-                key: "paid",
-                expected
-            }),
-            "{value}"
-        );
+        assert_eq!(refused, Some(Fault::Type { key: "paid", expected }), "{value}");
     }
 }
 
 #[test]
 fn a_number_that_is_none_is_refused_as_a_whole() {
-    for value in [
-        "+1",
-        "0x10",
-        "1_000",
-        "1,5",
-        "--1",
-        "",
-        "9999999999999999",
-        "1e3",
-    ] {
-        assert!(
-            fault::<PayRequest>(PAY, "paid", Some(value)).is_some(),
-            "{value}"
-        );
+    for value in ["+1", "0x10", "1_000", "1,5", "--1", "", "9999999999999999", "1e3"] {
+        assert!(fault::<PayRequest>(PAY, "paid", Some(value)).is_some(), "{value}");
     }
 }
 
@@ -140,17 +89,11 @@ fn a_number_that_is_none_is_refused_as_a_whole() {
 fn an_amount_out_of_bounds_is_refused() {
     for value in ["1000000000000", "999999999999999"] {
         let refused = fault::<PayRequest>(PAY, "paid", Some(value));
-        assert!(
-            matches!(refused, Some(Fault::Value { key: "paid", .. })),
-            "{value}"
-        );
+        assert!(matches!(refused, Some(Fault::Value { key: "paid", .. })), "{value}");
     }
     for value in ["999999999999001", "999999999999999"] {
         let refused = fault::<Receipt>(10, "spent", Some(value));
-        assert!(
-            matches!(refused, Some(Fault::Value { key: "spent", .. })),
-            "{value}"
-        );
+        assert!(matches!(refused, Some(Fault::Value { key: "spent", .. })), "{value}");
     }
     let good = with(10, "spent", Some("999999999999000"));
     assert!(Receipt::decode(good.as_bytes()).is_ok());
@@ -160,24 +103,12 @@ fn an_amount_out_of_bounds_is_refused() {
 fn times_and_spans_out_of_bounds_are_refused() {
     for value in ["499999999", "2147483648", "0"] {
         let refused = fault::<RefundRequest>(3, "expiry", Some(value));
-        assert!(
-            matches!(refused, Some(Fault::Value { key: "expiry", .. })),
-            "{value}"
-        );
+        assert!(matches!(refused, Some(Fault::Value { key: "expiry", .. })), "{value}");
         let refused = fault::<WatchRequest>(5, "expiry", Some(value));
-        assert!(
-            matches!(refused, Some(Fault::Value { key: "expiry", .. })),
-            "{value}"
-        );
+        assert!(matches!(refused, Some(Fault::Value { key: "expiry", .. })), "{value}");
     }
     let refused = fault::<OpenRequest>(1, "lifetime", Some("4294967296"));
-    assert!(matches!(
-        refused,
-        Some(Fault::Value {
-            key: "lifetime",
-            ..
-        })
-    ));
+    assert!(matches!(refused, Some(Fault::Value { key: "lifetime", .. })));
     assert!(matches!(
         fault::<StatusRequest>(11, "time", Some("-1")),
         Some(Fault::Type { key: "time", .. })
@@ -190,10 +121,7 @@ fn the_last_of_repeated_keys_counts() {
     let good = examples().swap_remove(PAY);
     let read = |value: String| PayRequest::decode(value.as_bytes());
     assert_eq!(read(format!("paid=7, {good}")), read(good.clone()));
-    assert_eq!(
-        read(format!("{good}, paid=7")).unwrap().payment.paid.get(),
-        7
-    );
+    assert_eq!(read(format!("{good}, paid=7")).unwrap().payment.paid.get(), 7);
     let refused = read(format!("{good}, paid=-7")).unwrap_err();
     assert_eq!(named(&refused.fault), Some("paid"));
 }
@@ -212,10 +140,7 @@ fn what_is_no_structured_field_is_refused_as_syntax() {
         "\0",
     ] {
         let refused = PayRequest::decode(value.as_bytes()).unwrap_err();
-        assert!(
-            matches!(refused.fault, Fault::Syntax(_)),
-            "{value}: {refused}"
-        );
+        assert!(matches!(refused.fault, Fault::Syntax(_)), "{value}: {refused}");
         assert!(refused.name.starts_with(PREFIX));
     }
     assert!(PayRequest::decode("paid=\"ü\"".as_bytes()).is_err());
@@ -231,11 +156,5 @@ fn a_record_without_its_outpoints_is_refused() {
     let refused = StatusReply::decode(good.replace(";pass=", ";other=").as_bytes()).unwrap_err();
     assert_eq!(refused.fault, Fault::Missing("pass"));
     let refused = StatusReply::decode(good.replace(";spent=1", ";spent=-1").as_bytes());
-    assert_eq!(
-        refused
-            .err()
-            .as_ref()
-            .and_then(|refused| named(&refused.fault)),
-        Some("spent")
-    );
+    assert_eq!(refused.err().as_ref().and_then(|refused| named(&refused.fault)), Some("spent"));
 }

@@ -25,10 +25,7 @@ use crate::support::{expiry, funding, key, keyring, law, msat, outpoint, payouts
 fn round_trip<T: Field + Debug + PartialEq>(message: T) {
     let value = message.encode();
     assert!(value.len() <= FIELD_LEN_MAX, "{} bytes", value.len());
-    assert!(
-        value.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
-        "{value}"
-    );
+    assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{value}");
     assert_eq!(T::decode(value.as_bytes()), Ok(message), "{value}");
 }
 
@@ -45,10 +42,8 @@ fn any_key() -> impl Strategy<Value = PublicKey> {
 }
 
 fn any_outpoint() -> impl Strategy<Value = OutPoint> {
-    (any::<[u8; 32]>(), any::<u32>()).prop_map(|(txid, vout)| OutPoint {
-        txid: Txid::from_byte_array(txid),
-        vout,
-    })
+    (any::<[u8; 32]>(), any::<u32>())
+        .prop_map(|(txid, vout)| OutPoint { txid: Txid::from_byte_array(txid), vout })
 }
 
 fn any_expiry() -> impl Strategy<Value = Expiry> {
@@ -56,9 +51,8 @@ fn any_expiry() -> impl Strategy<Value = Expiry> {
 }
 
 fn any_signature() -> impl Strategy<Value = Signature> {
-    vec(any::<u8>(), 64).prop_filter_map("beyond the order", |bytes| {
-        Signature::from_compact(&bytes).ok()
-    })
+    vec(any::<u8>(), 64)
+        .prop_filter_map("beyond the order", |bytes| Signature::from_compact(&bytes).ok())
 }
 
 fn any_payment() -> impl Strategy<Value = Payment> {
@@ -66,10 +60,8 @@ fn any_payment() -> impl Strategy<Value = Payment> {
 }
 
 fn any_proof() -> impl Strategy<Value = Proof> {
-    (0..=999_999_999_999_999_u64, any_signature()).prop_map(|(time, signature)| Proof {
-        time: Timestamp::new(time),
-        signature,
-    })
+    (0..=999_999_999_999_999_u64, any_signature())
+        .prop_map(|(time, signature)| Proof { time: Timestamp::new(time), signature })
 }
 
 fn any_pass() -> impl Strategy<Value = Pass> {
@@ -111,112 +103,73 @@ fn an_offer_is_read_as_it_was_written() {
     let money = (any_msat(), any_sat(), any_sat(), any_sat());
     let kinds = vec(any_kind(), 0..3);
     let times = (seconds(), seconds(), any::<u32>());
-    law(
-        100,
-        (money, any_network(), kinds, times),
-        |(money, network, kinds, times)| {
-            let (price, least, most, first_payment) = money;
-            let (shortest, longest, confirmations) = times;
-            round_trip(Offer {
-                price,
-                network,
-                kinds,
-                capacity: least..=most,
-                lifetime: shortest..=longest,
-                first_payment,
-                confirmations,
-            });
-        },
-    );
+    law(100, (money, any_network(), kinds, times), |(money, network, kinds, times)| {
+        let (price, least, most, first_payment) = money;
+        let (shortest, longest, confirmations) = times;
+        round_trip(Offer {
+            price,
+            network,
+            kinds,
+            capacity: least..=most,
+            lifetime: shortest..=longest,
+            first_payment,
+            confirmations,
+        });
+    });
 }
 
 #[test]
 fn wishes_and_terms_are_read_as_they_were_written() {
     let wish = (any_kind(), any_key(), any_sat(), any::<u32>());
-    law(
-        100,
-        (wish, any_network(), any_expiry()),
-        |(wish, network, expiry)| {
-            let (kind, client_key, capacity, lifetime) = wish;
-            let lifetime = Seconds::new(lifetime);
-            round_trip(OpenRequest {
-                kind,
-                client_key,
-                capacity,
-                lifetime,
-            });
-            let terms = farebox_channel::Terms {
-                network,
-                expiry,
-                ..keyring().terms(kind, client_key, expiry)
-            };
-            round_trip(TermsReply {
-                kind,
-                network,
-                gateway_key: terms.gateway_key,
-                expiry,
-                script: terms.witness_script(),
-                address: terms.address().to_string(),
-            });
-        },
-    );
+    law(100, (wish, any_network(), any_expiry()), |(wish, network, expiry)| {
+        let (kind, client_key, capacity, lifetime) = wish;
+        let lifetime = Seconds::new(lifetime);
+        round_trip(OpenRequest { kind, client_key, capacity, lifetime });
+        let terms =
+            farebox_channel::Terms { network, expiry, ..keyring().terms(kind, client_key, expiry) };
+        round_trip(TermsReply {
+            kind,
+            network,
+            gateway_key: terms.gateway_key,
+            expiry,
+            script: terms.witness_script(),
+            address: terms.address().to_string(),
+        });
+    });
 }
 
 #[test]
 fn refunds_and_watches_are_read_as_they_were_written() {
     let refund = (any_outpoint(), any_sat(), any_key(), any_expiry());
-    law(
-        100,
-        (refund, any_signature(), any::<bool>()),
-        |(refund, signature, is_seen)| {
-            let (outpoint, capacity, client_key, expiry) = refund;
-            round_trip(RefundRequest {
-                outpoint,
-                capacity,
-                client_key,
-                expiry,
-            });
-            round_trip(RefundReply { signature });
-            round_trip(WatchRequest { client_key, expiry });
-            round_trip(WatchReply {
-                seen: is_seen.then_some((outpoint, capacity)),
-            });
-        },
-    );
+    law(100, (refund, any_signature(), any::<bool>()), |(refund, signature, is_seen)| {
+        let (outpoint, capacity, client_key, expiry) = refund;
+        round_trip(RefundRequest { outpoint, capacity, client_key, expiry });
+        round_trip(RefundReply { signature });
+        round_trip(WatchRequest { client_key, expiry });
+        round_trip(WatchReply { seen: is_seen.then_some((outpoint, capacity)) });
+    });
 }
 
 #[test]
 fn contracts_are_read_as_they_were_written() {
     let outputs = vec((0..=Sat::MAX.get(), any_payout()), 1..20);
-    let parts = (
-        any_sat(),
-        any_kind(),
-        any_key(),
-        any_expiry(),
-        any_payout(),
-        any_payment(),
-    );
-    law(
-        100,
-        (option::of(outputs), any_outpoint(), parts),
-        |(outputs, outpoint, parts)| {
-            let (capacity, kind, client_key, expiry, payout, payment) = parts;
-            let output =
-                |(value, payout): &(u64, Payout)| (*value, ScriptBuf::from(payout.script()));
-            let transaction =
-                outputs.map(|outputs| funding(&outputs.iter().map(output).collect::<Vec<_>>()));
-            round_trip(ContractRequest {
-                outpoint,
-                transaction,
-                capacity,
-                kind,
-                client_key,
-                expiry,
-                payout,
-                payment,
-            });
-        },
-    );
+    let parts = (any_sat(), any_kind(), any_key(), any_expiry(), any_payout(), any_payment());
+    law(100, (option::of(outputs), any_outpoint(), parts), |(outputs, outpoint, parts)| {
+        let (capacity, kind, client_key, expiry, payout, payment) = parts;
+        let output = |(value, payout): &(u64, Payout)| (*value, ScriptBuf::from(payout.script()));
+        let transaction =
+            outputs.map(|outputs| funding(&outputs.iter().map(output).collect::<Vec<_>>()));
+        round_trip(ContractRequest {
+            outpoint,
+            transaction,
+            capacity,
+            kind,
+            client_key,
+            expiry,
+            payout,
+            payment,
+        });
+    });
 }
 
 #[test]
@@ -224,73 +177,35 @@ fn payments_receipts_and_states_are_read_as_they_were_written() {
     let pay = (any_outpoint(), any_pass(), any_payment());
     let receipt = (any_sat(), any_msat(), any_msat(), any_msat());
     let state = (any_state(), option::of(any::<[u8; 32]>()));
-    law(
-        100,
-        (pay, receipt, state),
-        |(pay, receipt, (state, settlement))| {
-            let (channel, pass, payment) = pay;
-            round_trip(PayRequest {
-                channel,
-                pass,
-                payment,
-            });
-            let (paid, spent, credit, price) = receipt;
-            round_trip(Receipt {
-                paid,
-                spent,
-                credit,
-                price,
-            });
-            let settlement = settlement.map(Txid::from_byte_array);
-            round_trip(StateReply {
-                channel,
-                state,
-                pass,
-                paid,
-                settlement,
-            });
-        },
-    );
+    law(100, (pay, receipt, state), |(pay, receipt, (state, settlement))| {
+        let (channel, pass, payment) = pay;
+        round_trip(PayRequest { channel, pass, payment });
+        let (paid, spent, credit, price) = receipt;
+        round_trip(Receipt { paid, spent, credit, price });
+        let settlement = settlement.map(Txid::from_byte_array);
+        round_trip(StateReply { channel, state, pass, paid, settlement });
+    });
 }
 
 #[test]
 fn proofs_are_read_as_they_were_written() {
-    law(
-        100,
-        (any_outpoint(), any_key(), any_proof(), any_payment()),
-        |parts| {
-            let (channel, client_key, proof, payment) = parts;
-            round_trip(CloseRequest {
-                channel,
-                proof,
-                payment,
-            });
-            round_trip(StatusRequest {
-                subject: StatusSubject::Channel(channel),
-                proof,
-            });
-            round_trip(StatusRequest {
-                subject: StatusSubject::Key(client_key),
-                proof,
-            });
-        },
-    );
+    law(100, (any_outpoint(), any_key(), any_proof(), any_payment()), |parts| {
+        let (channel, client_key, proof, payment) = parts;
+        round_trip(CloseRequest { channel, proof, payment });
+        round_trip(StatusRequest { subject: StatusSubject::Channel(channel), proof });
+        round_trip(StatusRequest { subject: StatusSubject::Key(client_key), proof });
+    });
 }
 
 #[test]
 fn a_record_is_read_as_it_was_written() {
-    let contract = (
-        any_outpoint(),
-        any_kind(),
-        any_expiry(),
-        any_sat(),
-        any_payout(),
-    );
-    let account = (any_payment(), any_msat(), any_state(), any_pass());
+    let contract = (any_outpoint(), any_kind(), any_expiry(), any_sat(), any_payout());
+    let money = (any_payment(), any_msat(), any_msat());
+    let account = (money, any_state(), any_pass());
     law(50, vec((contract, account), 0..11), |channels| {
         let channel = |(contract, account)| {
             let (channel, kind, expiry, capacity, payout) = contract;
-            let (payment, spent, state, pass) = account;
+            let ((payment, spent, credit), state, pass) = account;
             ChannelStatus {
                 channel,
                 kind,
@@ -299,13 +214,12 @@ fn a_record_is_read_as_it_was_written() {
                 payout,
                 payment,
                 spent,
+                credit,
                 state,
                 pass,
             }
         };
-        round_trip(StatusReply {
-            channels: channels.into_iter().map(channel).collect(),
-        });
+        round_trip(StatusReply { channels: channels.into_iter().map(channel).collect() });
     });
 }
 
@@ -335,15 +249,8 @@ fn a_step_is_chosen_by_the_name_of_its_field() {
 #[test]
 fn a_payment_reads_in_a_terminal() {
     let signature = Signature::from_compact(&[1; 64]).unwrap();
-    let payment = Payment {
-        paid: sat(1_250),
-        signature,
-    };
-    let request = PayRequest {
-        channel: outpoint(9),
-        pass: Pass::new([0; 16]),
-        payment,
-    };
+    let payment = Payment { paid: sat(1_250), signature };
+    let request = PayRequest { channel: outpoint(9), pass: Pass::new([0; 16]), payment };
     let txid = "09".repeat(32);
     let ones = format!("{}AQ==", "AQEB".repeat(21));
     assert_eq!(

@@ -72,11 +72,7 @@ fn every_field_has_a_name_of_its_own() {
     ];
     for (index, name) in names.iter().enumerate() {
         assert!(name.starts_with(PREFIX), "{name}");
-        assert!(
-            name.bytes()
-                .all(|byte| byte == b'-' || byte.is_ascii_lowercase()),
-            "{name}"
-        );
+        assert!(name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()), "{name}");
         assert!(!names[..index].contains(name), "{name} stands twice");
     }
 }
@@ -125,13 +121,9 @@ fn keys_in_any_order_and_with_unknown_ones_between_say_the_same() {
     let members: Vec<_> = field.split(", ").map(str::to_owned).collect();
     let shuffled = Just(members).prop_shuffle();
     let expected = PayRequest::decode(field.as_bytes()).unwrap();
-    law(
-        50,
-        (shuffled, select(vec!["x", "x=1", "x=(a b);c", "x=@1"])),
-        |(mut members, unknown)| {
-            members.insert(1, unknown.to_owned());
-            let value = members.join(",\t ");
-            assert_eq!(PayRequest::decode(value.as_bytes()), Ok(expected));
-        },
-    );
+    law(50, (shuffled, select(vec!["x", "x=1", "x=(a b);c", "x=@1"])), |(mut members, unknown)| {
+        members.insert(1, unknown.to_owned());
+        let value = members.join(",\t ");
+        assert_eq!(PayRequest::decode(value.as_bytes()), Ok(expected));
+    });
 }

@@ -17,28 +17,18 @@ const STATUS_CHANNELS: usize = 10;
 
 /// The outpoint that is longest as text.
 fn longest() -> OutPoint {
-    OutPoint {
-        txid: Txid::from_byte_array([0xff; 32]),
-        vout: u32::MAX,
-    }
+    OutPoint { txid: Txid::from_byte_array([0xff; 32]), vout: u32::MAX }
 }
 
 /// The payment that is longest as text.
 fn greatest() -> Payment {
-    Payment {
-        paid: Sat::MAX,
-        signature: shown(Kind::Cltv).payment.signature,
-    }
+    Payment { paid: Sat::MAX, signature: shown(Kind::Cltv).payment.signature }
 }
 
 #[test]
 fn the_greatest_payment_is_a_header_of_less_than_300_bytes() {
     let pass = Pass::new([0xff; 16]);
-    let pay = PayRequest {
-        channel: longest(),
-        pass,
-        payment: greatest(),
-    };
+    let pay = PayRequest { channel: longest(), pass, payment: greatest() };
     let header = format!("{}: {}\r\n", PayRequest::NAME, pay.encode());
     assert!(header.len() < 300, "{} bytes", header.len());
 }
@@ -59,12 +49,11 @@ fn the_longest_record_of_as_many_channels_as_are_told_fits_a_field() {
         payout: payouts()[1].0.clone(),
         payment: greatest(),
         spent: Msat::MAX,
+        credit: Msat::MAX,
         state: StateName::Pending,
         pass: Pass::new([0xff; 16]),
     };
-    let reply = StatusReply {
-        channels: vec![channel; STATUS_CHANNELS],
-    };
+    let reply = StatusReply { channels: vec![channel; STATUS_CHANNELS] };
     let value = reply.encode();
     assert!(value.len() <= FIELD_LEN_MAX, "{} bytes", value.len());
     assert_eq!(StatusReply::decode(value.as_bytes()), Ok(reply));
@@ -72,14 +61,8 @@ fn the_longest_record_of_as_many_channels_as_are_told_fits_a_field() {
 
 #[test]
 fn a_time_beyond_all_integers_is_written_as_the_greatest() {
-    let proof = Proof {
-        time: Timestamp::new(u64::MAX),
-        signature: greatest().signature,
-    };
-    let request = StatusRequest {
-        subject: StatusSubject::Channel(longest()),
-        proof,
-    };
+    let proof = Proof { time: Timestamp::new(u64::MAX), signature: greatest().signature };
+    let request = StatusRequest { subject: StatusSubject::Channel(longest()), proof };
     let read = StatusRequest::decode(request.encode().as_bytes()).unwrap();
     assert_eq!(read.proof.time, Timestamp::new(999_999_999_999_999));
 }
@@ -90,23 +73,14 @@ fn a_contract_transaction_fits_up_to_4_000_bytes() {
         let payout = p2wpkh().script().to_owned();
         let transaction = funding(&vec![(1_000, payout); outputs]);
         let size = bitcoin::consensus::serialize(&transaction).len();
-        let request = ContractRequest {
-            transaction: Some(transaction),
-            ..shown(Kind::Refund)
-        };
+        let request = ContractRequest { transaction: Some(transaction), ..shown(Kind::Refund) };
         (size, ContractRequest::decode(request.encode().as_bytes()))
     };
     let (size, read) = with(125);
     assert!(size > 4_000 && read.is_ok(), "{size} bytes");
     let (_, refused) = with(200);
     let name = ContractRequest::NAME;
-    assert_eq!(
-        refused,
-        Err(Malformed {
-            name,
-            fault: Fault::TooLong
-        })
-    );
+    assert_eq!(refused, Err(Malformed { name, fault: Fault::TooLong }));
 }
 
 #[test]
@@ -119,11 +93,5 @@ fn a_field_may_be_6_kib_long_and_no_longer() {
     assert_eq!(FIELD_LEN_MAX, 6 * 1024);
     assert!(padded(FIELD_LEN_MAX).is_ok());
     let name = PayRequest::NAME;
-    assert_eq!(
-        padded(FIELD_LEN_MAX + 1),
-        Err(Malformed {
-            name,
-            fault: Fault::TooLong
-        })
-    );
+    assert_eq!(padded(FIELD_LEN_MAX + 1), Err(Malformed { name, fault: Fault::TooLong }));
 }

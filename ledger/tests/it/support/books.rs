@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use farebox_channel::Keyring;
 use farebox_channel::gateway::Channel;
 use farebox_ledger::{Changes, Ledger, Loaded, SqliteStore, Store, StoreError};
 use tempfile::TempDir;
@@ -30,16 +32,34 @@ pub(crate) struct Watch {
 
 impl Books {
     pub(crate) fn new() -> Self {
-        Self {
-            folder: TempDir::new().unwrap(),
-        }
+        Self { folder: TempDir::new().unwrap() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("ledger.sqlite")
     }
 
+    /// Opens the store.
+    ///
+    /// A process that another test is about to start holds a copy of every lock for a moment, so
+    /// a store that has just been closed may still be in use.
     pub(crate) fn store(&self) -> Result<SqliteStore, StoreError> {
+        self.store_of(&keyring())
+    }
+
+    /// Opens the store for a keyring.
+    pub(crate) fn store_of(&self, keyring: &Keyring) -> Result<SqliteStore, StoreError> {
+        let patience_ends = Instant::now() + PATIENCE;
+        loop {
+            match SqliteStore::open(&self.path(), &keyring.fingerprint()) {
+                Err(StoreError::InUse(_)) if Instant::now() < patience_ends => thread::yield_now(),
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Opens the store, or finds it in use.
+    pub(crate) fn store_at_once(&self) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(&self.path(), &keyring().fingerprint())
     }
 
@@ -66,16 +86,7 @@ impl Books {
             _closes: closes,
         };
         let ledger = Ledger::open(store, rules()).unwrap();
-        (
-            ledger,
-            Watch {
-                commits,
-                is_failing,
-                gate,
-                arrived,
-                closed,
-            },
-        )
+        (ledger, Watch { commits, is_failing, gate, arrived, closed })
     }
 
     /// Returns what is on disk, in the order of the outpoints.
@@ -93,10 +104,7 @@ impl Books {
 
     /// Does something to the file that the ledger would not do.
     pub(crate) fn tamper(&self, sql: &str) {
-        rusqlite::Connection::open(self.path())
-            .unwrap()
-            .execute_batch(sql)
-            .unwrap();
+        rusqlite::Connection::open(self.path()).unwrap().execute_batch(sql).unwrap();
     }
 }
 

@@ -38,10 +38,7 @@ pub(crate) fn msat(msat: u64) -> Msat {
 }
 
 pub(crate) fn now() -> Clock {
-    Clock {
-        median_time_past: Timestamp::new(NOW),
-        wall: Timestamp::new(NOW),
-    }
+    Clock { median_time_past: Timestamp::new(NOW), wall: Timestamp::new(NOW) }
 }
 
 pub(crate) fn rules() -> Rules {
@@ -50,6 +47,7 @@ pub(crate) fn rules() -> Rules {
         capacity: sat(10_000)..=sat(1_000_000),
         lifetime: Seconds::new(86_400)..=Seconds::new(864_000),
         first_payment: sat(FIRST),
+        cheapest: Msat::new(1).unwrap(),
         confirmations: 1,
         stop: Seconds::new(28_800),
         settle: Seconds::new(21_600),
@@ -65,20 +63,14 @@ pub(crate) fn client_key() -> SecretKey {
 }
 
 pub(crate) fn p2wpkh() -> Payout {
-    Payout::new(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(
-        [7; 20],
-    )))
-    .unwrap()
+    Payout::new(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([7; 20]))).unwrap()
 }
 
 pub(crate) fn contract(kind: Kind, number: u8) -> Contract {
     let expiry = Expiry::new(NOW + 172_800).unwrap();
     Contract {
         terms: keyring().terms(kind, client_key().public_key(SECP256K1), expiry),
-        outpoint: OutPoint {
-            txid: Txid::from_byte_array([number; 32]),
-            vout: u32::from(number),
-        },
+        outpoint: OutPoint { txid: Txid::from_byte_array([number; 32]), vout: u32::from(number) },
         capacity: sat(CAPACITY),
         payout: p2wpkh(),
     }
@@ -86,10 +78,7 @@ pub(crate) fn contract(kind: Kind, number: u8) -> Contract {
 
 /// The payment of `paid` satoshi on `contract`.
 pub(crate) fn paid(contract: &Contract, paid: u64) -> VerifiedPayment {
-    Payment::sign(contract, sat(paid), &client_key())
-        .unwrap()
-        .verify(contract)
-        .unwrap()
+    Payment::sign(contract, sat(paid), &client_key()).unwrap().verify(contract).unwrap()
 }
 
 /// A channel that was just shown.
@@ -97,12 +86,7 @@ pub(crate) fn pending(contract: Contract) -> Channel {
     let payment = paid(&contract, FIRST);
     let (spent, least) = (Msat::ZERO, sat(FIRST));
     Channel::Pending(Pending {
-        account: Account {
-            contract: contract.into(),
-            payment,
-            spent,
-            least,
-        },
+        account: Account { contract: contract.into(), payment, spent, least },
     })
 }
 
@@ -111,24 +95,13 @@ pub(crate) fn open(number: u8, paid_sat: u64) -> Channel {
     let contract = contract(Kind::Cltv, number);
     let payment = paid(&contract, paid_sat);
     let (spent, least) = (Msat::ZERO, sat(FIRST));
-    let account = Account {
-        contract: contract.into(),
-        payment,
-        spent,
-        least,
-    };
-    Channel::Open(Open {
-        account,
-        height: 201,
-    })
+    let account = Account { contract: contract.into(), payment, spent, least };
+    Channel::Open(Open { account, height: 201 })
 }
 
 /// The input that repeats the channel's latest payment and charges `price_msat`.
 pub(crate) fn charge(channel: &Channel, price_msat: u64) -> Input {
-    Input::Pay {
-        payment: channel.account().payment,
-        price: msat(price_msat),
-    }
+    Input::Pay { payment: channel.account().payment, price: msat(price_msat) }
 }
 
 pub(crate) fn step(channel: &Channel, input: Input) -> Channel {
@@ -146,45 +119,26 @@ pub(crate) fn spent(channel: &Channel) -> u64 {
 /// A channel in every state that there is, and on the way there.
 pub(crate) fn every_state(kind: Kind) -> Vec<Channel> {
     let shown = |number| pending(contract(kind, number));
-    let confirmed = Input::Confirmed {
-        height: 201,
-        confirmations: 1,
-    };
+    let confirmed = Input::Confirmed { height: 201, confirmations: 1 };
     let open = |number| step(&shown(number), confirmed.clone());
     let paying = |number| {
         let payment = paid(open(number).contract(), 5_000);
-        step(
-            &open(number),
-            Input::Pay {
-                payment,
-                price: msat(4_000_001),
-            },
-        )
+        step(&open(number), Input::Pay { payment, price: msat(4_000_001) })
     };
     let closing = |number, cause| step(&paying(number), Input::Expire(cause));
     let settling = |number| {
         let channel = closing(number, Cause::Expiring);
-        let member = Member {
-            contract: channel.contract(),
-            payment: &channel.account().payment,
-        };
+        let member = Member { contract: channel.contract(), payment: &channel.account().payment };
         let rate = FeeRate::from_sat_per_vb(3).unwrap();
         let built = Settlement::build(&[member], &keyring(), &p2wpkh(), rate).unwrap();
         step(&channel, Input::Settle(built))
     };
     let mined = |number: u8, by| {
-        Input::Spent(Mined {
-            txid: Txid::from_byte_array([number; 32]),
-            height: 300,
-            by,
-        })
+        Input::Spent(Mined { txid: Txid::from_byte_array([number; 32]), height: 300, by })
     };
     let deep = Input::Deepened { height: 305 };
     let late = {
-        let clock = Clock {
-            wall: Timestamp::new(u64::MAX),
-            ..now()
-        };
+        let clock = Clock { wall: Timestamp::new(u64::MAX), ..now() };
         shown(2).handle(clock, &rules(), confirmed.clone()).unwrap()
     };
     let settled = step(&settling(9), mined(9, Spender::Settlement));
@@ -204,6 +158,7 @@ pub(crate) fn every_state(kind: Kind) -> Vec<Channel> {
         step(&spent, deep),
         step(&settling(12), mined(12, Spender::Settlement)),
         step(&paying(13), mined(13, Spender::Settlement)),
+        step(&shown(14), Input::Expire(Cause::Expiring)),
     ]
 }
 

@@ -4,7 +4,10 @@
 //! [`Chain`] is what the gateway and a client need to know; [`Wallet`] is what they need to move
 //! coins. [`Bitcoind`] is both. This crate has no rule about channels.
 
-mod bitcoind;
+mod answers;
+mod node;
+mod rpc;
+mod wallet;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -14,7 +17,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
-pub use bitcoind::{Access, Bitcoind};
+pub use rpc::{Access, Bitcoind};
 
 /// A node did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

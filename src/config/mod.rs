@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, read once and checked whole.
 //!
-//! [`raw`] is the file as it is written; [`Config`] is what it means. A wrong file is refused with
+//! `raw` is the file as it is written; [`Config`] is what it means. A wrong file is refused with
 //! the file's name, the key and what is allowed there.
 
 mod raw;

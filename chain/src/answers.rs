@@ -1,0 +1,120 @@
+//! What bitcoind answers, as far as it matters here.
+
+use std::str::FromStr;
+
+use bitcoin::{Amount, BlockHash, ScriptBuf, Txid};
+use serde::Deserialize;
+
+/// `getblockchaininfo`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct ChainInfo {
+    pub(crate) chain: String,
+    pub(crate) blocks: u32,
+    pub(crate) bestblockhash: BlockHash,
+    pub(crate) mediantime: u64,
+    pub(crate) initialblockdownload: bool,
+}
+
+/// `getmempoolinfo`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct MempoolInfo {
+    pub(crate) truc_policy: Option<String>,
+    #[serde(deserialize_with = "amount")]
+    pub(crate) mempoolminfee: Amount,
+    #[serde(deserialize_with = "amount")]
+    pub(crate) minrelaytxfee: Amount,
+}
+
+/// `getblockheader`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct HeaderInfo {
+    pub(crate) height: u32,
+    pub(crate) confirmations: i64,
+    pub(crate) previousblockhash: Option<BlockHash>,
+}
+
+/// `gettxout`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct OutputInfo {
+    pub(crate) bestblock: BlockHash,
+    pub(crate) confirmations: u32,
+    #[serde(deserialize_with = "amount")]
+    pub(crate) value: Amount,
+    #[serde(rename = "scriptPubKey")]
+    pub(crate) script: ScriptInfo,
+}
+
+/// A script in an answer.
+#[derive(Deserialize)]
+pub(crate) struct ScriptInfo {
+    pub(crate) hex: ScriptBuf,
+}
+
+/// `estimatesmartfee`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct FeeInfo {
+    #[serde(default, deserialize_with = "optional_amount")]
+    pub(crate) feerate: Option<Amount>,
+}
+
+/// An entry of `listunspent`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct Coin {
+    pub(crate) txid: Txid,
+    pub(crate) vout: u32,
+    #[serde(deserialize_with = "amount")]
+    pub(crate) amount: Amount,
+    #[serde(rename = "scriptPubKey")]
+    pub(crate) script: ScriptBuf,
+    pub(crate) spendable: bool,
+    pub(crate) safe: bool,
+}
+
+/// `fundrawtransaction` and `signrawtransactionwithwallet`, as far as they matter here.
+#[derive(Deserialize)]
+pub(crate) struct RawTransaction {
+    pub(crate) hex: String,
+    pub(crate) complete: Option<bool>,
+}
+
+/// Reads a number of bitcoins as the node writes it, without floating point.
+fn amount<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    btc(&number.to_string()).ok_or_else(|| serde::de::Error::custom("not an amount"))
+}
+
+/// Reads a decimal number of bitcoins, in scientific notation too.
+fn btc(number: &str) -> Option<Amount> {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let exponent = i32::from_str(exponent).ok()?.checked_add(8)?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let digits = format!("{whole}{fraction}").parse::<u64>().ok()?;
+    let scale = 10_u64.checked_pow(shift.unsigned_abs())?;
+    let sat = if shift >= 0 { digits.checked_mul(scale)? } else { digits.checked_div(scale)? };
+    Some(Amount::from_sat(sat))
+}
+
+/// Reads a number of bitcoins that may be absent.
+fn optional_amount<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Amount>, D::Error> {
+    amount(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_numbers_are_read_without_floating_point() {
+        let sat = |number| btc(number).map(Amount::to_sat);
+        assert_eq!(sat("0.00001000"), Some(1_000));
+        assert_eq!(sat("1e-5"), Some(1_000));
+        assert_eq!(sat("1.234e-05"), Some(1_234));
+        assert_eq!(sat("20999999.9769"), Some(2_099_999_997_690_000));
+        assert_eq!(sat("50"), Some(5_000_000_000));
+        assert_eq!(sat("-1"), None);
+        assert_eq!(sat("1e30"), None);
+    }
+}

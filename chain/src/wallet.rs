@@ -1,0 +1,124 @@
+//! bitcoind as a wallet.
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
+use serde_json::{Value, json};
+
+use crate::answers::{Coin, RawTransaction};
+use crate::rpc::Bitcoind;
+use crate::{Chain, ChainError, Wallet};
+
+/// An upper bound of an input's size in vB, for guessing how many coins are needed.
+const INPUT_VSIZE: u64 = 69;
+/// An upper bound of all else in a funding transaction.
+const OVERHEAD_VSIZE: u64 = 140;
+/// The greatest number of coins in a funding transaction, so that it fits a header field.
+const INPUTS_MAX: usize = 20;
+
+impl Wallet for Bitcoind {
+    async fn check_wallet(&self) -> Result<(), ChainError> {
+        self.call::<Value>("getwalletinfo", json!([])).await.map(|_| ())
+    }
+
+    async fn fresh_address(&self) -> Result<Address, ChainError> {
+        let tip = self.tip().await?;
+        let address: Address<NetworkUnchecked> =
+            self.call("getnewaddress", json!(["", "bech32"])).await?;
+        address.require_network(tip.network).map_err(|error| ChainError::Unexpected {
+            method: "getnewaddress".to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    async fn fund(
+        &self,
+        script: ScriptBuf,
+        amount_sat: u64,
+        rate: FeeRate,
+    ) -> Result<Transaction, ChainError> {
+        let _picking = self.picking.lock().await;
+        let coins: Vec<Coin> = self.call("listunspent", json!([1])).await?;
+        let picked = pick(coins, amount_sat, rate)?;
+        let output = TxOut { value: Amount::from_sat(amount_sat), script_pubkey: script };
+        let skeleton = skeleton(&picked, output);
+        let options = json!({
+            "add_inputs": false,
+            "changePosition": 1,
+            "change_type": "bech32",
+            "fee_rate": rate.to_sat_per_vb_ceil(),
+            "lockUnspents": true,
+            "replaceable": false,
+        });
+        let funded: RawTransaction =
+            self.call("fundrawtransaction", json!([serialize_hex(&skeleton), options])).await?;
+        let signed = self.sign(funded.hex).await;
+        if signed.is_err() {
+            self.unlock(&picked).await?;
+        }
+        signed
+    }
+
+    async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
+        let coins: Vec<_> = transaction.input.iter().map(|input| input.previous_output).collect();
+        self.unlock(&coins).await
+    }
+}
+
+impl Bitcoind {
+    /// Has the wallet sign a transaction.
+    async fn sign(&self, hex: String) -> Result<Transaction, ChainError> {
+        let method = "signrawtransactionwithwallet";
+        let signed: RawTransaction = self.call(method, json!([hex])).await?;
+        let unexpected =
+            |reason: String| ChainError::Unexpected { method: method.to_owned(), reason };
+        if signed.complete != Some(true) {
+            return Err(unexpected("the wallet cannot sign for its coins".to_owned()));
+        }
+        deserialize_hex(&signed.hex).map_err(|error| unexpected(error.to_string()))
+    }
+
+    /// Lets the wallet spend coins again.
+    async fn unlock(&self, coins: &[OutPoint]) -> Result<(), ChainError> {
+        let coin = |coin: &OutPoint| json!({ "txid": coin.txid, "vout": coin.vout });
+        let coins: Vec<Value> = coins.iter().map(coin).collect();
+        self.call::<bool>("lockunspent", json!([true, coins])).await.map(|_| ())
+    }
+}
+
+/// Picks native segwit coins, greatest first, until they pay the amount and the fee.
+fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutPoint>, ChainError> {
+    let is_native = |coin: &Coin| coin.spendable && coin.safe && coin.script.is_witness_program();
+    coins.retain(is_native);
+    coins.sort_by_key(|coin| std::cmp::Reverse(coin.amount));
+    let fee_sat = |vsize: u64| rate.fee_vb(vsize).map_or(u64::MAX, Amount::to_sat);
+    let mut needed_sat = amount_sat.saturating_add(fee_sat(OVERHEAD_VSIZE));
+    let mut available_sat = 0_u64;
+    let mut picked = Vec::new();
+    for coin in coins.into_iter().take(INPUTS_MAX) {
+        available_sat = available_sat.saturating_add(coin.amount.to_sat());
+        needed_sat = needed_sat.saturating_add(fee_sat(INPUT_VSIZE));
+        picked.push(OutPoint { txid: coin.txid, vout: coin.vout });
+        if available_sat >= needed_sat {
+            return Ok(picked);
+        }
+    }
+    Err(ChainError::TooFewCoins { available_sat, needed_sat })
+}
+
+/// Returns the transaction that the wallet completes with change and fee.
+fn skeleton(picked: &[OutPoint], output: TxOut) -> Transaction {
+    Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: picked
+            .iter()
+            .map(|coin| bitcoin::TxIn {
+                previous_output: *coin,
+                sequence: bitcoin::Sequence::ENABLE_LOCKTIME_NO_RBF,
+                ..Default::default()
+            })
+            .collect(),
+        output: vec![output],
+    }
+}

@@ -178,8 +178,10 @@ impl Demo {
     /// Returns a command that pays for one request, for people to try.
     #[must_use]
     pub fn pay_command(&self) -> String {
+        let program = std::env::current_exe().unwrap_or_else(|_| "farebox".into());
         format!(
-            "farebox pay {} --bitcoind-url {} --cookie-file {} --wallet client --channels {}",
+            "{} pay {} --bitcoind-url {} --cookie-file {} --wallet client --channels {}",
+            program.display(),
             self.url,
             self.node.url(),
             self.node.cookie_file().display(),
@@ -209,10 +211,13 @@ impl Demo {
         let client = PayingClient::new(self.node.node(Some("client")), file.clone(), policy)?
             .observed_by(Observer::new(move |event| stage.event(event)));
         let bar = self.stage.requests(self.plan.requests);
-        for _ in 0..self.plan.requests {
+        for request in 0..self.plan.requests {
             let answer = client.get(&self.url).await?;
             if !answer.status().is_success() {
                 return Err(DemoError::Unanswered(answer.status()));
+            }
+            if request == 0 {
+                bar.reset_elapsed(); // The first one has opened the channel.
             }
             bar.inc(1);
         }

@@ -7,7 +7,7 @@ use farebox_chain::{Chain, Wallet};
 use farebox_channel::message::{
     ContractRequest, PayRequest, StateName, StateReply, WatchReply, WatchRequest,
 };
-use farebox_channel::{Kind, Msat, Payout};
+use farebox_channel::{Kind, Member, Msat, Payment, Payout, Sat, Settlement};
 use serde_json::{Value, json};
 
 use crate::support::{Buyer, FIRST_SAT, PRICE_MSAT, World, header, set_median_time_past, until};
@@ -198,7 +198,7 @@ async fn a_cltv_contract_that_any_wallet_has_paid_is_found_by_its_address() {
     assert_eq!(capacity, draft.capacity);
     let payout = Payout::try_from(&wallet.fresh_address().await.unwrap()).unwrap();
     let contract = farebox_channel::Contract { terms: draft.terms, outpoint, capacity, payout };
-    let first = farebox_channel::Sat::new(FIRST_SAT).unwrap();
+    let first = Sat::new(FIRST_SAT).unwrap();
     let shown = ContractRequest {
         outpoint,
         transaction: None,
@@ -207,7 +207,7 @@ async fn a_cltv_contract_that_any_wallet_has_paid_is_found_by_its_address() {
         client_key: draft.terms.client_key,
         expiry: draft.terms.expiry,
         payout: contract.payout.clone(),
-        payment: farebox_channel::Payment::sign(&contract, first, &buyer.key).unwrap(),
+        payment: Payment::sign(&contract, first, &buyer.key).unwrap(),
     };
     assert_eq!(buyer.ask::<_, StateReply>(&shown).await.state, StateName::Pending);
     world.mine(1).await;
@@ -237,4 +237,38 @@ async fn a_settlement_follows_the_rules_of_version_three_on_a_node_that_enforces
 
     world.mine(1).await;
     assert_eq!(world.node.mined(settlement).await.unwrap().version.0, 3);
+}
+
+#[tokio::test]
+async fn channels_of_both_kinds_can_be_settled_together_also_exhausted_ones() {
+    let mut world = World::start().await;
+    let mut members = Vec::new();
+    for (kind, paid) in [
+        (Kind::Refund, 100_000),
+        (Kind::Cltv, 5_000),
+        (Kind::Cltv, 100_000),
+        (Kind::Refund, 99_706),
+    ] {
+        let buyer = world.buyer_with_channel(kind).await;
+        let contract = buyer.purse().contract().clone();
+        let payment = Payment::sign(&contract, Sat::new(paid).unwrap(), &buyer.key).unwrap();
+        let payment = payment.verify(&contract).unwrap();
+        members.push((contract, payment));
+    }
+    let keyring = world.keyring();
+    world.gateway.kill();
+    let members: Vec<_> =
+        members.iter().map(|(contract, payment)| Member { contract, payment }).collect();
+    let payout = Payout::try_from(&world.wallet().fresh_address().await.unwrap()).unwrap();
+    let rate = FeeRate::from_sat_per_vb_u32(1);
+
+    let settlement = Settlement::build(&members, &keyring, &payout, rate).unwrap();
+    let node = world.node.node(None);
+    node.broadcast(settlement.transaction.clone()).await.unwrap();
+    world.node.mine(1).await.unwrap();
+
+    let mined = world.node.mined(settlement.transaction.compute_txid()).await.unwrap();
+    assert_eq!((mined.input.len(), mined.output.len()), (4, 3));
+    let share = Amount::from_sat(304_706) - settlement.fee.to_amount();
+    assert_eq!(mined.output[2].value, share);
 }

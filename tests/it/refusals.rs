@@ -319,10 +319,7 @@ async fn a_channel_that_is_not_on_record_is_gone() {
     let world = World::start().await;
     let buyer = world.buyer_with_channel(Kind::Cltv).await;
     // Only the gateway's seed makes the pass of a channel that it has lost.
-    let key_file = std::fs::read_to_string(world.file("farebox.key")).unwrap();
-    let seed = <[u8; 32] as bitcoin::hex::FromHex>::from_hex(key_file.trim()).unwrap();
-    let keyring =
-        farebox_channel::Keyring::new(farebox_channel::Seed::new(seed), bitcoin::Network::Regtest);
+    let keyring = world.keyring();
     let channel = OutPoint { vout: 5, ..buyer.channel() };
     let lost = PayRequest { channel, pass: keyring.pass(channel), ..next(&buyer) };
 

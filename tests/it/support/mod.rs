@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::hex::FromHex;
 use bitcoin::{Transaction, Txid};
 use farebox::regtest::Regtest;
 use farebox_chain::{Bitcoind, Chain};
-use farebox_channel::Kind;
+use farebox_channel::{Keyring, Kind, Seed};
 use farebox_client::{ChannelFile, PayingClient, Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -61,6 +62,13 @@ impl World {
     /// Returns a file in the test's folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Returns the gateway's keys, as only its own key file makes them.
+    pub(crate) fn keyring(&self) -> Keyring {
+        let seed = std::fs::read_to_string(self.file("farebox.key")).unwrap();
+        let seed = <[u8; 32]>::from_hex(seed.trim()).unwrap();
+        Keyring::new(Seed::new(seed), bitcoin::Network::Regtest)
     }
 
     /// Returns a client of the node's wallet `client`.

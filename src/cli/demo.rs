@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use farebox_channel::Kind;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::demo::{Demo, DemoError, Outcome, Plan, Stage};
 
@@ -30,6 +30,12 @@ enum Kinds {
     Refund,
     Cltv,
     Both,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct Summary<'a> {
+    channels: &'a [Outcome],
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
@@ -63,8 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     demo.end().await;
     if arguments.json {
-        let channels: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
-        println!("{}", json!({ "channels": channels }));
+        println!("{}", serde_json::to_string(&Summary { channels: &outcomes })?);
     }
     Ok(())
 }

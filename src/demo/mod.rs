@@ -12,7 +12,7 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid};
 use farebox_chain::{Bitcoind, ChainError};
 use farebox_channel::{Kind, Msat, OutOfBounds, Sat};
 use farebox_client::{ChannelFile, FileError, Observer, PayError, PayingClient, Policy, Record};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tempfile::TempDir;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -88,41 +88,24 @@ impl From<ChainError> for DemoError {
 }
 
 /// How one channel ended, read back from the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// The kind of contract.
-    pub kind: Kind,
+    pub kind: &'static str,
     /// What was locked.
-    pub capacity: Sat,
+    pub capacity_sat: u64,
     /// How many requests were paid for.
     pub requests: u32,
     /// What the client signed for in the end.
-    pub paid: Sat,
+    pub paid_sat: u64,
     /// The settlement.
-    pub settlement: Txid,
+    pub settlement_txid: Txid,
     /// The client's change.
     pub client_sat: u64,
     /// The gateway's share.
     pub gateway_sat: u64,
     /// The fee.
     pub fee_sat: u64,
-}
-
-impl Outcome {
-    /// Returns the outcome as a JSON object.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        json!({
-            "kind": self.kind.as_str(),
-            "capacity_sat": self.capacity.get(),
-            "requests": self.requests,
-            "paid_sat": self.paid.get(),
-            "settlement_txid": self.settlement,
-            "client_sat": self.client_sat,
-            "gateway_sat": self.gateway_sat,
-            "fee_sat": self.fee_sat,
-        })
-    }
 }
 
 /// Everything that the demo has started. It all ends with this value.
@@ -276,11 +259,11 @@ impl Demo {
             return Err(DemoError::Unbalanced { capacity_sat, parts_sat });
         }
         Ok(Outcome {
-            kind: contract.terms.kind,
-            capacity: contract.capacity,
+            kind: contract.terms.kind.as_str(),
+            capacity_sat,
             requests: self.plan.requests,
-            paid,
-            settlement: settlement.compute_txid(),
+            paid_sat: paid.get(),
+            settlement_txid: settlement.compute_txid(),
             client_sat,
             gateway_sat,
             fee_sat,

@@ -111,7 +111,7 @@ impl Stage {
                 "{:>7} {:>9} {:>10}  = {:>15} + {:>15} + {:>4}",
                 outcome.kind,
                 outcome.requests,
-                outcome.capacity.get(),
+                outcome.capacity_sat,
                 outcome.client_sat,
                 outcome.gateway_sat,
                 outcome.fee_sat,

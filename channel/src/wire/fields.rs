@@ -27,6 +27,16 @@ pub(super) fn parse<T: FieldType>(name: &'static str, value: &[u8]) -> Result<T,
         .map_err(|error| Malformed { name, fault: Fault::Syntax(error.to_string()) })
 }
 
+/// Reads the values of a field that is a dictionary.
+pub(super) fn read<T>(
+    name: &'static str,
+    value: &[u8],
+    read: impl FnOnce(&Reader<'_>) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let dictionary = parse::<Dictionary>(name, value)?;
+    read(&Reader { name, source: Source::Dictionary(&dictionary) })
+}
+
 /// Where keys are looked up: a dictionary, or the parameters of a list's item.
 enum Source<'a> {
     Dictionary(&'a Dictionary),
@@ -40,10 +50,6 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(name: &'static str, dictionary: &'a Dictionary) -> Self {
-        Self { name, source: Source::Dictionary(dictionary) }
-    }
-
     pub(super) const fn of_item(name: &'static str, item: &'a Item) -> Self {
         Self { name, source: Source::Parameters(&item.params) }
     }

@@ -2,9 +2,8 @@
 
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{ScriptBuf, Transaction, Txid};
-use sfv::Dictionary;
 
-use super::fields::{Reader, Writer, parse};
+use super::fields::{Writer, read};
 use super::{Fault, Field, Malformed};
 use crate::message::{
     ContractRequest, Offer, OpenRequest, RefundReply, RefundRequest, StateReply, TermsReply,
@@ -31,16 +30,16 @@ impl Field for Offer {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            price: reader.msat("price")?,
-            network: reader.network("network")?,
-            kinds: reader.kinds("kinds")?,
-            capacity: reader.sat("capacity-min")?..=reader.sat("capacity-max")?,
-            lifetime: reader.seconds("lifetime-min")?..=reader.seconds("lifetime-max")?,
-            first_payment: reader.sat("first-payment")?,
-            confirmations: reader.count("confirmations")?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                price: reader.msat("price")?,
+                network: reader.network("network")?,
+                kinds: reader.kinds("kinds")?,
+                capacity: reader.sat("capacity-min")?..=reader.sat("capacity-max")?,
+                lifetime: reader.seconds("lifetime-min")?..=reader.seconds("lifetime-max")?,
+                first_payment: reader.sat("first-payment")?,
+                confirmations: reader.count("confirmations")?,
+            })
         })
     }
 }
@@ -58,13 +57,13 @@ impl Field for OpenRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            kind: reader.token("kind")?,
-            client_key: reader.key("key")?,
-            capacity: reader.sat("capacity")?,
-            lifetime: reader.seconds("lifetime")?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                kind: reader.token("kind")?,
+                client_key: reader.key("key")?,
+                capacity: reader.sat("capacity")?,
+                lifetime: reader.seconds("lifetime")?,
+            })
         })
     }
 }
@@ -84,15 +83,15 @@ impl Field for TermsReply {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            kind: reader.token("kind")?,
-            network: reader.network("network")?,
-            gateway_key: reader.key("key")?,
-            expiry: reader.expiry("expiry")?,
-            script: ScriptBuf::from_bytes(reader.bytes("script")?.to_vec()),
-            address: reader.string("address")?.to_owned(),
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                kind: reader.token("kind")?,
+                network: reader.network("network")?,
+                gateway_key: reader.key("key")?,
+                expiry: reader.expiry("expiry")?,
+                script: ScriptBuf::from_bytes(reader.bytes("script")?.to_vec()),
+                address: reader.string("address")?.to_owned(),
+            })
         })
     }
 }
@@ -110,13 +109,13 @@ impl Field for RefundRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            outpoint: reader.outpoint("outpoint")?,
-            capacity: reader.sat("capacity")?,
-            client_key: reader.key("key")?,
-            expiry: reader.expiry("expiry")?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                outpoint: reader.outpoint("outpoint")?,
+                capacity: reader.sat("capacity")?,
+                client_key: reader.key("key")?,
+                expiry: reader.expiry("expiry")?,
+            })
         })
     }
 }
@@ -129,9 +128,7 @@ impl Field for RefundReply {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self { signature: reader.signature("signature")? })
+        read(Self::NAME, value, |reader| Ok(Self { signature: reader.signature("signature")? }))
     }
 }
 
@@ -143,9 +140,9 @@ impl Field for WatchRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self { client_key: reader.key("key")?, expiry: reader.expiry("expiry")? })
+        read(Self::NAME, value, |reader| {
+            Ok(Self { client_key: reader.key("key")?, expiry: reader.expiry("expiry")? })
+        })
     }
 }
 
@@ -164,12 +161,12 @@ impl Field for WatchReply {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        if !reader.has("outpoint") {
-            return Ok(Self { seen: None });
-        }
-        Ok(Self { seen: Some((reader.outpoint("outpoint")?, reader.sat("capacity")?)) })
+        read(Self::NAME, value, |reader| {
+            if !reader.has("outpoint") {
+                return Ok(Self { seen: None });
+            }
+            Ok(Self { seen: Some((reader.outpoint("outpoint")?, reader.sat("capacity")?)) })
+        })
     }
 }
 
@@ -192,22 +189,22 @@ impl Field for ContractRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        let transaction = if reader.has("transaction") {
-            Some(transaction(reader.bytes("transaction")?)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            outpoint: reader.outpoint("outpoint")?,
-            transaction,
-            capacity: reader.sat("capacity")?,
-            kind: reader.token("kind")?,
-            client_key: reader.key("key")?,
-            expiry: reader.expiry("expiry")?,
-            payout: reader.payout("payout")?,
-            payment: reader.payment()?,
+        read(Self::NAME, value, |reader| {
+            let transaction = if reader.has("transaction") {
+                Some(transaction(reader.bytes("transaction")?)?)
+            } else {
+                None
+            };
+            Ok(Self {
+                outpoint: reader.outpoint("outpoint")?,
+                transaction,
+                capacity: reader.sat("capacity")?,
+                kind: reader.token("kind")?,
+                client_key: reader.key("key")?,
+                expiry: reader.expiry("expiry")?,
+                payout: reader.payout("payout")?,
+                payment: reader.payment()?,
+            })
         })
     }
 }
@@ -236,23 +233,23 @@ impl Field for StateReply {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        let settlement = if reader.has("settlement") {
-            let fault = |error: bitcoin::hex::HexToArrayError| Malformed {
-                name: Self::NAME,
-                fault: Fault::Value { key: "settlement", reason: error.to_string() },
+        read(Self::NAME, value, |reader| {
+            let settlement = if reader.has("settlement") {
+                let fault = |error: bitcoin::hex::HexToArrayError| Malformed {
+                    name: Self::NAME,
+                    fault: Fault::Value { key: "settlement", reason: error.to_string() },
+                };
+                Some(reader.string("settlement")?.parse::<Txid>().map_err(fault)?)
+            } else {
+                None
             };
-            Some(reader.string("settlement")?.parse::<Txid>().map_err(fault)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            channel: reader.outpoint("channel")?,
-            state: reader.token("state")?,
-            pass: reader.pass("pass")?,
-            paid: reader.sat("paid")?,
-            settlement,
+            Ok(Self {
+                channel: reader.outpoint("channel")?,
+                state: reader.token("state")?,
+                pass: reader.pass("pass")?,
+                paid: reader.sat("paid")?,
+                settlement,
+            })
         })
     }
 }

@@ -1,9 +1,9 @@
 //! The fields of an open channel: pay, receipt, status, close.
 
 use bitcoin::OutPoint;
-use sfv::{BareItem, Dictionary, KeyRef, List, ListEntry, ListSerializer, StringRef, TokenRef};
+use sfv::{BareItem, KeyRef, List, ListEntry, ListSerializer, StringRef, TokenRef};
 
-use super::fields::{Reader, Writer, parse};
+use super::fields::{Reader, Writer, parse, read};
 use super::{Fault, Field, Malformed};
 use crate::message::{
     ChannelStatus, CloseRequest, PayRequest, Receipt, StatusReply, StatusRequest, StatusSubject,
@@ -22,12 +22,12 @@ impl Field for PayRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            channel: reader.outpoint("channel")?,
-            pass: reader.pass("pass")?,
-            payment: reader.payment()?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                channel: reader.outpoint("channel")?,
+                pass: reader.pass("pass")?,
+                payment: reader.payment()?,
+            })
         })
     }
 }
@@ -45,13 +45,13 @@ impl Field for Receipt {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            paid: reader.sat("paid")?,
-            spent: reader.msat("spent")?,
-            credit: reader.msat("credit")?,
-            price: reader.msat("price")?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                paid: reader.sat("paid")?,
+                spent: reader.msat("spent")?,
+                credit: reader.msat("credit")?,
+                price: reader.msat("price")?,
+            })
         })
     }
 }
@@ -77,14 +77,14 @@ impl Field for StatusRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        let subject = if reader.has("channel") {
-            StatusSubject::Channel(reader.outpoint("channel")?)
-        } else {
-            StatusSubject::Key(reader.key("key")?)
-        };
-        Ok(Self { subject, proof: proof(&reader)? })
+        read(Self::NAME, value, |reader| {
+            let subject = if reader.has("channel") {
+                StatusSubject::Channel(reader.outpoint("channel")?)
+            } else {
+                StatusSubject::Key(reader.key("key")?)
+            };
+            Ok(Self { subject, proof: proof(reader)? })
+        })
     }
 }
 
@@ -101,12 +101,12 @@ impl Field for CloseRequest {
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let dictionary = parse::<Dictionary>(Self::NAME, value)?;
-        let reader = Reader::new(Self::NAME, &dictionary);
-        Ok(Self {
-            channel: reader.outpoint("channel")?,
-            proof: proof(&reader)?,
-            payment: reader.payment()?,
+        read(Self::NAME, value, |reader| {
+            Ok(Self {
+                channel: reader.outpoint("channel")?,
+                proof: proof(reader)?,
+                payment: reader.payment()?,
+            })
         })
     }
 }

@@ -9,7 +9,7 @@ use farebox_channel::message::{
     RefundReply, RefundRequest, StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply,
     WatchReply, WatchRequest,
 };
-use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject};
+use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject, VerifiedPayment};
 use farebox_ledger::{Hold, Ledger, LedgerError};
 use secp256k1::PublicKey;
 
@@ -95,10 +95,12 @@ impl<N: Node> Cashier<N> {
     }
 
     /// Takes a contract: checks it, has the node show it, records it, and hands out the pass.
+    ///
+    /// Whether the outpoint is on record is told to nobody but the holder of its key.
     pub(crate) async fn contract(&self, request: ContractRequest) -> Result<StateReply, Problem> {
         let outpoint = request.outpoint;
-        if let Some(known) = self.0.ledger.channel(outpoint) {
-            return self.contract_again(&known, &request).await;
+        if let Some(payment) = self.shown_again(&request) {
+            return self.contract_again(outpoint, payment).await;
         }
         let chain = self.told_chain_time()?;
         if self.0.ledger.pending() >= PENDING_MAX {
@@ -106,35 +108,42 @@ impl<N: Node> Cashier<N> {
         }
         let shown = self.0.gateway.check_shown(&request, self.clock(), chain)?;
         let output = self.0.node.find(outpoint, request.transaction).await?;
-        self.0.ledger.create(shown.admit(&output)?).await?;
+        let channel = shown.admit(&output)?;
+        let contract = Arc::clone(channel.contract());
+        let recorded = self.0.ledger.create(channel).await?;
+        if *recorded.contract() != contract {
+            return Err(Refusal::OtherTerms.into());
+        }
         self.0.node.attend(outpoint).await;
         self.state(outpoint)
     }
 
-    /// Takes a contract that is on record, with its newest payment.
-    async fn contract_again(
-        &self,
-        known: &Channel,
-        request: &ContractRequest,
-    ) -> Result<StateReply, Problem> {
+    /// Returns the verified payment of a contract that is on record just as it is shown.
+    fn shown_again(&self, request: &ContractRequest) -> Option<VerifiedPayment> {
+        let known = self.0.ledger.channel(request.outpoint)?;
         let contract = known.contract();
         let is_same = contract.terms.kind == request.kind
             && contract.terms.client_key == request.client_key
             && contract.terms.expiry == request.expiry
             && contract.capacity == request.capacity
             && contract.payout == request.payout;
-        if !is_same {
-            return Err(Refusal::OtherTerms.into());
-        }
-        let payment = request.payment.verify(contract).map_err(Refusal::from)?;
+        if is_same { request.payment.verify(contract).ok() } else { None }
+    }
+
+    /// Takes the newest payment of a contract that is on record.
+    async fn contract_again(
+        &self,
+        outpoint: OutPoint,
+        payment: VerifiedPayment,
+    ) -> Result<StateReply, Problem> {
         let pay = Input::Pay { payment, price: Msat::ZERO };
-        match self.0.ledger.apply(request.outpoint, self.clock(), pay).await {
+        match self.0.ledger.apply(outpoint, self.clock(), pay).await {
             // The state says why the payment was not taken.
             Ok(_) | Err(LedgerError::Refused(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        self.0.node.attend(request.outpoint).await;
-        self.state(request.outpoint)
+        self.0.node.attend(outpoint).await;
+        self.state(outpoint)
     }
 
     /// Takes a payment and charges `price`. Both are durable when this returns.

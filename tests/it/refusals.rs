@@ -465,7 +465,18 @@ async fn a_channel_shown_again_with_another_payout_is_refused() {
     let elsewhere = world.wallet().fresh_address().await.unwrap();
     shown.payout = farebox_channel::Payout::try_from(&elsewhere).unwrap();
 
-    assert_eq!(buyer.step(&shown).await.refusal(), refusal(402, "contract-mismatch"));
+    // Only whoever holds the channel's key learns that it is on record at all.
+    let contract = farebox_channel::Contract {
+        payout: shown.payout.clone(),
+        ..buyer.purse().contract().clone()
+    };
+    shown.payment = Payment::sign(&contract, sat(FIRST_SAT), &buyer.key).unwrap();
+    let own = buyer.step(&shown).await;
+    shown.payment = Payment::sign(&contract, sat(FIRST_SAT), &stranger()).unwrap();
+    let strangers = buyer.step(&shown).await;
+
+    assert_eq!(own.refusal(), refusal(402, "contract-mismatch"));
+    assert_eq!(strangers.refusal(), refusal(402, "signature-invalid"));
 }
 
 #[tokio::test]

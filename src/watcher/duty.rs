@@ -30,8 +30,8 @@ pub(super) enum DutyError {
     Settlement(#[from] SettlementError),
     #[error("its contract is not confirmed")]
     Unconfirmed,
-    #[error("newer blocks are still to be followed")]
-    Following,
+    #[error("somebody is at it, or newer blocks are still to be followed")]
+    NotYet,
     #[error("the wallet's address is of no use: {0}")]
     Payout(#[from] UnusualScript),
 }
@@ -90,7 +90,7 @@ impl<B: Chain + Wallet> Watcher<B> {
         }
         let attended = self.attend_now(outpoint).await;
         match &attended {
-            Err(DutyError::Following) => return next,
+            Err(DutyError::NotYet) => return next,
             Err(error) => {
                 tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
             }
@@ -110,7 +110,7 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Does what is due of one channel, unless somebody is at it already.
     async fn attend_now(&self, outpoint: OutPoint) -> Result<(), DutyError> {
         if !lock(&self.0.attended).insert(outpoint) {
-            return Ok(());
+            return Err(DutyError::NotYet);
         }
         let _done = Done { watcher: self, outpoint };
         for _ in 0..DUTIES_MAX {
@@ -155,13 +155,13 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Looks whether a contract is confirmed.
     async fn look_up(&self, outpoint: OutPoint) -> Result<(), DutyError> {
         // While blocks are followed, a reorg could pass between the look and the note of it.
-        let followed = self.0.followed.try_lock().map_err(|_| DutyError::Following)?;
+        let followed = self.0.followed.try_lock().map_err(|_| DutyError::NotYet)?;
         let Some(unspent) = self.0.node.unspent(outpoint).await? else {
             // It may still come back, from a reorg or a mempool that was full.
             return Ok(());
         };
         let tip = followed.filter(|followed| followed.hash == unspent.tip);
-        let tip = tip.ok_or(DutyError::Following)?;
+        let tip = tip.ok_or(DutyError::NotYet)?;
         let confirmations = unspent.confirmations;
         if confirmations == 0 {
             return Ok(());

@@ -13,7 +13,7 @@ use axum::routing::get;
 use bitcoin::{FeeRate, Network};
 use farebox::config::FeeConfig;
 use farebox::regtest::Regtest;
-use farebox::watcher::Watcher;
+use farebox::watcher::{Watcher, check_node};
 use farebox_channel::gateway::{Gateway, Rules};
 use farebox_channel::{Keyring, Kind, Msat, Sat, Seconds, Seed};
 use farebox_client::{ChannelFile, PayingClient, Policy};
@@ -52,8 +52,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ceiling: FeeRate::from_sat_per_vb_u32(200),
     };
     let wallet = node.node(Some("gateway"));
+    check_node(&wallet, Network::Regtest, false, false).await?;
     let watcher = Watcher::new(wallet, gateway.clone(), ledger.clone(), None, fees, false);
-    watcher.check_node().await?;
     tokio::spawn(watcher.clone().run());
 
     // The paywall: any tower service can stand behind it.

@@ -20,7 +20,7 @@ use crate::keyfile::{KeyFile, KeyFileError};
 use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::server;
-use crate::watcher::{WatchError, Watcher};
+use crate::watcher::{WatchError, Watcher, check_node};
 
 /// The size that the first payment pays for by default, in vB: more than any single settlement.
 const FIRST_PAYMENT_VSIZE: u64 = 200;
@@ -77,6 +77,15 @@ impl App {
             config.bitcoind.wallet.as_deref(),
             config.bitcoind.access.clone(),
         );
+        // An unfit node is refused before anything is made that would have to be undone.
+        let has_payout = config.payout.is_some();
+        match check_node(&node, config.network, has_payout, config.bitcoind.any_truc_policy).await {
+            Ok(_) => {}
+            Err(WatchError::Chain(error)) => {
+                tracing::error!(error = %error, "started without a node: free routes only");
+            }
+            Err(unfit) => return Err(unfit.into()),
+        }
         let failed = |source| StartError::Store { path: config.store.clone(), source };
         let lock = StoreLock::acquire(&config.store).map_err(failed)?;
         let key_file = KeyFile::load_or_create(&config.key_file, &config.store)?;
@@ -94,13 +103,6 @@ impl App {
             config.fees,
             config.bitcoind.any_truc_policy,
         );
-        match watcher.check_node().await {
-            Ok(_) => {}
-            Err(WatchError::Chain(error)) => {
-                tracing::error!(error = %error, "started without a node: free routes only");
-            }
-            Err(unfit) => return Err(unfit.into()),
-        }
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -241,6 +241,8 @@ impl StatusSubject {
 pub struct ChannelStatus {
     /// The channel.
     pub channel: OutPoint,
+    /// The gateway's key S: with it and its own key a client can rebuild the script.
+    pub gateway_key: PublicKey,
     /// The kind.
     pub kind: Kind,
     /// The expiry T.

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{CannotPay, Purse};
-use farebox_channel::message::{CloseRequest, Offer, PayRequest, Receipt, StateReply};
+use farebox_channel::message::{
+    CloseRequest, Offer, PayRequest, Receipt, StateReply, StatusReply, StatusRequest, StatusSubject,
+};
 use farebox_channel::wire::{Field, PROBLEM_PREFIX};
-use farebox_channel::{Msat, Place};
+use farebox_channel::{Msat, Place, Proof};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::sync::Mutex as AsyncMutex;
@@ -288,6 +290,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let till = lock(&self.tills).remove(&origin);
         let till = till.filter(|till| lock(till).outpoint() == channel);
         let till = till.unwrap_or_else(|| Arc::new(Mutex::new(record)));
+        self.ask_what_is_spent(&till, &origin).await?;
         let (purse, request) = self.sign_close(&till, &origin)?;
         let answered = step::<_, StateReply>(&self.http, &origin, &request).await;
         let mut record = lock(&till);
@@ -300,6 +303,34 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let reply = answered?;
         self.observer.tell(&Event::Closing(channel, reply.settlement));
         Ok(reply)
+    }
+
+    /// Asks the gateway what it has charged. It may be less than was agreed to, when an answer
+    /// was lost or broke off; more is not believed.
+    async fn ask_what_is_spent(
+        &self,
+        till: &Mutex<Record>,
+        origin: &Origin,
+    ) -> Result<(), PayError> {
+        let request = {
+            let record = lock(till);
+            let host = origin.host();
+            let place = Place { network: record.contract().terms.network, host: &host };
+            let subject = StatusSubject::Channel(record.outpoint());
+            let proof = Proof::sign(&subject.proven(), place, wall(), &record.key);
+            StatusRequest { subject, proof }
+        };
+        let told = match step::<_, StatusReply>(&self.http, origin, &request).await {
+            Ok(told) => told,
+            // The close says for itself what is wrong.
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let spent = told.channels.first().map(|channel| channel.spent);
+        self.account(till, |purse| {
+            let spent = spent.map_or(purse.spent, |spent| spent.min(purse.spent));
+            Ok(Purse { spent, ..purse.clone() })
+        })
     }
 
     /// Signs a close and saves that it was asked for.

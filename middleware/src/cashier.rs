@@ -6,8 +6,8 @@ use bitcoin::OutPoint;
 use farebox_channel::gateway::{Channel, Gateway, Input, Refusal};
 use farebox_channel::message::{
     ChannelStatus, CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt,
-    RefundReply, RefundRequest, StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply,
-    WatchReply, WatchRequest,
+    RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
+    TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject, VerifiedPayment};
 use farebox_ledger::{Hold, Ledger, LedgerError};
@@ -100,7 +100,7 @@ impl<N: Node> Cashier<N> {
     pub(crate) async fn contract(&self, request: ContractRequest) -> Result<StateReply, Problem> {
         let outpoint = request.outpoint;
         if let Some(payment) = self.shown_again(&request) {
-            return self.contract_again(outpoint, payment).await;
+            return self.contract_again(request, payment).await;
         }
         let chain = self.told_chain_time()?;
         if self.0.ledger.pending() >= PENDING_MAX {
@@ -133,14 +133,21 @@ impl<N: Node> Cashier<N> {
     /// Takes the newest payment of a contract that is on record.
     async fn contract_again(
         &self,
-        outpoint: OutPoint,
+        request: ContractRequest,
         payment: VerifiedPayment,
     ) -> Result<StateReply, Problem> {
+        let outpoint = request.outpoint;
         let pay = Input::Pay { payment, price: Msat::ZERO };
         match self.0.ledger.apply(outpoint, self.clock(), pay).await {
             // The state says why the payment was not taken.
             Ok(_) | Err(LedgerError::Refused(_)) => {}
             Err(error) => return Err(error.into()),
+        }
+        let state = self.state(outpoint)?;
+        let contract = request.transaction.filter(|tx| tx.compute_txid() == outpoint.txid);
+        if state.state == StateName::Pending && contract.is_some() {
+            // The node may have forgotten it since. Whether it has, the next look tells.
+            let _found = self.0.node.find(outpoint, contract).await;
         }
         self.0.node.attend(outpoint).await;
         self.state(outpoint)
@@ -257,6 +264,7 @@ impl<N: Node> Cashier<N> {
         let (contract, account) = (channel.contract(), channel.account());
         ChannelStatus {
             channel: contract.outpoint,
+            gateway_key: contract.terms.gateway_key,
             kind: contract.terms.kind,
             expiry: contract.terms.expiry,
             capacity: contract.capacity,

@@ -50,9 +50,12 @@ pub(crate) fn is_prefetch(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("prefetch") || value.contains("prerender"))
 }
 
-/// Sets the field of a message.
+/// Sets the field of a message. An empty list has no field (RFC 9651 §4.1).
 pub(crate) fn insert<F: Field>(headers: &mut HeaderMap, message: &F) {
-    if let Ok(value) = HeaderValue::from_str(&message.encode()) {
+    let value = message.encode();
+    if let Ok(value) = HeaderValue::from_str(&value)
+        && !value.is_empty()
+    {
         headers.insert(HeaderName::from_static(F::NAME), value);
     }
 }

@@ -9,6 +9,7 @@ mod serve;
 mod wallet;
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,7 +44,11 @@ pub fn main() -> ExitCode {
         Command::Pay(_) | Command::Wallet(_) | Command::Demo(_) => "off",
     };
     let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

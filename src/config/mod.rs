@@ -243,7 +243,7 @@ impl Checker<'_> {
     fn payout(&self, address: &str, network: Network) -> Result<Payout, ConfigError> {
         let key = "payout.address";
         let address: Address<NetworkUnchecked> = self.checked(key, address.parse())?;
-        let foreign = |_| self.refuse(key, format!("an address of `{network}`"));
+        let foreign = |_| self.refuse(key, format!("an address of `{}`", network.to_core_arg()));
         let address = address.require_network(network).map_err(foreign)?;
         self.checked(key, Payout::try_from(&address))
     }

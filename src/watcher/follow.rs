@@ -7,14 +7,17 @@ use farebox_channel::gateway::{Channel, Input, Mined};
 use farebox_ledger::Cursor;
 use farebox_middleware::Node;
 
-use super::{WatchError, Watcher, lock, write};
+use super::{Post, WatchError, Watcher, check_node, lock, write};
 
 impl<B: Chain + Wallet> Watcher<B> {
     /// Follows the chain to its tip, and does what is due.
     pub(super) async fn step(&self) -> Result<(), WatchError> {
         let tip = match self.tip() {
             Some(_) => self.0.node.tip().await?,
-            None => self.check_node().await?,
+            None => {
+                let Post { node, gateway, payout, any_truc_policy, .. } = &*self.0;
+                check_node(node, gateway.network(), payout.is_some(), *any_truc_policy).await?
+            }
         };
         *write(&self.0.median_time_past) = Timestamp::new(tip.median_time_past);
         *write(&self.0.tip) = Some(tip);

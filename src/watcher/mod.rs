@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
+use bitcoin::{BlockHash, Network, OutPoint, Transaction, TxOut};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::Gateway;
 use farebox_channel::{ChainTime, Clock, Payout, Sat, Terms, Timestamp};
@@ -51,12 +51,16 @@ pub enum WatchError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unfit {
     /// The node is on another network.
-    #[error("bitcoind is on network `{found}`, and `network` in the configuration is `{wanted}`")]
+    #[error(
+        "bitcoind is on network `{}`, and `network` in the configuration is `{}`",
+        found.to_core_arg(),
+        wanted.to_core_arg()
+    )]
     OtherNetwork {
         /// The node's network.
-        found: bitcoin::Network,
+        found: Network,
         /// The gateway's network.
-        wanted: bitcoin::Network,
+        wanted: Network,
     },
     /// The node does not enforce the rules of version 3 transactions (`BIP-0431`).
     #[error(
@@ -157,29 +161,6 @@ impl<B: Chain + Wallet> Watcher<B> {
         }
     }
 
-    /// Asks the node where it stands, and whether it is the right one and can take the gateway's
-    /// share.
-    ///
-    /// # Errors
-    /// [`WatchError`] when it does not answer or is unfit.
-    pub async fn check_node(&self) -> Result<Tip, WatchError> {
-        let tip = self.0.node.tip().await?;
-        let wanted = self.0.gateway.network();
-        if tip.network != wanted {
-            return Err(Unfit::OtherNetwork { found: tip.network, wanted }.into());
-        }
-        if self.0.payout.is_none() {
-            self.0.node.check_wallet().await?;
-        }
-        let policy = self.0.node.relay_policy().await?;
-        if let Some(truc) = policy.truc.filter(|truc| truc != "enforce")
-            && !self.0.any_truc_policy
-        {
-            return Err(Unfit::TrucPolicy(truc).into());
-        }
-        Ok(tip)
-    }
-
     /// Returns the tip while the node answers.
     fn tip(&self) -> Option<Tip> {
         *self.0.tip.read().unwrap_or_else(PoisonError::into_inner)
@@ -188,10 +169,34 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Returns the tip, or words for why nothing can be looked up.
     fn ready_tip(&self) -> Result<Tip, NodeError> {
         let tip = self.tip().ok_or_else(|| NodeError::Away("it does not answer".to_owned()))?;
-        if tip.is_initial_download && tip.network == bitcoin::Network::Bitcoin {
+        if tip.is_initial_download && tip.network == Network::Bitcoin {
             return Err(NodeError::Away("it is in its initial download".to_owned()));
         }
         Ok(tip)
+    }
+}
+
+/// Asks a node where it stands, and whether it is the right one and can take the gateway's share.
+///
+/// # Errors
+/// [`WatchError`] when it does not answer or is unfit.
+pub async fn check_node<B: Chain + Wallet>(
+    node: &B,
+    wanted: Network,
+    has_payout: bool,
+    any_truc_policy: bool,
+) -> Result<Tip, WatchError> {
+    let tip = node.tip().await?;
+    if tip.network != wanted {
+        return Err(Unfit::OtherNetwork { found: tip.network, wanted }.into());
+    }
+    if !has_payout {
+        node.check_wallet().await?;
+    }
+    let policy = node.relay_policy().await?;
+    match policy.truc {
+        Some(truc) if truc != "enforce" && !any_truc_policy => Err(Unfit::TrucPolicy(truc).into()),
+        Some(_) | None => Ok(tip),
     }
 }
 

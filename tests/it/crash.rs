@@ -4,19 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use farebox_channel::message::{
-    PayRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
-};
-use farebox_channel::{Kind, Msat, Proof};
+use farebox_channel::message::{ChannelStatus, PayRequest, StateName, StateReply};
+use farebox_channel::{Kind, Msat};
 
-use crate::support::{Buyer, FIRST_SAT, PRICE_MSAT, World, header, until, wall};
+use crate::support::{Buyer, FIRST_SAT, PRICE_MSAT, World, header, until};
 
 /// Asks what is on record of a buyer's channel.
-async fn on_record(buyer: &Buyer) -> farebox_channel::message::ChannelStatus {
-    let subject = StatusSubject::Channel(buyer.channel());
-    let proof = Proof::sign(&subject.proven(), buyer.place(), wall(), &buyer.key);
-    let told: StatusReply = buyer.ask(&StatusRequest { subject, proof }).await;
-    told.channels.into_iter().next().unwrap()
+async fn on_record(buyer: &Buyer) -> ChannelStatus {
+    buyer.told(buyer.channel(), &buyer.key).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,13 +104,8 @@ async fn a_contract_that_was_shown_before_a_kill_opens_after_it() {
     world.node.mine(1).await.unwrap();
     world.gateway.restart();
 
-    let subject = StatusSubject::Channel(shown.outpoint);
-    until("the channel opens by itself", async || {
-        let proof = Proof::sign(&subject.proven(), buyer.place(), wall(), &buyer.key);
-        let told: StatusReply = buyer.ask(&StatusRequest { subject, proof }).await;
-        told.channels[0].state == StateName::Open
-    })
-    .await;
+    until("the channel opens by itself", async || on_record(&buyer).await.state == StateName::Open)
+        .await;
     assert_eq!(buyer.pay("/paid/x").await.status, 200);
 }
 

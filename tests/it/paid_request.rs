@@ -4,7 +4,7 @@ use bitcoin::Amount;
 use farebox_channel::client::Purse;
 use farebox_channel::message::{PayRequest, Receipt, StateName, StateReply};
 use farebox_channel::{Kind, Msat, Sat};
-use farebox_client::Stage;
+use farebox_client::{ChannelFile, PayingClient, Policy, Stage};
 
 use crate::support::{Buyer, CAPACITY_SAT, FIRST_SAT, PRICE_MSAT, World, header, until};
 
@@ -345,4 +345,26 @@ async fn a_close_that_the_gateway_refuses_leaves_the_channel_open() {
     assert!(refused.contains("api.example.com"), "{refused}");
     assert!(matches!(client.file().channels().unwrap()[0].stage, Stage::Open(_)));
     assert_eq!(client.get(&url).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_closes_for_no_more_than_the_gateway_has_charged() {
+    let world = World::start().await;
+    let _mining = world.keep_mining();
+    let file = ChannelFile::open(&world.file("client.sqlite")).unwrap();
+    let policy = Policy { price_max: Msat::new(5_000_000).unwrap(), ..Policy::new(Kind::Cltv) };
+    let client = PayingClient::new(world.wallet(), file, policy).unwrap();
+    let url = world.gateway.url("/dear/broken");
+    let broken = client.get(&url).await.unwrap();
+    assert!(broken.text().await.is_err());
+
+    let record = client.file().channels().unwrap().remove(0);
+    let buyer = world.buyer();
+    until("the charge is released", async || {
+        buyer.told(record.outpoint(), &record.key).await.spent == Msat::ZERO
+    })
+    .await;
+    let closing = client.close(&url).await.unwrap();
+
+    assert_eq!(closing.paid.get(), FIRST_SAT);
 }

@@ -43,8 +43,8 @@ pub enum Fault {
     /// The value is no structured field.
     #[error("not a structured field (RFC 9651): {0}")]
     Syntax(String),
-    /// The field stands more than once in a request.
-    #[error("stands more than once")]
+    /// The request asks for another step too, or for this one twice.
+    #[error("a request asks for one step only")]
     Repeated,
     /// A required key is missing.
     #[error("`{0}` is missing")]

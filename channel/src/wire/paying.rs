@@ -142,7 +142,7 @@ impl Field for StatusReply {
 }
 
 /// Returns what is on record of a channel, key by key.
-fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 10] {
+fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 11] {
     let integer = |value: u64| {
         let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
         BareItem::Integer(value.unwrap_or(sfv::Integer::MAX))
@@ -152,6 +152,7 @@ fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 10] {
         Err(_) => BareItem::ByteSequence(name.as_bytes().to_vec()), // every name is a token
     };
     [
+        ("key", BareItem::ByteSequence(channel.gateway_key.serialize().to_vec())),
         ("kind", token(channel.kind.as_str())),
         ("expiry", integer(u64::from(channel.expiry.get()))),
         ("capacity", integer(channel.capacity.get())),
@@ -181,6 +182,7 @@ fn channel_status(entry: &ListEntry) -> Result<ChannelStatus, Malformed> {
     let reader = Reader::of_item(StatusReply::NAME, item);
     Ok(ChannelStatus {
         channel,
+        gateway_key: reader.key("key")?,
         kind: reader.token("kind")?,
         expiry: reader.expiry("expiry")?,
         capacity: reader.sat("capacity")?,

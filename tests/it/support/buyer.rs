@@ -4,10 +4,11 @@ use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Draft, Held, Limits, Purse};
 use farebox_channel::message::{
-    ContractRequest, Offer, OpenRequest, Receipt, RefundReply, StateName, StateReply, TermsReply,
+    ChannelStatus, ContractRequest, Offer, OpenRequest, Receipt, RefundReply, StateName,
+    StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply,
 };
 use farebox_channel::wire::Field;
-use farebox_channel::{Clock, Kind, Payout, Place, Sat, Timestamp};
+use farebox_channel::{Clock, Kind, Payout, Place, Proof, Sat, Timestamp};
 use http::{HeaderMap, StatusCode};
 use secp256k1::SecretKey;
 use serde_json::Value;
@@ -196,6 +197,14 @@ impl Buyer {
         let (purse, request) = self.purse().pay(price, &self.key).unwrap();
         self.purse = Some(purse);
         self.send(path, &[header(&request)]).await
+    }
+
+    /// Asks what is on record of a channel, with the proof of its key.
+    pub(crate) async fn told(&self, channel: OutPoint, key: &SecretKey) -> ChannelStatus {
+        let subject = StatusSubject::Channel(channel);
+        let proof = Proof::sign(&subject.proven(), self.place(), wall(), key);
+        let told: StatusReply = self.ask(&StatusRequest { subject, proof }).await;
+        told.channels.into_iter().next().unwrap()
     }
 
     /// Closes the channel for what is spent.

@@ -53,6 +53,7 @@ fn paying() -> Vec<String> {
     let proof = Proof { time: Timestamp::new(1), signature: payment.signature };
     let status = ChannelStatus {
         channel,
+        gateway_key: terms(Kind::Refund).gateway_key,
         kind: shown.kind,
         expiry: shown.expiry,
         capacity: shown.capacity,

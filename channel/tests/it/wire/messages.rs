@@ -19,7 +19,9 @@ use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 
 use super::examples::{PAY, examples};
-use crate::support::{expiry, funding, key, keyring, law, msat, outpoint, payouts, public, sat};
+use crate::support::{
+    expiry, funding, key, keyring, law, msat, outpoint, payouts, public, sat, terms,
+};
 
 /// Writes and reads a message.
 fn round_trip<T: Field + Debug + PartialEq>(message: T) {
@@ -208,6 +210,7 @@ fn a_record_is_read_as_it_was_written() {
             let ((payment, spent, credit), state, pass) = account;
             ChannelStatus {
                 channel,
+                gateway_key: terms(kind).gateway_key,
                 kind,
                 expiry,
                 capacity,

@@ -10,7 +10,7 @@ use farebox_channel::wire::{FIELD_LEN_MAX, Fault, Field, Malformed};
 use farebox_channel::{Kind, Msat, Pass, Payment, Proof, Sat, Timestamp};
 
 use super::examples::{PAY, examples};
-use crate::support::{expiry, funding, p2wpkh, payouts, shown};
+use crate::support::{expiry, funding, p2wpkh, payouts, shown, terms};
 
 /// The channels that the gateway tells of in one answer.
 const STATUS_CHANNELS: usize = 10;
@@ -43,6 +43,7 @@ fn a_request_with_every_header_of_a_paid_request_is_under_8_kib() {
 fn the_longest_record_of_as_many_channels_as_are_told_fits_a_field() {
     let channel = ChannelStatus {
         channel: longest(),
+        gateway_key: terms(Kind::Refund).gateway_key,
         kind: Kind::Refund,
         expiry: expiry(2_147_483_647),
         capacity: Sat::MAX,

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use bitcoin::OutPoint;
-use farebox_channel::Clock;
-use farebox_channel::gateway::{Channel, Input, Refusal, Rules};
+use farebox_channel::gateway::{Channel, Input, Refusal, RequestName, Rules};
+use farebox_channel::message::Receipt;
+use farebox_channel::{Clock, Msat, VerifiedPayment};
 use secp256k1::PublicKey;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::writer::{Command, Order, Writer};
-use crate::{Cursor, Store, StoreError};
+use crate::writer::{Command, Done, Order, Writer};
+use crate::{AttemptId, Cursor, Store, StoreError};
 
 /// The greatest number of inputs that wait for a commit.
 const QUEUE_MAX: usize = 8_192;
@@ -80,6 +81,15 @@ pub struct Ledger {
 
 /// How many requests each channel has under way.
 type Holds = Mutex<HashMap<OutPoint, usize>>;
+
+/// A charge on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paid {
+    /// The receipt of the charge, the first one where a request was named before.
+    pub receipt: Receipt,
+    /// The request's name, if it has one.
+    pub id: Option<AttemptId>,
+}
 
 /// A request under way, for as long as this value lives.
 #[derive(Debug)]
@@ -176,7 +186,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when it could not be saved.
     pub async fn create(&self, channel: Channel) -> Result<Channel, LedgerError> {
-        self.order(Order::Create(channel)).await?.ok_or(LedgerError::Unknown)
+        self.order(Order::Create(channel)).await?.channel.ok_or(LedgerError::Unknown)
     }
 
     /// Applies an input to a channel, and returns the channel as this input left it.
@@ -190,7 +200,49 @@ impl Ledger {
         input: Input,
     ) -> Result<Channel, LedgerError> {
         let order = Order::Apply { outpoint, clock, input: Box::new(input) };
-        self.order(order).await?.ok_or(LedgerError::Unknown)
+        self.order(order).await?.channel.ok_or(LedgerError::Unknown)
+    }
+
+    /// Takes a payment and charges a request. Where the request's name is on record and no answer
+    /// was begun, nothing is charged again.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn pay(
+        &self,
+        outpoint: OutPoint,
+        clock: Clock,
+        payment: VerifiedPayment,
+        price: Msat,
+        name: Option<RequestName>,
+    ) -> Result<Paid, LedgerError> {
+        let done = self.order(Order::Pay { outpoint, clock, payment, price, name }).await?;
+        let channel = done.channel.ok_or(LedgerError::Unknown)?;
+        let receipt = done.first.unwrap_or_else(|| channel.account().receipt(price));
+        Ok(Paid { receipt, id: name.map(|name| AttemptId { channel: outpoint, key: name.key }) })
+    }
+
+    /// Notes that an answer to a named request is begun.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when it could not be saved; then no answer may begin.
+    pub async fn answer(&self, id: AttemptId) -> Result<(), LedgerError> {
+        self.order(Order::Answer(id)).await.map(|_| ())
+    }
+
+    /// Takes the charge of a request back.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn release(
+        &self,
+        outpoint: OutPoint,
+        clock: Clock,
+        charge: Msat,
+        id: Option<AttemptId>,
+    ) -> Result<Channel, LedgerError> {
+        let order = Order::Release { outpoint, clock, charge, id };
+        self.order(order).await?.channel.ok_or(LedgerError::Unknown)
     }
 
     /// Records how far the chain is followed.
@@ -206,7 +258,7 @@ impl Ledger {
         read(&self.committed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn order(&self, order: Order) -> Result<Option<Channel>, LedgerError> {
+    async fn order(&self, order: Order) -> Result<Done, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let command = Command { order, reply };
         self.queue.send(command).await.map_err(|_| LedgerError::Stopped)?;

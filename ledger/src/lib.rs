@@ -16,6 +16,6 @@ mod sqlite;
 mod store;
 mod writer;
 
-pub use ledger::{Hold, Ledger, LedgerError};
+pub use ledger::{Hold, Ledger, LedgerError, Paid};
 pub use sqlite::{SqliteStore, StoreLock};
-pub use store::{Changes, Cursor, Loaded, Store, StoreError};
+pub use store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};

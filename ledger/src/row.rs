@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Network, OutPoint, ScriptBuf, Transaction, Txid};
 use farebox_channel::gateway::{
-    Account, Cause, Channel, Closing, Ended, Late, Mined, Open, Pending, Spender,
+    Account, Attempt, Cause, Channel, Closing, Ended, Late, Mined, Open, Pending, Spender,
 };
+use farebox_channel::message::Receipt;
 use farebox_channel::{
-    Contract, Expiry, Msat, Payment, Payout, Sat, Settlement, Terms, VerifiedPayment,
+    Contract, Expiry, Msat, Payment, Payout, Sat, Settlement, Terms, Timestamp, VerifiedPayment,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ValueRef};
@@ -158,6 +159,23 @@ pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
         })),
         other => Err(format!("`{other}` is no state")),
     }
+}
+
+/// Reads a named request.
+pub(crate) fn attempt(row: &Row<'_>) -> Result<Attempt, Damage> {
+    let msat = |name| checked(name, Msat::new(column(row, name)?));
+    let receipt = Receipt {
+        paid: sat(row, "paid")?,
+        spent: msat("spent")?,
+        credit: msat("credit")?,
+        price: msat("price")?,
+    };
+    Ok(Attempt {
+        request: column(row, "request")?,
+        receipt,
+        is_answered: column(row, "answered")?,
+        at: Timestamp::new(column(row, "at")?),
+    })
 }
 
 fn contract(row: &Row<'_>) -> Result<Contract, Damage> {

@@ -18,6 +18,22 @@ CREATE TABLE contract (
     least       INTEGER NOT NULL  -- sat, the least that a close settles for
 ) STRICT;
 
+-- Charged requests that their client has named with an Idempotency-Key, for 24 hours.
+CREATE TABLE attempt (
+    contract INTEGER NOT NULL REFERENCES contract (id),
+    key      BLOB    NOT NULL, -- SHA-256 of the client's key
+    request  BLOB    NOT NULL, -- SHA-256 of what the request is
+    paid     INTEGER NOT NULL, -- sat, as the receipt said
+    spent    INTEGER NOT NULL, -- msat
+    credit   INTEGER NOT NULL, -- msat
+    price    INTEGER NOT NULL, -- msat
+    answered INTEGER NOT NULL, -- 1 once an answer was begun
+    at       INTEGER NOT NULL, -- Unix seconds
+    PRIMARY KEY (contract, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attempt_at ON attempt (at);
+
 CREATE TABLE channel (
     contract     INTEGER PRIMARY KEY REFERENCES contract (id),
     paid         INTEGER NOT NULL, -- sat

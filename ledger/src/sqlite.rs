@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{BlockHash, OutPoint};
-use farebox_channel::gateway::Channel;
+use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
+use farebox_channel::message::Receipt;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::row::{self, StateRow, outpoint_bytes};
-use crate::store::{Changes, Cursor, Loaded, Store, StoreError};
+use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 
 /// The format that this release writes.
 const FORMAT: u32 = 1;
@@ -152,6 +153,18 @@ impl Store for SqliteStore {
         Ok(Loaded { channels, cursor })
     }
 
+    fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
+        let Some(contract) = self.ids.get(&id.channel) else { return Ok(None) };
+        let sql = "SELECT * FROM attempt WHERE contract = ? AND key = ?";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let mut rows = statement.query(params![contract, id.key]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
+        row::attempt(row).map(Some).map_err(|reason| StoreError::Damaged {
+            record: format!("attempt of channel {contract}"),
+            reason,
+        })
+    }
+
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
         let added = write(&mut self.connection, &self.ids, changes).map_err(failed)?;
         self.ids.extend(added);
@@ -194,12 +207,48 @@ fn write(
         };
         write_state(&transaction, id, channel)?;
     }
+    for (id, attempt) in &changes.attempts {
+        // A name without a channel is nobody's.
+        if let Some(contract) = ids.get(&id.channel) {
+            write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
+        }
+    }
     if let Some(cursor) = changes.cursor {
         write_meta(&transaction, "cursor_height", &serialize(&cursor.height))?;
         write_meta(&transaction, "cursor_hash", &serialize(&cursor.hash))?;
     }
     transaction.commit()?;
     Ok(added)
+}
+
+/// Writes a named request, or removes it. Those that are forgotten by then go too.
+fn write_attempt(
+    transaction: &Transaction<'_>,
+    contract: i64,
+    key: &[u8; 32],
+    attempt: Option<&Attempt>,
+) -> rusqlite::Result<()> {
+    let Some(attempt) = attempt else {
+        let sql = "DELETE FROM attempt WHERE contract = ? AND key = ?";
+        return transaction.prepare_cached(sql)?.execute(params![contract, key]).map(|_| ());
+    };
+    let forgotten = attempt.at.get().saturating_sub(u64::from(ATTEMPT_LIFETIME.get()));
+    transaction.prepare_cached("DELETE FROM attempt WHERE at < ?")?.execute([forgotten])?;
+    let Receipt { paid, spent, credit, price } = attempt.receipt;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .execute(params![
+            contract,
+            key,
+            attempt.request,
+            paid.get(),
+            spent.get(),
+            credit.get(),
+            price.get(),
+            attempt.is_answered,
+            attempt.at.get(),
+        ])
+        .map(|_| ())
 }
 
 fn insert_contract(transaction: &Transaction<'_>, channel: &Channel) -> rusqlite::Result<i64> {

@@ -1,7 +1,7 @@
 //! What a ledger needs of a database.
 
-use bitcoin::BlockHash;
-use farebox_channel::gateway::Channel;
+use bitcoin::{BlockHash, OutPoint};
+use farebox_channel::gateway::{Attempt, Channel};
 use thiserror::Error;
 
 /// The database did not do its work.
@@ -59,6 +59,17 @@ pub struct Changes<'a> {
     pub channels: Vec<&'a Channel>,
     /// How far the chain is followed now, if that changed.
     pub cursor: Option<Cursor>,
+    /// The named requests that changed: nothing where a charge was taken back.
+    pub attempts: Vec<(AttemptId, Option<Attempt>)>,
+}
+
+/// A named request of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// The channel.
+    pub channel: OutPoint,
+    /// A hash of the client's key.
+    pub key: [u8; 32],
 }
 
 /// A database for channels. One thread uses it.
@@ -68,6 +79,12 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`] when something cannot be read.
     fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Returns a named request, if it is on record.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError>;
 
     /// Writes all of `changes` or nothing. What is written is durable when this returns: it
     /// survives a loss of power.

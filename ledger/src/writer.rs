@@ -5,13 +5,14 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use bitcoin::OutPoint;
-use farebox_channel::Clock;
-use farebox_channel::gateway::{Channel, Input, Rules};
+use farebox_channel::gateway::{Attempt, Channel, Input, RequestName, Rules};
+use farebox_channel::message::Receipt;
+use farebox_channel::{Clock, Msat, VerifiedPayment};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::Committed;
 use crate::store::Changes;
-use crate::{Cursor, LedgerError, Store};
+use crate::{AttemptId, Cursor, LedgerError, Store, StoreError};
 
 /// The greatest number of inputs in one commit.
 const BATCH_MAX: usize = 1_024;
@@ -29,12 +30,53 @@ pub(crate) enum Order {
         /// The input.
         input: Box<Input>,
     },
+    /// Take a payment and charge a request, at most once for its name.
+    Pay {
+        /// The channel.
+        outpoint: OutPoint,
+        /// The time.
+        clock: Clock,
+        /// The payment, verified.
+        payment: VerifiedPayment,
+        /// The price to charge.
+        price: Msat,
+        /// The request's name, if it has one.
+        name: Option<RequestName>,
+    },
+    /// Note that an answer is begun.
+    Answer(AttemptId),
+    /// Take the charge of a request back, and forget its name.
+    Release {
+        /// The channel.
+        outpoint: OutPoint,
+        /// The time.
+        clock: Clock,
+        /// What was charged.
+        charge: Msat,
+        /// The request's name, if it has one.
+        id: Option<AttemptId>,
+    },
     /// Record how far the chain is followed.
     Follow(Cursor),
 }
 
-/// What the writer answers: the channel as this order left it.
-type Answer = Result<Option<Channel>, LedgerError>;
+/// What an order has done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The channel as the order left it, if there is one.
+    pub(crate) channel: Option<Channel>,
+    /// The receipt of the charge that pays for a request again.
+    pub(crate) first: Option<Receipt>,
+}
+
+impl From<Channel> for Done {
+    fn from(channel: Channel) -> Self {
+        Self { channel: Some(channel), first: None }
+    }
+}
+
+/// What the writer answers.
+type Answer = Result<Done, LedgerError>;
 
 /// An order, and where its answer goes.
 pub(crate) struct Command {
@@ -76,18 +118,16 @@ impl<S: Store> Writer<S> {
 
     /// Applies a batch in order, saves what changed, and only then answers.
     fn commit(&mut self, batch: &mut Vec<Command>) {
-        let mut head = Head { committed: &self.committed, changed: HashMap::new(), cursor: None };
+        let mut head = Head::new(&mut self.store, &self.committed);
         let answers: Vec<_> = batch
             .drain(..)
             .map(|Command { order, reply }| (reply, head.apply(order, &self.rules)))
             .collect();
-        let Head { changed, cursor, .. } = head;
-        let changes = Changes { channels: changed.values().collect(), cursor };
-        let saved = if changes.channels.is_empty() && cursor.is_none() {
-            Ok(())
-        } else {
-            self.store.commit(&changes)
-        };
+        let Head { changed, cursor, attempts, .. } = head;
+        let is_unchanged = changed.is_empty() && cursor.is_none() && attempts.is_empty();
+        let attempts = attempts.into_iter().collect();
+        let changes = Changes { channels: changed.values().collect(), cursor, attempts };
+        let saved = if is_unchanged { Ok(()) } else { self.store.commit(&changes) };
         if saved.is_ok() {
             self.committed
                 .write()
@@ -104,35 +144,93 @@ impl<S: Store> Writer<S> {
 }
 
 /// The channels as they will be once the batch is saved.
-struct Head<'a> {
+struct Head<'a, S> {
+    store: &'a mut S,
     committed: &'a Committed,
     changed: HashMap<OutPoint, Channel>,
     cursor: Option<Cursor>,
+    attempts: HashMap<AttemptId, Option<Attempt>>,
 }
 
-impl Head<'_> {
+impl<'a, S: Store> Head<'a, S> {
+    fn new(store: &'a mut S, committed: &'a Committed) -> Self {
+        let (changed, attempts) = (HashMap::new(), HashMap::new());
+        Self { store, committed, changed, cursor: None, attempts }
+    }
+
     fn apply(&mut self, order: Order, rules: &Rules) -> Answer {
         match order {
             Order::Create(channel) => {
                 let outpoint = channel.contract().outpoint;
                 if let Some(known) = self.channel(outpoint) {
-                    return Ok(Some(known));
+                    return Ok(known.into());
                 }
                 self.changed.insert(outpoint, channel.clone());
-                Ok(Some(channel))
+                Ok(channel.into())
             }
             Order::Apply { outpoint, clock, input } => {
-                let Some(channel) = self.channel(outpoint) else {
-                    return Ok(None);
+                Ok(self.step(outpoint, clock, rules, *input)?.into())
+            }
+            Order::Pay { outpoint, clock, payment, price, name } => {
+                let Some(name) = name else {
+                    let pay = Input::Pay { payment, price };
+                    return Ok(self.step(outpoint, clock, rules, pay)?.into());
                 };
-                let next = channel.handle(clock, rules, *input)?;
-                self.change(outpoint, &channel, next.clone());
-                Ok(Some(next))
+                let id = AttemptId { channel: outpoint, key: name.key };
+                let known = self.attempt(&id)?;
+                let first = match known.filter(|known| !known.is_forgotten(clock.wall)) {
+                    Some(known) => Some(known.repeat(&name)?),
+                    None => None,
+                };
+                // What is paid for already costs nothing, but may bring a greater payment.
+                let price = if first.is_some() { Msat::ZERO } else { price };
+                let pay = Input::Pay { payment, price };
+                let channel = self.step(outpoint, clock, rules, pay)?;
+                if first.is_none() {
+                    let receipt = channel.account().receipt(price);
+                    let (request, at) = (name.request, clock.wall);
+                    let attempt = Attempt { request, receipt, is_answered: false, at };
+                    self.attempts.insert(id, Some(attempt));
+                }
+                Ok(Done { channel: Some(channel), first })
+            }
+            Order::Answer(id) => {
+                let attempt = self.attempt(&id)?;
+                let answered = attempt.map(|attempt| Attempt { is_answered: true, ..attempt });
+                self.attempts.insert(id, answered);
+                Ok(Done::default())
+            }
+            Order::Release { outpoint, clock, charge, id } => {
+                let channel = self.step(outpoint, clock, rules, Input::Release { charge })?;
+                self.attempts.extend(id.map(|id| (id, None)));
+                Ok(channel.into())
             }
             Order::Follow(cursor) => {
                 self.cursor = Some(cursor);
-                Ok(None)
+                Ok(Done::default())
             }
+        }
+    }
+
+    /// Applies an input to a channel.
+    fn step(
+        &mut self,
+        outpoint: OutPoint,
+        clock: Clock,
+        rules: &Rules,
+        input: Input,
+    ) -> Result<Channel, LedgerError> {
+        let channel = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
+        let next = channel.handle(clock, rules, input)?;
+        self.change(outpoint, &channel, next.clone());
+        Ok(next)
+    }
+
+    /// Returns a named request as the orders before left it.
+    fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
+        match self.attempts.get(id) {
+            Some(attempt) => Ok(*attempt),
+            None => self.store.attempt(id),
         }
     }
 

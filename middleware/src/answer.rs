@@ -73,7 +73,7 @@ async fn top_up<N: Node>(
     cashier: &Cashier<N>,
     request: &PayRequest,
 ) -> Result<Response<Bytes>, Problem> {
-    let charge = cashier.pay(request, Msat::ZERO).await?;
+    let charge = cashier.pay(request, Msat::ZERO, None).await?;
     Ok(reply(&charge.receipt))
 }
 

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Channel, Gateway, Input, Refusal};
+use farebox_channel::gateway::{Channel, Gateway, Input, Refusal, RequestName};
 use farebox_channel::message::{
     ChannelStatus, CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt,
     RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
     TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject, VerifiedPayment};
-use farebox_ledger::{Hold, Ledger, LedgerError};
+use farebox_ledger::{AttemptId, Hold, Ledger, LedgerError, Paid};
 use secp256k1::PublicKey;
 
+use crate::naming::{Run, UnderWay};
 use crate::node::{Node, NodeError};
 use crate::problem::{Problem, ProblemKind};
 
@@ -28,6 +29,7 @@ struct Desk<N> {
     ledger: Ledger,
     node: N,
     hosts: Vec<String>,
+    under_way: UnderWay,
 }
 
 /// The gateway's side of every step. Clones share it.
@@ -44,9 +46,10 @@ impl<N> Clone for Cashier<N> {
 #[derive(Debug)]
 pub(crate) struct Charge {
     channel: OutPoint,
-    price: Msat,
+    id: Option<AttemptId>,
     pub(crate) receipt: Receipt,
-    _under_way: Hold,
+    _hold: Hold,
+    _run: Option<Run>,
 }
 
 impl<N: Node> Cashier<N> {
@@ -57,7 +60,7 @@ impl<N: Node> Cashier<N> {
     /// pass on a proof that it was given.
     #[must_use]
     pub fn new(gateway: Gateway, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
-        Self(Arc::new(Desk { gateway, ledger, node, hosts }))
+        Self(Arc::new(Desk { gateway, ledger, node, hosts, under_way: UnderWay::default() }))
     }
 
     /// Returns the offer for a request that costs `price`.
@@ -153,8 +156,13 @@ impl<N: Node> Cashier<N> {
         self.state(outpoint)
     }
 
-    /// Takes a payment and charges `price`. Both are durable when this returns.
-    pub(crate) async fn pay(&self, request: &PayRequest, price: Msat) -> Result<Charge, Problem> {
+    /// Takes a payment and charges `price`, once for a name. Both are durable when this returns.
+    pub(crate) async fn pay(
+        &self,
+        request: &PayRequest,
+        price: Msat,
+        name: Option<RequestName>,
+    ) -> Result<Charge, Problem> {
         let PayRequest { channel, pass, payment } = *request;
         if self.0.gateway.pass(channel) != pass {
             return Err(Refusal::WrongPass.into());
@@ -167,18 +175,33 @@ impl<N: Node> Cashier<N> {
         } else {
             payment.verify(on_record.contract()).map_err(Refusal::from)?
         };
-        let under_way = self.0.ledger.hold(channel);
-        let pay = Input::Pay { payment, price };
-        let paid = self.0.ledger.apply(channel, self.clock(), pay).await?;
-        let receipt = paid.account().receipt(price);
-        Ok(Charge { channel, price, receipt, _under_way: under_way })
+        let hold = self.0.ledger.hold(channel);
+        let run = match name {
+            Some(RequestName { key, .. }) => {
+                let run = self.0.under_way.begin(AttemptId { channel, key });
+                Some(run.ok_or(Refusal::UnderWay)?)
+            }
+            None => None,
+        };
+        let Paid { receipt, id } =
+            self.0.ledger.pay(channel, self.clock(), payment, price, name).await?;
+        Ok(Charge { channel, id, receipt, _hold: hold, _run: run })
+    }
+
+    /// Notes that the answer to a charged request begins, so that its name buys no other.
+    pub(crate) async fn answer(&self, charge: &Charge) -> Result<(), Problem> {
+        match charge.id {
+            Some(id) => Ok(self.0.ledger.answer(id).await?),
+            None => Ok(()),
+        }
     }
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charge) -> Result<Receipt, Problem> {
-        let release = Input::Release { charge: charge.price };
-        let channel = self.0.ledger.apply(charge.channel, self.clock(), release).await?;
+        let Charge { channel, id, receipt, .. } = charge;
+        let price = receipt.price;
+        let channel = self.0.ledger.release(*channel, self.clock(), price, *id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 

@@ -31,6 +31,7 @@ mod body;
 mod cashier;
 mod headers;
 mod layer;
+mod naming;
 mod node;
 mod pricing;
 mod problem;

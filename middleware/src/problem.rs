@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use farebox_channel::gateway::Refusal;
+use farebox_channel::message::Receipt;
 use farebox_channel::wire::{Malformed, PROBLEM_PREFIX};
 use farebox_channel::{ContractMismatch, PaymentError};
 use farebox_ledger::LedgerError;
@@ -9,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::headers::insert;
 use crate::node::NodeError;
 
 /// When to try again what is not possible now, in seconds.
@@ -65,6 +67,12 @@ pub enum ProblemKind {
     ChannelUnknown,
     /// The final payment is out of bounds.
     FinalOutOfBounds,
+    /// A request of this name is under way.
+    RequestUnderWay,
+    /// The request of this name was answered.
+    RequestAnswered,
+    /// The name is another request's.
+    KeyReused,
     /// The node is away or busy.
     NodeUnavailable,
     /// The store failed.
@@ -77,7 +85,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -102,6 +110,9 @@ impl ProblemKind {
         Self::ChannelEnded,
         Self::ChannelUnknown,
         Self::FinalOutOfBounds,
+        Self::RequestUnderWay,
+        Self::RequestAnswered,
+        Self::KeyReused,
         Self::NodeUnavailable,
         Self::StoreUnavailable,
         Self::UpstreamUnavailable,
@@ -135,6 +146,9 @@ impl ProblemKind {
             Self::ChannelEnded => ("channel-ended", "The channel has ended"),
             Self::ChannelUnknown => ("channel-unknown", "No such channel is on record"),
             Self::FinalOutOfBounds => ("final-out-of-bounds", "The final payment is out of bounds"),
+            Self::RequestUnderWay => ("request-under-way", "This request is under way"),
+            Self::RequestAnswered => ("request-answered", "This request was answered"),
+            Self::KeyReused => ("key-reused", "The Idempotency-Key is another request's"),
             Self::NodeUnavailable => ("node-unavailable", "The chain cannot be asked now"),
             Self::StoreUnavailable => ("store-unavailable", "Payments cannot be recorded now"),
             Self::UpstreamUnavailable => ("upstream-unavailable", "The service does not answer"),
@@ -171,9 +185,12 @@ impl ProblemKind {
             | Self::Underpaid
             | Self::FinalOutOfBounds => StatusCode::PAYMENT_REQUIRED,
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::ChannelClosing | Self::ChannelExpiring | Self::ChannelLate => {
-                StatusCode::CONFLICT
-            }
+            Self::ChannelClosing
+            | Self::ChannelExpiring
+            | Self::ChannelLate
+            | Self::RequestUnderWay
+            | Self::RequestAnswered => StatusCode::CONFLICT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ChannelEnded | Self::ChannelUnknown => StatusCode::GONE,
             Self::ChannelPending | Self::NodeUnavailable | Self::StoreUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -193,13 +210,15 @@ pub struct Problem {
     pub detail: String,
     /// Figures for programs.
     members: Map<String, Value>,
+    /// The receipt of an earlier charge.
+    receipt: Option<Receipt>,
 }
 
 impl Problem {
     /// Makes a problem of a kind.
     #[must_use]
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), members: Map::new() }
+        Self { kind, detail: detail.into(), members: Map::new(), receipt: None }
     }
 
     /// Adds a figure.
@@ -226,6 +245,9 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(receipt) = &self.receipt {
+            insert(headers, receipt);
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
         }
@@ -255,6 +277,9 @@ impl From<Refusal> for Problem {
             Refusal::Closing => ProblemKind::ChannelClosing,
             Refusal::Ended => ProblemKind::ChannelEnded,
             Refusal::FinalOutOfBounds { .. } => ProblemKind::FinalOutOfBounds,
+            Refusal::UnderWay => ProblemKind::RequestUnderWay,
+            Refusal::Answered(_) => ProblemKind::RequestAnswered,
+            Refusal::NameReused => ProblemKind::KeyReused,
         };
         let problem = Self::new(kind, refusal.to_string());
         match refusal {
@@ -266,6 +291,7 @@ impl From<Refusal> for Problem {
             Refusal::FinalOutOfBounds { least, most, .. } => {
                 problem.with("least", least.get()).with("most", most.get())
             }
+            Refusal::Answered(receipt) => Self { receipt: Some(receipt), ..problem },
             _ => problem,
         }
     }
@@ -304,7 +330,7 @@ impl From<LedgerError> for Problem {
             LedgerError::Unknown => Refusal::UnknownChannel.into(),
             LedgerError::Store(_) | LedgerError::Stopped => {
                 tracing::error!(error = %error, "the ledger failed");
-                let detail = "nothing was charged; try again later";
+                let detail = "payments cannot be recorded now; try again later";
                 Self::new(ProblemKind::StoreUnavailable, detail)
             }
         }

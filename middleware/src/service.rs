@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use farebox_channel::message::Receipt;
+use farebox_channel::Msat;
+use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::wire::{Step, WELL_KNOWN};
+use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
@@ -20,8 +22,10 @@ use crate::body::{OnBreak, PaidBody};
 use crate::cashier::{Cashier, Charge};
 use crate::headers::{insert, is_prefetch, make_private, strip, take_step};
 use crate::layer::ReleasePolicy;
+use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::Pricing;
+use crate::problem::Problem;
 
 /// A service behind a paywall.
 #[derive(Clone, Debug)]
@@ -107,13 +111,15 @@ impl<S, N, P> Paywall<S, N, P> {
         };
         let is_prefetch = is_prefetch(&parts.headers);
         let outcome = match step {
-            Ok(Some(Step::Pay(pay))) if !is_prefetch => match self.cashier.pay(&pay, price).await {
-                Ok(charge) => {
-                    let request = Request::from_parts(parts, body);
-                    return self.forward(request, Some(charge)).await;
+            Ok(Some(Step::Pay(pay))) if !is_prefetch => {
+                match charge(&self.cashier, &pay, price, &parts).await {
+                    Ok(charge) => {
+                        let request = Request::from_parts(parts, body);
+                        return self.forward(request, Some(charge)).await;
+                    }
+                    Err(problem) => Err(problem),
                 }
-                Err(problem) => Err(problem),
-            },
+            }
             Ok(None | Some(Step::Pay(_))) => Err(answer::unpaid(price)),
             Ok(Some(step)) => answer::unpaid_step(&self.cashier, step, price).await,
             Err(malformed) => Err(malformed.into()),
@@ -154,6 +160,9 @@ impl<S, N, P> Paywall<S, N, P> {
             insert(response.headers_mut(), &released.unwrap_or(charge.receipt));
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
+        if let Err(problem) = self.cashier.answer(&charge).await {
+            return Ok(problem.response().map(PaidBody::told));
+        }
         insert(response.headers_mut(), &charge.receipt);
         let (cashier, policy) = (self.cashier, self.release);
         let on_break: OnBreak = Box::new(move || {
@@ -163,6 +172,16 @@ impl<S, N, P> Paywall<S, N, P> {
         });
         Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
     }
+}
+
+/// Takes a payment and charges a request.
+async fn charge<N: Node>(
+    cashier: &Cashier<N>,
+    pay: &PayRequest,
+    price: Msat,
+    request: &Parts,
+) -> Result<Charge, Problem> {
+    cashier.pay(pay, price, name(request)?).await
 }
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.

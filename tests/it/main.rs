@@ -12,6 +12,7 @@ mod chain;
 mod config;
 mod crash;
 mod durability;
+mod named_request;
 mod node_away;
 mod paid_request;
 mod program;

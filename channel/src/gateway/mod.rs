@@ -5,6 +5,7 @@
 //! until an input tells that it is done.
 
 mod account;
+mod attempt;
 mod opening;
 mod refusal;
 mod rules;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bitcoin::{OutPoint, Transaction, Txid};
 
 pub use account::Account;
+pub use attempt::{ATTEMPT_LIFETIME, Attempt, RequestName};
 pub use opening::{Gateway, Shown};
 pub use refusal::Refusal;
 pub use rules::Rules;

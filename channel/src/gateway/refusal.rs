@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::contract::{ContractMismatch, Kind};
+use crate::message::Receipt;
 use crate::payment::PaymentError;
 use crate::proof::ProofError;
 use crate::units::{Msat, Sat, Seconds};
@@ -102,6 +103,15 @@ pub enum Refusal {
     /// The channel has ended.
     #[error("the channel has ended")]
     Ended,
+    /// A request of this name is under way.
+    #[error("a request with this Idempotency-Key is under way")]
+    UnderWay,
+    /// The request of this name was answered.
+    #[error("the request with this Idempotency-Key was answered")]
+    Answered(Receipt),
+    /// The name is another request's.
+    #[error("this Idempotency-Key is another request's")]
+    NameReused,
     /// The final payment is out of bounds.
     #[error("a final payment of {paid} is not within {least} and {most}")]
     FinalOutOfBounds {

@@ -164,7 +164,7 @@ async fn a_damaged_cursor_is_named() {
 async fn a_store_commits_what_it_has_not_loaded_only_once() {
     let books = Books::new();
     let channel = open(1, 2_000);
-    let changes = farebox_ledger::Changes { channels: vec![&channel], cursor: None };
+    let changes = farebox_ledger::Changes { channels: vec![&channel], ..Default::default() };
     let mut store = books.store().unwrap();
     store.commit(&changes).unwrap();
     store.commit(&changes).unwrap();

@@ -70,7 +70,8 @@ impl Buyer {
         // Building a client without TLS needs no provider, but the library wants one.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         Self {
-            http: reqwest::Client::new(),
+            // A connection that is kept could be one of a gateway that was killed since.
+            http: reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap(),
             key: SecretKey::from_slice(&bytes).unwrap(),
             host: gateway.host.clone(),
             purse: None,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) use api::Api;
-pub(crate) use buyer::{Buyer, header, wall};
+pub(crate) use buyer::{Answer, Buyer, header, wall};
 pub(crate) use gateway::{Gateway, configuration as gateway_configuration, terminate};
 
 /// The price of everything below `/paid`, in millisatoshi.

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use farebox_channel::Keyring;
-use farebox_channel::gateway::Channel;
-use farebox_ledger::{Changes, Ledger, Loaded, SqliteStore, Store, StoreError};
+use farebox_channel::gateway::{Attempt, Channel};
+use farebox_ledger::{AttemptId, Changes, Ledger, Loaded, SqliteStore, Store, StoreError};
 use tempfile::TempDir;
 
 use super::{keyring, rules};
@@ -149,6 +149,10 @@ struct Watched {
 impl Store for Watched {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         self.store.load()
+    }
+
+    fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
+        self.store.attempt(id)
     }
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {

@@ -111,7 +111,9 @@ impl App {
         Ok(Self {
             address,
             listener,
-            paywall: PaywallLayer::new(cashier, config.routes.clone()).release(config.release),
+            paywall: PaywallLayer::new(cashier, config.routes.clone())
+                .release(config.release)
+                .usage(config.usage_header),
             proxy: Proxy::new(config.upstream, config.routes),
             watcher: tokio::spawn(watcher.run()),
         })

@@ -218,16 +218,28 @@ impl Ledger {
     ) -> Result<Paid, LedgerError> {
         let done = self.order(Order::Pay { outpoint, clock, payment, price, name }).await?;
         let channel = done.channel.ok_or(LedgerError::Unknown)?;
-        let receipt = done.first.unwrap_or_else(|| channel.account().receipt(price));
+        let receipt = done.receipt.unwrap_or_else(|| channel.account().receipt(price));
         Ok(Paid { receipt, id: name.map(|name| AttemptId { channel: outpoint, key: name.key }) })
     }
 
-    /// Notes that an answer to a named request is begun.
+    /// Notes that the answer to a charged request begins, and takes back what of the charge was
+    /// not used. Returns the receipt that goes with the answer.
     ///
     /// # Errors
     /// [`LedgerError`] when it could not be saved; then no answer may begin.
-    pub async fn answer(&self, id: AttemptId) -> Result<(), LedgerError> {
-        self.order(Order::Answer(id)).await.map(|_| ())
+    pub async fn answer(
+        &self,
+        outpoint: OutPoint,
+        clock: Clock,
+        paid: Paid,
+        unused: Msat,
+    ) -> Result<Receipt, LedgerError> {
+        let Paid { receipt, id } = paid;
+        if id.is_none() && unused == Msat::ZERO {
+            return Ok(receipt);
+        }
+        let order = Order::Answer { outpoint, clock, unused, receipt, id };
+        Ok(self.order(order).await?.receipt.unwrap_or(receipt))
     }
 
     /// Takes the charge of a request back.

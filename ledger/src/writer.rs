@@ -43,8 +43,19 @@ pub(crate) enum Order {
         /// The request's name, if it has one.
         name: Option<RequestName>,
     },
-    /// Note that an answer is begun.
-    Answer(AttemptId),
+    /// Note that an answer is begun, and take back what of its charge was not used.
+    Answer {
+        /// The channel.
+        outpoint: OutPoint,
+        /// The time.
+        clock: Clock,
+        /// What was not used.
+        unused: Msat,
+        /// The receipt of the charge.
+        receipt: Receipt,
+        /// The request's name, if it has one.
+        id: Option<AttemptId>,
+    },
     /// Take the charge of a request back, and forget its name.
     Release {
         /// The channel.
@@ -65,13 +76,13 @@ pub(crate) enum Order {
 pub(crate) struct Done {
     /// The channel as the order left it, if there is one.
     pub(crate) channel: Option<Channel>,
-    /// The receipt of the charge that pays for a request again.
-    pub(crate) first: Option<Receipt>,
+    /// The receipt of a charge, where it does not follow from the channel.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 impl From<Channel> for Done {
     fn from(channel: Channel) -> Self {
-        Self { channel: Some(channel), first: None }
+        Self { channel: Some(channel), receipt: None }
     }
 }
 
@@ -192,13 +203,23 @@ impl<'a, S: Store> Head<'a, S> {
                     let attempt = Attempt { request, receipt, is_answered: false, at };
                     self.attempts.insert(id, Some(attempt));
                 }
-                Ok(Done { channel: Some(channel), first })
+                Ok(Done { channel: Some(channel), receipt: first })
             }
-            Order::Answer(id) => {
-                let attempt = self.attempt(&id)?;
-                let answered = attempt.map(|attempt| Attempt { is_answered: true, ..attempt });
-                self.attempts.insert(id, answered);
-                Ok(Done::default())
+            Order::Answer { outpoint, clock, unused, receipt, id } => {
+                let receipt = if unused == Msat::ZERO {
+                    receipt
+                } else {
+                    let back = Input::Release { charge: unused };
+                    let channel = self.step(outpoint, clock, rules, back)?;
+                    let price = receipt.price.checked_sub(unused).unwrap_or_default();
+                    channel.account().receipt(price)
+                };
+                if let Some(id) = id {
+                    let attempt = self.attempt(&id)?;
+                    let answered = attempt.map(|it| Attempt { is_answered: true, receipt, ..it });
+                    self.attempts.insert(id, answered);
+                }
+                Ok(Done { channel: None, receipt: Some(receipt) })
             }
             Order::Release { outpoint, clock, charge, id } => {
                 let channel = self.step(outpoint, clock, rules, Input::Release { charge })?;

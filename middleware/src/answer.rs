@@ -74,7 +74,7 @@ async fn top_up<N: Node>(
     request: &PayRequest,
 ) -> Result<Response<Bytes>, Problem> {
     let charge = cashier.pay(request, Msat::ZERO, None).await?;
-    Ok(reply(&charge.receipt))
+    Ok(reply(&charge.receipt()))
 }
 
 /// Makes an answer of a message.

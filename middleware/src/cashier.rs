@@ -46,10 +46,16 @@ impl<N> Clone for Cashier<N> {
 #[derive(Debug)]
 pub(crate) struct Charge {
     channel: OutPoint,
-    id: Option<AttemptId>,
-    pub(crate) receipt: Receipt,
+    paid: Paid,
     _hold: Hold,
     _run: Option<Run>,
+}
+
+impl Charge {
+    /// Returns the receipt, as far as is known now.
+    pub(crate) const fn receipt(&self) -> Receipt {
+        self.paid.receipt
+    }
 }
 
 impl<N: Node> Cashier<N> {
@@ -183,25 +189,37 @@ impl<N: Node> Cashier<N> {
             }
             None => None,
         };
-        let Paid { receipt, id } =
-            self.0.ledger.pay(channel, self.clock(), payment, price, name).await?;
-        Ok(Charge { channel, id, receipt, _hold: hold, _run: run })
+        let paid = self.0.ledger.pay(channel, self.clock(), payment, price, name).await?;
+        Ok(Charge { channel, paid, _hold: hold, _run: run })
     }
 
-    /// Notes that the answer to a charged request begins, so that its name buys no other.
-    pub(crate) async fn answer(&self, charge: &Charge) -> Result<(), Problem> {
-        match charge.id {
-            Some(id) => Ok(self.0.ledger.answer(id).await?),
-            None => Ok(()),
-        }
+    /// Notes that the answer to a charged request begins, so that its name buys no other, and
+    /// takes back what it did not use. Returns the receipt that goes with the answer.
+    pub(crate) async fn answer(
+        &self,
+        charge: &mut Charge,
+        used: Option<Msat>,
+    ) -> Result<Receipt, Problem> {
+        let Charge { channel, paid, .. } = *charge;
+        let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
+        let unused = unused.unwrap_or_default();
+        let ledger = &self.0.ledger;
+        let receipt = match ledger.answer(channel, self.clock(), paid, unused).await {
+            // The channel has begun to close: what is settled is signed already.
+            Err(LedgerError::Refused(_)) => {
+                ledger.answer(channel, self.clock(), paid, Msat::ZERO).await?
+            }
+            receipt => receipt?,
+        };
+        charge.paid.receipt = receipt;
+        Ok(receipt)
     }
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charge) -> Result<Receipt, Problem> {
-        let Charge { channel, id, receipt, .. } = charge;
-        let price = receipt.price;
-        let channel = self.0.ledger.release(*channel, self.clock(), price, *id).await?;
+        let Charge { channel, paid: Paid { receipt, id }, .. } = *charge;
+        let channel = self.0.ledger.release(channel, self.clock(), receipt.price, id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 

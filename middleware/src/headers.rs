@@ -1,5 +1,6 @@
 //! The `Payment-Channel-*` fields of requests and answers.
 
+use farebox_channel::Msat;
 use farebox_channel::wire::{Fault, Field, Malformed, PREFIX, Step};
 use http::header::{CACHE_CONTROL, HeaderName};
 use http::{HeaderMap, HeaderValue};
@@ -48,6 +49,17 @@ pub(crate) fn is_prefetch(headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.contains("prefetch") || value.contains("prerender"))
+}
+
+/// Returns what a service says that its answer has used, in millisatoshi.
+pub(crate) fn usage(headers: &HeaderMap, field: &HeaderName) -> Option<Msat> {
+    let used = headers.get(field)?.to_str().ok()?.trim();
+    let is_number = !used.is_empty() && used.bytes().all(|digit| digit.is_ascii_digit());
+    let used = Some(used).filter(|_| is_number).and_then(|used| Msat::new(used.parse().ok()?).ok());
+    if used.is_none() {
+        tracing::warn!(field = %field, "the service reports a usage that is no amount in msat");
+    }
+    used
 }
 
 /// Sets the field of a message. An empty list has no field (RFC 9651 §4.1).

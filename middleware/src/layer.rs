@@ -1,5 +1,6 @@
 //! The layer: what a paywall is made of.
 
+use http::header::HeaderName;
 use tower_layer::Layer;
 
 use crate::cashier::Cashier;
@@ -26,13 +27,14 @@ pub struct PaywallLayer<N, P> {
     cashier: Cashier<N>,
     pricing: P,
     release: ReleasePolicy,
+    usage: Option<HeaderName>,
 }
 
 impl<N, P> PaywallLayer<N, P> {
     /// Makes a layer that charges what `pricing` says.
     #[must_use]
     pub fn new(cashier: Cashier<N>, pricing: P) -> Self {
-        Self { cashier, pricing, release: ReleasePolicy::default() }
+        Self { cashier, pricing, release: ReleasePolicy::default(), usage: None }
     }
 
     /// Takes charges back as `release` says.
@@ -41,12 +43,26 @@ impl<N, P> PaywallLayer<N, P> {
         self.release = release;
         self
     }
+
+    /// Charges what the service reports in a field of its answer, in millisatoshi, where that is
+    /// less than the price. Until then the price is reserved.
+    #[must_use]
+    pub fn usage(mut self, field: Option<HeaderName>) -> Self {
+        self.usage = field;
+        self
+    }
 }
 
 impl<S, N, P: Clone> Layer<S> for PaywallLayer<N, P> {
     type Service = Paywall<S, N, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Paywall::new(inner, self.cashier.clone(), self.pricing.clone(), self.release)
+        Paywall::new(
+            inner,
+            self.cashier.clone(),
+            self.pricing.clone(),
+            self.release,
+            self.usage.clone(),
+        )
     }
 }

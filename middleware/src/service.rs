@@ -12,6 +12,7 @@ use bytes::Bytes;
 use farebox_channel::Msat;
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::wire::{Step, WELL_KNOWN};
+use http::header::HeaderName;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
@@ -20,7 +21,7 @@ use tower_service::Service;
 use crate::answer;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::{Cashier, Charge};
-use crate::headers::{insert, is_prefetch, make_private, strip, take_step};
+use crate::headers::{insert, is_prefetch, make_private, strip, take_step, usage};
 use crate::layer::ReleasePolicy;
 use crate::naming::name;
 use crate::node::Node;
@@ -34,6 +35,7 @@ pub struct Paywall<S, N, P> {
     cashier: Cashier<N>,
     pricing: P,
     release: ReleasePolicy,
+    usage: Option<HeaderName>,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
@@ -42,8 +44,9 @@ impl<S, N, P> Paywall<S, N, P> {
         cashier: Cashier<N>,
         pricing: P,
         release: ReleasePolicy,
+        usage: Option<HeaderName>,
     ) -> Self {
-        Self { inner, cashier, pricing, release }
+        Self { inner, cashier, pricing, release, usage }
     }
 }
 
@@ -139,7 +142,7 @@ impl<S, N, P> Paywall<S, N, P> {
         N: Node,
     {
         let answered = self.inner.call(request).await;
-        let Some(charge) = charge else {
+        let Some(mut charge) = charge else {
             let mut response = answered?;
             strip(response.headers_mut());
             return Ok(response.map(|body| PaidBody::served(body, None)));
@@ -151,19 +154,20 @@ impl<S, N, P> Paywall<S, N, P> {
                 return Err(error);
             }
         };
+        let used = self.usage.as_ref().and_then(|field| usage(response.headers(), field));
         strip(response.headers_mut());
         make_private(response.headers_mut());
         let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
         let has_failed = response.status().is_server_error() && !fault.is_set();
         if has_failed && self.release.server_error {
             let released = release(&self.cashier, &charge).await;
-            insert(response.headers_mut(), &released.unwrap_or(charge.receipt));
+            insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
-        if let Err(problem) = self.cashier.answer(&charge).await {
-            return Ok(problem.response().map(PaidBody::told));
+        match self.cashier.answer(&mut charge, used).await {
+            Ok(receipt) => insert(response.headers_mut(), &receipt),
+            Err(problem) => return Ok(problem.response().map(PaidBody::told)),
         }
-        insert(response.headers_mut(), &charge.receipt);
         let (cashier, policy) = (self.cashier, self.release);
         let on_break: OnBreak = Box::new(move || {
             if policy.broken_answer && !fault.is_set() {

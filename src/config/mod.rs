@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Network};
 use farebox_chain::Access;
+use farebox_channel::wire::PREFIX;
 use farebox_channel::{DUST_MAX, Kind, Msat, Payout, Sat, Seconds};
 use farebox_middleware::ReleasePolicy;
 use http::Uri;
+use http::header::HeaderName;
 use http::uri::{Authority, Scheme};
 use thiserror::Error;
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub fees: FeeConfig,
     /// When charges are taken back.
     pub release: ReleasePolicy,
+    /// The field in which the service reports what an answer has used.
+    pub usage_header: Option<HeaderName>,
     /// The service behind.
     pub upstream: Upstream,
     /// What is served, and for how much.
@@ -194,6 +198,7 @@ impl Checker<'_> {
                 server_error: raw.release.server_error,
                 broken_answer: raw.release.broken_answer,
             },
+            usage_header: self.usage_header(raw.upstream.usage_header)?,
             upstream: self.upstream(&raw.upstream.url)?,
             routes: self.routes(raw.routes)?,
         })
@@ -312,6 +317,16 @@ impl Checker<'_> {
             return Err(self.refuse("fees.fallback_sat_per_vb", allowed));
         }
         Ok(FeeConfig { fallback, ceiling })
+    }
+
+    fn usage_header(&self, name: Option<String>) -> Result<Option<HeaderName>, ConfigError> {
+        let key = "upstream.usage_header";
+        let name = name.map(|name| name.parse()).transpose();
+        let name: Option<HeaderName> = self.checked(key, name)?;
+        if name.as_ref().is_some_and(|name| name.as_str().starts_with(PREFIX)) {
+            return Err(self.refuse(key, format!("a field that does not begin with `{PREFIX}`")));
+        }
+        Ok(name)
     }
 
     fn upstream(&self, url: &str) -> Result<Upstream, ConfigError> {

@@ -28,7 +28,7 @@ pub(super) struct Raw {
     pub(super) fees: Fees,
     #[serde(default)]
     pub(super) release: Release,
-    pub(super) upstream: UpstreamUrl,
+    pub(super) upstream: Upstream,
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<Route>,
 }
@@ -127,8 +127,10 @@ impl Default for Release {
 /// `[upstream]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UpstreamUrl {
+pub(super) struct Upstream {
     pub(super) url: String,
+    /// The field in which the service reports what an answer has used, in millisatoshi.
+    pub(super) usage_header: Option<String>,
 }
 
 /// `[[route]]`

@@ -139,3 +139,25 @@ async fn a_request_that_failed_behind_the_gateway_is_charged_when_it_is_asked_ag
     let answered: Receipt = ask(&buyer, "/paid/x", "one").await.receipt();
     assert_eq!(answered.spent.get(), PRICE_MSAT, "the name is free again");
 }
+
+#[tokio::test]
+async fn an_answer_that_used_less_than_its_price_is_charged_what_it_used() {
+    let world = World::start_with(|config| {
+        config.replace("[upstream]", "[upstream]\nusage_header = \"X-Cost-Msat\"")
+    })
+    .await;
+    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+
+    let metered = ask(&buyer, "/paid/metered", "one").await;
+    let again = ask(&buyer, "/paid/metered", "one").await;
+    let overcharging = ask(&buyer, "/paid/overcharging", "two").await;
+    let unclear = ask(&buyer, "/paid/unclear", "three").await;
+
+    assert_eq!((metered.receipt().price.get(), metered.receipt().spent.get()), (400, 400));
+    assert_eq!(metered.headers["x-cost-msat"], "400");
+    assert_eq!(again.refusal(), (409, "request-answered".to_owned()));
+    assert_eq!(again.receipt(), metered.receipt());
+    assert_eq!(overcharging.receipt().price.get(), PRICE_MSAT, "never more than was reserved");
+    assert_eq!(unclear.receipt().price.get(), PRICE_MSAT);
+    assert_eq!(spent(&buyer).await, 400 + 2 * PRICE_MSAT);
+}

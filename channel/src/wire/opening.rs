@@ -1,5 +1,7 @@
 //! The fields that open a channel: offer, terms, refund, watch, contract, state.
 
+use std::str::FromStr;
+
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{ScriptBuf, Transaction, Txid};
 
@@ -162,11 +164,27 @@ impl Field for WatchReply {
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
         read(Self::NAME, value, |reader| {
-            if !reader.has("outpoint") {
+            let SeenState(is_seen) = reader.token("state")?;
+            if !is_seen {
                 return Ok(Self { seen: None });
             }
             Ok(Self { seen: Some((reader.outpoint("outpoint")?, reader.sat("capacity")?)) })
         })
+    }
+}
+
+/// Whether an address was paid: `seen` or `waiting`.
+struct SeenState(bool);
+
+impl FromStr for SeenState {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "seen" => Ok(Self(true)),
+            "waiting" => Ok(Self(false)),
+            _ => Err("a state is `seen` or `waiting`"),
+        }
     }
 }
 

@@ -21,4 +21,5 @@ mod script;
 mod settlement;
 mod shown;
 mod support;
+mod vectors;
 mod wire;

@@ -69,6 +69,9 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
     match what.as_str() {
         "fail" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "missing" => StatusCode::NOT_FOUND.into_response(),
+        "metered" => ([("x-cost-msat", "400")], "a little\n").into_response(),
+        "overcharging" => ([("x-cost-msat", "9000")], "a lot\n").into_response(),
+        "unclear" => ([("x-cost-msat", "-1")], "who knows\n").into_response(),
         "slowly-fail" => {
             // Longer than the gateway takes to look what is due.
             tokio::time::sleep(Duration::from_millis(1_500)).await;

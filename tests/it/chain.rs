@@ -1,13 +1,16 @@
 //! What channels do on the chain: refunds, settlements, reorgs, sightings.
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
+use bitcoin::{
+    Address, Amount, CompressedPublicKey, FeeRate, Network, OutPoint, Transaction, Txid,
+};
 use farebox::regtest::Regtest;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::message::{
     ContractRequest, PayRequest, StateName, StateReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{Kind, Member, Msat, Payment, Payout, Sat, Settlement};
+use secp256k1::{SECP256K1, SecretKey};
 use serde_json::{Value, json};
 
 use crate::support::{Buyer, FIRST_SAT, PRICE_MSAT, World, header, set_median_time_past, until};
@@ -271,4 +274,27 @@ async fn channels_of_both_kinds_can_be_settled_together_also_exhausted_ones() {
     assert_eq!((mined.input.len(), mined.output.len()), (4, 3));
     let share = Amount::from_sat(304_706) - settlement.fee.to_amount();
     assert_eq!(mined.output[2].value, share);
+}
+
+#[tokio::test]
+async fn the_gateways_share_goes_to_the_address_of_its_configuration() {
+    let key = SecretKey::from_slice(&[5; 32]).unwrap().public_key(SECP256K1);
+    let address = Address::p2wpkh(&CompressedPublicKey(key), Network::Regtest);
+    let world = World::start_with(|config| {
+        let payout = format!("[payout]\naddress = \"{address}\"\n\n[upstream]");
+        config.replace("wallet = \"gateway\"\n", "").replace("[upstream]", &payout)
+    })
+    .await;
+    let mut buyer = world.buyer_with_channel(Kind::Refund).await;
+    let dear = Msat::new(5_000_000).unwrap();
+    let (purse, request) = buyer.purse().pay(dear, &buyer.key).unwrap();
+    buyer.purse = Some(purse);
+    assert_eq!(buyer.send("/dear/x", &[header(&request)]).await.status, 200);
+
+    let closing = buyer.close().await;
+
+    let settlement = world.mine_until_mined(closing.settlement.unwrap()).await;
+    assert_eq!(settlement.output[1].script_pubkey, address.script_pubkey());
+    let fee = 5_000 - settlement.output[1].value.to_sat();
+    assert!((336..=340).contains(&fee), "2 sat/vB for 168 vB, and not {fee} sat");
 }

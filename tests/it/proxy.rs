@@ -1,6 +1,7 @@
 //! The proxy: what passes through it, and what does not.
 
 use bytes::Bytes;
+use farebox::regtest::Regtest;
 use farebox_channel::Kind;
 use farebox_channel::Msat;
 use futures_util::StreamExt;
@@ -8,7 +9,7 @@ use http::header::HOST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{PRICE_MSAT, World, header};
+use crate::support::{Api, Gateway, PRICE_MSAT, World, gateway_configuration, header};
 
 #[tokio::test]
 async fn free_routes_are_free_and_unknown_ones_are_not_served() {
@@ -84,6 +85,35 @@ async fn payment_fields_of_the_api_are_removed_and_its_answer_is_private() {
     assert_eq!(paid.headers["cache-control"], "private");
     assert!(!free.headers.contains_key("payment-channel-receipt"));
     assert_eq!(free.headers["cache-control"], "public, max-age=600");
+}
+
+#[tokio::test]
+async fn a_payment_is_never_logged_however_much_is() {
+    let node = Regtest::start().await.unwrap();
+    node.create_wallets().await.unwrap();
+    let api = Api::start().await;
+    let folder = tempfile::TempDir::with_prefix("farebox-test-").unwrap();
+    let log = folder.path().join("log");
+    let mut verbose = std::process::Command::new("env");
+    verbose.env("FAREBOX_LOG", "trace").stderr(std::fs::File::create(&log).unwrap());
+    let config = gateway_configuration(&node, &api);
+    let gateway = Gateway::start_below(&folder, &config, verbose);
+    let mut world = World { gateway, api, node: node.into(), folder };
+    world.until_the_node_is_followed().await;
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let price = Msat::new(PRICE_MSAT).unwrap();
+    let (_, value) = header(&buyer.purse().pay(price, &buyer.key).unwrap().1);
+    assert_eq!(buyer.pay("/paid/x").await.status, 200);
+    assert_eq!(buyer.pay("/paid/fail").await.status, 500);
+    assert!(world.gateway.terminate());
+
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("a channel has changed its state"));
+    let secrets: Vec<&str> = value.split(':').filter(|part| part.ends_with("==")).collect();
+    assert_eq!(secrets.len(), 2, "the pass and the signature of {value}");
+    for secret in secrets {
+        assert!(!log.contains(secret), "{secret}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use farebox::regtest::Regtest;
 use farebox_channel::Kind;
 
-use crate::support::{Api, Gateway, World, gateway_configuration};
+use crate::support::{Api, Gateway, World, gateway_configuration, until};
 
 /// The calls that read requests, write records and pass requests on.
 const CALLS: &str =
@@ -37,7 +37,11 @@ async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api()
     let mut world = world;
     assert!(world.gateway.terminate());
 
-    let trace = std::fs::read_to_string(&trace).unwrap();
+    // The tracer writes its last lines after the gateway has ended.
+    let read = || std::fs::read_to_string(&trace).unwrap();
+    let end = format!("{} +++ exited with 0 +++", world.gateway.pid());
+    until("the trace is complete", async || read().contains(&end)).await;
+    let trace = read();
     let lines: Vec<&str> = trace.lines().collect();
     for request in 0..5 {
         check_order(&lines, &format!("GET /paid/traced-{request} "));
@@ -50,11 +54,12 @@ fn check_order(lines: &[&str], request: &str) {
         let found = lines.iter().skip(from).position(|line| is_it(line));
         from + found.unwrap_or_else(|| panic!("{what} of {request:?} is not in the trace"))
     };
-    let names_request = |line: &str| line.contains(request) && line.contains("payment-channel-pay");
-    let arrived = position(0, "the arrival", &names_request);
-    let passed_on = position(arrived + 1, "the passing on", &|line| {
-        line.contains(request) && !line.contains("payment-channel-pay")
-    });
+    let reads =
+        |line: &str| line.contains(request) && ["recv", "read"].iter().any(|it| line.contains(it));
+    let writes =
+        |line: &str| line.contains(request) && ["write", "send"].iter().any(|it| line.contains(it));
+    let arrived = position(0, "the arrival", &reads);
+    let passed_on = position(arrived + 1, "the passing on", &writes);
     let between = &lines[arrived..passed_on];
     let is_record = |line: &&str| line.contains("pwrite64(") && line.contains("sqlite-wal");
     let written = between.iter().position(is_record).unwrap_or_else(|| {

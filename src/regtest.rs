@@ -18,6 +18,13 @@ use thiserror::Error;
 const SCRIPT: &str = include_str!("../scripts/bitcoind");
 /// How long a bitcoind may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The ports to choose from: below those that outgoing connections get (RFC 6335 §6 has the
+/// registered ones, Linux gives out those from 32,768 on).
+const PORTS_FROM: u16 = 10_000;
+/// How many there are.
+const PORTS: u16 = 20_000;
+/// How many are tried.
+const PORTS_TRIED_MAX: usize = 100;
 /// How long to wait between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many blocks to look back for a transaction.
@@ -251,7 +258,20 @@ fn spawn(folder: &TempDir) -> io::Result<Child> {
     }
 }
 
-/// Returns a port that nobody listens on.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Returns a port that nobody listens on, and that the system gives to no outgoing connection.
+///
+/// # Errors
+/// The operating system's error when there is none.
+pub fn free_port() -> io::Result<u16> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORTS_TRIED_MAX {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let port = PORTS_FROM.saturating_add(u16::from_ne_bytes(random) % PORTS);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

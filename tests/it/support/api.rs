@@ -79,7 +79,7 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         }
         "echo" => Body::from_stream(body.into_data_stream()).into_response(),
         "slow" => {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             "at last\n".into_response()
         }
         "broken" => {

@@ -1,11 +1,10 @@
 //! The gateway as its own process: the real binary, started as an operator starts it.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use farebox::regtest::Regtest;
+use farebox::regtest::{Regtest, free_port};
 use tempfile::TempDir;
 
 use super::{Api, FIRST_SAT, PRICE_MSAT};
@@ -101,7 +100,7 @@ fn spawn(mut program: Command, config: &Path) -> (Child, BufReader<ChildStdout>,
 /// Returns the configuration of a gateway before the test's API.
 pub(crate) fn configuration(node: &Regtest, api: &Api) -> String {
     // The port is fixed, so that the same command serves the same address again.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port().unwrap();
     format!(
         r#"listen = "127.0.0.1:{port}"
 network = "regtest"

@@ -39,8 +39,11 @@ async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api()
 
     // The tracer writes its last lines after the gateway has ended.
     let read = || std::fs::read_to_string(&trace).unwrap();
-    let end = format!("{} +++ exited with 0 +++", world.gateway.pid());
-    until("the trace is complete", async || read().contains(&end)).await;
+    let pid = world.gateway.pid().to_string();
+    let is_end = |line: &str| {
+        line.split_whitespace().next() == Some(&pid) && line.contains("+++ exited with 0 +++")
+    };
+    until("the trace is complete", async || read().lines().any(is_end)).await;
     let trace = read();
     let lines: Vec<&str> = trace.lines().collect();
     for request in 0..5 {

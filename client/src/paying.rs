@@ -272,7 +272,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         let record = self.file.channels()?.into_iter().find(is_ours);
         let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        self.close_channel(record.outpoint()).await
+        self.close_record(record).await
     }
 
     /// Closes one channel of the file for what is spent.
@@ -283,8 +283,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub async fn close_channel(&self, channel: OutPoint) -> Result<StateReply, PayError> {
         let no_channel = || PayError::NoChannel(channel.to_string());
         let record = self.file.channels()?.into_iter().find(|record| record.outpoint() == channel);
-        let record = record.ok_or_else(no_channel)?;
-        let url = Url::parse(&record.origin).map_err(|_| no_channel())?;
+        self.close_record(record.ok_or_else(no_channel)?).await
+    }
+
+    async fn close_record(&self, record: Record) -> Result<StateReply, PayError> {
+        let channel = record.outpoint();
+        let url =
+            Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
         let origin = Origin::of(&url)?;
         // Requests that are under way may still change the account of the till.
         let till = lock(&self.tills).remove(&origin);

@@ -122,10 +122,7 @@ async fn payments_stop_and_the_settlement_goes_out_before_the_expiry() {
 async fn a_contract_that_confirms_too_late_is_never_served() {
     let world = World::start().await;
     let mut buyer = world.buyer();
-    let held = buyer.held(&world, Kind::Cltv).await;
-    let shown = held.show(&buyer.key).unwrap();
-    let reply: StateReply = buyer.ask(&shown).await;
-    buyer.purse = Some(held.open(&shown, &reply));
+    let shown = buyer.show(&world, Kind::Cltv).await;
     let node = world.node.node(None);
     let late = expiry(&buyer) - STOP_SECS;
     let _none: Value = node.call("setmocktime", json!([late])).await.unwrap();

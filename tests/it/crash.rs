@@ -95,10 +95,7 @@ async fn acknowledged(
 async fn a_contract_that_was_shown_before_a_kill_opens_after_it() {
     let mut world = World::start().await;
     let mut buyer = world.buyer();
-    let held = buyer.held(&world, Kind::Refund).await;
-    let shown = held.show(&buyer.key).unwrap();
-    let reply: StateReply = buyer.ask(&shown).await;
-    buyer.purse = Some(held.open(&shown, &reply));
+    buyer.show(&world, Kind::Refund).await;
 
     world.gateway.kill();
     world.node.mine(1).await.unwrap();

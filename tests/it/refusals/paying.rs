@@ -1,9 +1,7 @@
 //! What is refused once there is a channel.
 
 use bitcoin::OutPoint;
-use farebox_channel::message::{
-    PayRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
-};
+use farebox_channel::message::{PayRequest, StateName, StatusReply, StatusRequest, StatusSubject};
 use farebox_channel::{Kind, Payment, Proof, Subject, Timestamp};
 use secp256k1::SecretKey;
 
@@ -81,10 +79,7 @@ async fn a_payment_that_does_not_count_is_refused_and_changes_nothing() {
 async fn a_pending_channel_is_not_served() {
     let world = World::start().await;
     let mut buyer = world.buyer();
-    let held = buyer.held(&world, Kind::Cltv).await;
-    let shown = held.show(&buyer.key).unwrap();
-    let reply: StateReply = buyer.ask(&shown).await;
-    buyer.purse = Some(held.open(&shown, &reply));
+    buyer.show(&world, Kind::Cltv).await;
 
     let answer = buyer.send("/paid/x", &[header(&next(&buyer))]).await;
 

@@ -152,16 +152,22 @@ impl Buyer {
         funded.hold(signature).unwrap()
     }
 
-    /// Opens a channel, with a block for the contract.
-    pub(crate) async fn open(&mut self, world: &World, kind: Kind) {
+    /// Shows a contract, which no block has yet.
+    pub(crate) async fn show(&mut self, world: &World, kind: Kind) -> ContractRequest {
         let held = self.held(world, kind).await;
         let shown = held.show(&self.key).unwrap();
         let reply: StateReply = self.ask(&shown).await;
         assert_eq!(reply.state, StateName::Pending);
+        self.purse = Some(held.open(&shown, &reply));
+        self.shown = Some(shown.clone());
+        shown
+    }
+
+    /// Opens a channel, with a block for the contract.
+    pub(crate) async fn open(&mut self, world: &World, kind: Kind) {
+        let shown = self.show(world, kind).await;
         world.mine(1).await;
         self.until_state(&shown, StateName::Open).await;
-        self.purse = Some(held.open(&shown, &reply));
-        self.shown = Some(shown);
     }
 
     /// Shows the contract until the channel has a state.

@@ -21,5 +21,6 @@ mod script;
 mod settlement;
 mod shown;
 mod support;
+mod threats;
 mod vectors;
 mod wire;

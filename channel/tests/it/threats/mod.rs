@@ -2,3 +2,7 @@
 //! `docs/threats.md` that no other test shows.
 
 mod batches;
+mod flags;
+mod life;
+mod openings;
+mod refunds;

@@ -19,4 +19,5 @@ mod program;
 mod proxy;
 mod refusals;
 mod support;
+mod threats;
 mod written;

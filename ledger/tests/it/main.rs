@@ -11,4 +11,5 @@ mod crash;
 mod failure;
 mod file;
 mod record;
+mod replay;
 mod support;

@@ -2,3 +2,7 @@
 //! client's.
 
 mod chain;
+mod clients;
+mod configuration;
+mod refunds;
+mod strangers;

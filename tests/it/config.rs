@@ -9,7 +9,7 @@ use farebox_channel::Msat;
 
 use crate::support::World;
 
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 network = "regtest"
 
 [bitcoind]
@@ -28,7 +28,7 @@ path = "/"
 free = true
 "#;
 
-fn parse(text: &str) -> Result<Config, String> {
+pub(crate) fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("some/farebox.toml")).map_err(|error| error.to_string())
 }
 

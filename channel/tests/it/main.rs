@@ -24,5 +24,6 @@ mod script;
 mod settlement;
 mod shown;
 mod support;
+mod threats;
 mod vectors;
 mod wire;

@@ -12,5 +12,6 @@ mod events;
 mod failure;
 mod file;
 mod record;
+mod replay;
 mod restore;
 mod support;

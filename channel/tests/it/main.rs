@@ -11,6 +11,7 @@ mod batch;
 mod client;
 mod gateway;
 mod laws;
+mod money;
 mod onchain;
 mod opening;
 mod payment;

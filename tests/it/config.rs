@@ -123,6 +123,22 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
     }
 }
 
+#[test]
+fn a_host_or_port_that_no_url_has_is_refused() {
+    let with = |host| parse(&GOOD.replacen("network", &format!("host = \"{host}\"\nnetwork"), 1));
+    for host in ["", ":8402", "api.example.com:", "api.example.com:99999", "api.example.com:08443"]
+    {
+        assert!(with(host).unwrap_err().contains("`host`"), "{host}");
+    }
+    for host in ["api.example.com", "api.example.com:8443", "127.0.0.1:8402", "[::1]:8402"] {
+        assert_eq!(with(host).unwrap().host.as_deref(), Some(host));
+    }
+    for host in ["127.0.0.1:99999", "127.0.0.1:", ":3000", "user@127.0.0.1:3000"] {
+        let words = parse(&GOOD.replacen("127.0.0.1:3000", host, 1)).unwrap_err();
+        assert!(words.contains("`upstream.url`"), "{host}: {words}");
+    }
+}
+
 /// Starts the program with a configuration that it refuses, and returns what it says.
 fn refused(config: &Path) -> String {
     refused_with(config, &[])

@@ -12,6 +12,7 @@ mod client;
 mod event;
 mod gateway;
 mod laws;
+mod money;
 mod onchain;
 mod opening;
 mod payment;

@@ -192,6 +192,8 @@ pub struct PayRequest {
     pub pass: Pass,
     /// The newest payment, or the latest one again.
     pub payment: Payment,
+    /// The most that the request may cost; nothing agrees to whatever it costs now.
+    pub price_max: Option<Msat>,
 }
 
 /// A few bytes that go along with a payment, and with its answer: the two sides agree on what they

@@ -4,8 +4,8 @@ use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Purse, Recovered};
 use farebox_channel::message::{
-    ChannelStatus, ContractRequest, PayRequest, Receipt, RefundReply, StateName, StateReply,
-    StatusReply, StatusRequest, StatusSubject,
+    ChannelStatus, ContractRequest, Receipt, RefundReply, StateName, StateReply, StatusReply,
+    StatusRequest, StatusSubject,
 };
 use farebox_channel::{Place, Proof};
 use reqwest::Url;
@@ -79,9 +79,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(error) => return Err(error),
         }
         let Some((purse, _)) = open_purse(till) else { return Ok(()) };
-        let (channel, pass, payment) = (contract.outpoint, purse.pass, purse.payment);
-        let receipt: Receipt =
-            step(&self.http, origin, &PayRequest { channel, pass, payment }).await?;
+        let channel = contract.outpoint;
+        let receipt: Receipt = step(&self.http, origin, &purse.top_up()).await?;
         self.account(till, |purse| Ok(purse.catch_up(&receipt)?))?;
         if let Some((Purse { payment, spent, .. }, _)) = open_purse(till) {
             self.observer.tell(&Event::Resynchronised { channel, paid: payment.paid, spent });

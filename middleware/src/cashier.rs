@@ -170,9 +170,12 @@ impl<N: Node> Cashier<N> {
         name: Option<RequestName>,
         memo: Option<Memo>,
     ) -> Result<Charged, Problem> {
-        let PayRequest { channel, pass, payment } = *request;
+        let PayRequest { channel, pass, payment, price_max } = *request;
         if self.0.gateway.pass(channel) != pass {
             return Err(Refusal::WrongPass.into());
+        }
+        if let Some(most) = price_max.filter(|most| price > *most) {
+            return Err(Refusal::PriceRaised { price, most }.into());
         }
         let on_record = self.0.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
         let latest = on_record.account().payment;

@@ -51,6 +51,8 @@ pub enum ProblemKind {
     WrongPass,
     /// The proof does not show the channel's key.
     WrongProof,
+    /// The request costs more than its client agrees to.
+    PriceRaised,
     /// The credit does not pay the price.
     Underpaid,
     /// The record is from a backup.
@@ -87,7 +89,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -104,6 +106,7 @@ impl ProblemKind {
         Self::FirstPaymentTooSmall,
         Self::WrongPass,
         Self::WrongProof,
+        Self::PriceRaised,
         Self::Underpaid,
         Self::ChannelRestored,
         Self::ChannelPending,
@@ -141,6 +144,7 @@ impl ProblemKind {
             Self::FirstPaymentTooSmall => ("first-payment", "The first payment is too small"),
             Self::WrongPass => ("wrong-pass", "The pass is not the channel's"),
             Self::WrongProof => ("wrong-proof", "The proof does not show the channel's key"),
+            Self::PriceRaised => ("price-raised", "The request costs more than was agreed to"),
             Self::Underpaid => ("underpaid", "The credit does not pay the price"),
             Self::ChannelRestored => ("channel-restored", "The record is from a backup"),
             Self::ChannelPending => ("channel-pending", "The contract is not confirmed yet"),
@@ -186,6 +190,7 @@ impl ProblemKind {
             | Self::FirstPaymentTooSmall
             | Self::WrongPass
             | Self::WrongProof
+            | Self::PriceRaised
             | Self::Underpaid
             | Self::ChannelRestored
             | Self::FinalOutOfBounds => StatusCode::PAYMENT_REQUIRED,
@@ -278,6 +283,7 @@ impl From<Refusal> for Problem {
             Refusal::Stale => ProblemKind::ChannelRestored,
             Refusal::Pending => ProblemKind::ChannelPending,
             Refusal::Late => ProblemKind::ChannelLate,
+            Refusal::PriceRaised { .. } => ProblemKind::PriceRaised,
             Refusal::Underpaid { .. } => ProblemKind::Underpaid,
             Refusal::Expiring => ProblemKind::ChannelExpiring,
             Refusal::Closing => ProblemKind::ChannelClosing,
@@ -294,6 +300,7 @@ impl From<Refusal> for Problem {
                 .with("spent", spent.get())
                 .with("credit", credit.get())
                 .with("price", price.get()),
+            Refusal::PriceRaised { price, .. } => problem.with("price", price.get()),
             Refusal::FinalOutOfBounds { least, most, .. } => {
                 problem.with("least", least.get()).with("most", most.get())
             }

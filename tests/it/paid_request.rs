@@ -139,7 +139,7 @@ async fn the_latest_payment_again_is_judged_by_the_credit() {
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let shown = buyer.shown.clone().unwrap();
     let purse = buyer.purse().clone();
-    let again = PayRequest { channel: shown.outpoint, pass: purse.pass, payment: shown.payment };
+    let again = PayRequest { payment: shown.payment, ..purse.top_up() };
 
     // 400 sat at first pay for 266 requests of 1.5 sat and leave one sat.
     for _ in 0..266 {
@@ -181,8 +181,7 @@ async fn an_answer_that_breaks_off_is_not_charged() {
     assert!(broken.body.starts_with("broken off"), "{broken:?}");
     // The charge comes back once the break was seen; a top-up of nothing tells the account.
     let purse = buyer.purse().clone();
-    let channel = buyer.channel();
-    let top_up = PayRequest { channel, pass: purse.pass, payment: purse.payment };
+    let top_up = purse.top_up();
     until("the charge is released", async || {
         buyer.ask::<_, Receipt>(&top_up).await.spent == Msat::ZERO
     })

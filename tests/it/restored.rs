@@ -41,10 +41,7 @@ async fn until_open(buyer: &Buyer) {
 
 /// Sends the newest payment of a buyer to the well-known path.
 async fn top_up(buyer: &Buyer) -> Receipt {
-    let purse = buyer.purse();
-    buyer
-        .ask(&PayRequest { channel: buyer.channel(), pass: purse.pass, payment: purse.payment })
-        .await
+    buyer.ask(&buyer.purse().top_up()).await
 }
 
 #[tokio::test]
@@ -62,7 +59,7 @@ async fn a_restored_gateway_takes_the_newer_payment_and_grants_nothing_twice() {
 
     restore(&mut world).await;
     let old = buyer.shown.clone().unwrap().payment;
-    let old = PayRequest { payment: old, channel: buyer.channel(), pass: buyer.purse().pass };
+    let old = PayRequest { payment: old, ..buyer.purse().top_up() };
     until("the contract is looked up again", async || {
         buyer.send("/paid/x", &[header(&old)]).await.refusal() != (503, "channel-pending".into())
     })
@@ -126,9 +123,7 @@ async fn what_was_settled_after_the_backup_is_found_on_the_chain() {
     restore(&mut world).await;
 
     buyer.until_state(buyer.shown.as_ref().unwrap(), StateName::Settled).await;
-    let purse = buyer.purse();
-    let payment = PayRequest { channel: buyer.channel(), pass: purse.pass, payment: purse.payment };
-    let gone = buyer.send("/paid/x", &[header(&payment)]).await;
+    let gone = buyer.send("/paid/x", &[header(&buyer.purse().top_up())]).await;
     assert_eq!(gone.refusal(), (410, "channel-ended".to_owned()));
 }
 

@@ -108,8 +108,15 @@ impl Purse {
             let paid = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
             Payment::sign(contract, paid, key)?
         };
-        let request = PayRequest { channel: contract.outpoint, pass: self.pass, payment };
+        let request = PayRequest { payment, price_max: Some(price), ..self.top_up() };
         Ok((Self { payment, spent, ..self.clone() }, request))
+    }
+
+    /// Returns the newest payment as a message that pays for no request.
+    #[must_use]
+    pub const fn top_up(&self) -> PayRequest {
+        let Self { pass, payment, .. } = *self;
+        PayRequest { channel: self.contract().outpoint, pass, payment, price_max: None }
     }
 
     /// Takes the receipt of a request that was agreed to cost `price`.

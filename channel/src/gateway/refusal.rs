@@ -87,6 +87,14 @@ pub enum Refusal {
         "this gateway was restored from a backup: send the newest payment as a top-up, then pay"
     )]
     Stale,
+    /// The request costs more than its client agrees to.
+    #[error("this request costs {price} now, and {most} were agreed to")]
+    PriceRaised {
+        /// The price of the request.
+        price: Msat,
+        /// The most that the client agrees to.
+        most: Msat,
+    },
     /// The credit does not pay the price.
     #[error("a credit of {credit} does not pay {price}")]
     Underpaid {

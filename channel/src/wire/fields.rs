@@ -113,6 +113,10 @@ impl<'a> Reader<'a> {
         self.integer_as(key, Msat::new)
     }
 
+    pub(super) fn msat_if(&self, key: &'static str) -> Result<Option<Msat>, Malformed> {
+        if self.has(key) { self.msat(key).map(Some) } else { Ok(None) }
+    }
+
     pub(super) fn expiry(&self, key: &'static str) -> Result<Expiry, Malformed> {
         self.integer_as(key, Expiry::new)
     }
@@ -244,6 +248,13 @@ impl Writer {
 
     pub(super) fn msat(self, key: &'static str, value: Msat) -> Self {
         self.integer(key, value.get())
+    }
+
+    pub(super) fn msat_if(self, key: &'static str, value: Option<Msat>) -> Self {
+        match value {
+            Some(value) => self.msat(key, value),
+            None => self,
+        }
     }
 
     pub(super) fn expiry(self, key: &'static str, value: Expiry) -> Self {

@@ -21,6 +21,7 @@ impl Field for PayRequest {
             .outpoint("channel", &self.channel)
             .bytes("pass", self.pass.as_bytes())
             .payment(&self.payment)
+            .msat_if("price-max", self.price_max)
             .finish()
     }
 
@@ -30,6 +31,7 @@ impl Field for PayRequest {
                 channel: reader.outpoint("channel")?,
                 pass: reader.pass("pass")?,
                 payment: reader.payment()?,
+                price_max: reader.msat_if("price-max")?,
             })
         })
     }

@@ -10,5 +10,6 @@
 mod events;
 mod limits;
 mod memo;
+mod price;
 mod privacy;
 mod support;

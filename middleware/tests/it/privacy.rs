@@ -21,7 +21,7 @@ fn asked(desk: &Desk, channel: OutPoint) -> Vec<(&'static str, String)> {
     let subject = StatusSubject::Channel(channel);
     let payment = desk.payment(2_000);
     vec![
-        header(&PayRequest { channel, pass: Pass::new([7; 16]), payment }),
+        header(&PayRequest { channel, pass: Pass::new([7; 16]), payment, price_max: None }),
         header(&StatusRequest { subject, proof: sign(&subject.proven()) }),
         header(&CloseRequest { channel, proof: sign(&Subject::Close(channel)), payment }),
     ]

@@ -150,7 +150,12 @@ impl Desk {
     /// The payment of `paid` satoshi as a message.
     pub(crate) fn pay(&self, paid: u64) -> PayRequest {
         let channel = self.contract.outpoint;
-        PayRequest { channel, pass: self.gateway.pass(channel), payment: self.payment(paid) }
+        PayRequest {
+            channel,
+            pass: self.gateway.pass(channel),
+            payment: self.payment(paid),
+            price_max: None,
+        }
     }
 
     /// A layer that charges the price for everything.

@@ -245,3 +245,25 @@ async fn an_answer_without_the_field_that_belongs_there_is_an_error() {
     }
     assert_eq!((reserved(&world).await, channels(&client).len()), (0, 0));
 }
+
+#[tokio::test]
+async fn a_raised_price_is_agreed_to_before_it_is_charged() {
+    let mut world = World::start().await;
+    let _mining = world.keep_mining();
+    let client = world.paying_client(Kind::Cltv);
+    client.get(&world.gateway.url("/paid/x")).await.unwrap();
+    let config = world.file("farebox.toml");
+    let dearer = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, dearer.replace("price_msat = 1500", "price_msat = 2500")).unwrap();
+    world.gateway.kill();
+    world.gateway.restart();
+    // The connection from before is of no use any more.
+    let _broken = client.get(&world.gateway.url("/free/x")).await;
+
+    let answer = client.get(&world.gateway.url("/paid/x")).await;
+
+    assert_eq!(answer.map(|answer| answer.status().as_u16()).map_err(|e| e.to_string()), Ok(200));
+    assert_eq!(spent(&channels(&client)[0]), Some(4_000));
+    let closing = client.close(&world.gateway.url("/paid/x")).await.unwrap();
+    assert_eq!(closing.paid.get(), 400);
+}

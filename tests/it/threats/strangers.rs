@@ -76,7 +76,8 @@ async fn steps_that_show_no_contract_leave_no_row_and_ask_the_node_nothing() {
         let refused = buyer.step(&forged).await.refusal();
         assert_eq!(refused, (402, "signature-invalid".to_owned()));
         let pass = Pass::new([7; 16]);
-        let unknown = PayRequest { channel: outpoint, pass, payment: forged.payment };
+        let unknown =
+            PayRequest { channel: outpoint, pass, payment: forged.payment, price_max: None };
         let refused = buyer.send("/paid/x", &[header(&unknown)]).await.refusal();
         assert_eq!(refused, (402, "wrong-pass".to_owned()));
     }

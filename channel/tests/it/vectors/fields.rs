@@ -145,10 +145,14 @@ fn state(it: &StateReply) -> Value {
 }
 
 fn pay(it: &PayRequest) -> Value {
-    json!({
+    let mut told = json!({
         "channel": it.channel.to_string(), "pass": it.pass.as_bytes().to_lower_hex_string(),
         "paid_sat": it.payment.paid.get(), "signature": compact(&it.payment.signature),
-    })
+    });
+    if let Some(price_max) = it.price_max {
+        told["price_max_msat"] = price_max.get().into();
+    }
+    told
 }
 
 fn receipt(it: &Receipt) -> Value {

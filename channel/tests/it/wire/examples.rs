@@ -68,7 +68,7 @@ fn paying() -> Vec<String> {
     let (spent, credit, price) = (msat(1), msat(999_999), msat(1));
     let subject = StatusSubject::Channel(channel);
     vec![
-        PayRequest { channel, pass, payment }.encode(),
+        PayRequest { channel, pass, payment, price_max: Some(price) }.encode(),
         Receipt { paid: payment.paid, spent, credit, price }.encode(),
         StatusRequest { subject, proof }.encode(),
         StatusReply { channels: vec![status.clone(), status] }.encode(),

@@ -176,12 +176,12 @@ fn contracts_are_read_as_they_were_written() {
 
 #[test]
 fn payments_receipts_and_states_are_read_as_they_were_written() {
-    let pay = (any_outpoint(), any_pass(), any_payment());
+    let pay = (any_outpoint(), any_pass(), any_payment(), option::of(any_msat()));
     let receipt = (any_sat(), any_msat(), any_msat(), any_msat());
     let state = (any_state(), option::of(any::<[u8; 32]>()));
     law(100, (pay, receipt, state), |(pay, receipt, (state, settlement))| {
-        let (channel, pass, payment) = pay;
-        round_trip(PayRequest { channel, pass, payment });
+        let (channel, pass, payment, price_max) = pay;
+        round_trip(PayRequest { channel, pass, payment, price_max });
         let (paid, spent, credit, price) = receipt;
         round_trip(Receipt { paid, spent, credit, price });
         let settlement = settlement.map(Txid::from_byte_array);
@@ -254,7 +254,8 @@ fn a_step_is_chosen_by_the_name_of_its_field() {
 fn a_payment_reads_in_a_terminal() {
     let signature = Signature::from_compact(&[1; 64]).unwrap();
     let payment = Payment { paid: sat(1_250), signature };
-    let request = PayRequest { channel: outpoint(9), pass: Pass::new([0; 16]), payment };
+    let request =
+        PayRequest { channel: outpoint(9), pass: Pass::new([0; 16]), payment, price_max: None };
     let txid = "09".repeat(32);
     let ones = format!("{}AQ==", "AQEB".repeat(21));
     assert_eq!(

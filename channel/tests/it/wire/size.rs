@@ -28,7 +28,8 @@ fn greatest() -> Payment {
 #[test]
 fn the_greatest_payment_is_a_header_of_less_than_300_bytes() {
     let pass = Pass::new([0xff; 16]);
-    let pay = PayRequest { channel: longest(), pass, payment: greatest() };
+    let pay =
+        PayRequest { channel: longest(), pass, payment: greatest(), price_max: Some(Msat::MAX) };
     let header = format!("{}: {}\r\n", PayRequest::NAME, pay.encode());
     assert!(header.len() < 300, "{} bytes", header.len());
 }

@@ -20,6 +20,11 @@ test: ## Run all tests
 	@scripts/setup test
 	cargo test --workspace --locked
 
+.PHONY: world
+world: ## Play worlds from seeds, each with all its mishaps (SEEDS=5000 FIRST=0)
+	FAREBOX_WORLD_SEEDS=$(or $(SEEDS),1000) FAREBOX_WORLD_FIRST=$(or $(FIRST),0) \
+		cargo test --locked --test world no_law
+
 .PHONY: check
 check: fmt clippy doc deny purity ## Run all checks but the tests
 

@@ -54,8 +54,19 @@ pub(crate) struct Plate {
     pub(crate) written: Vec<Written>,
     /// What has gone wrong since this was last emptied.
     pub(crate) events: Vec<String>,
-    /// What goes wrong after this many more commits.
-    pub(crate) mishap: Option<(u64, Mishap)>,
+    /// What will go wrong.
+    pub(crate) plan: Option<Plan>,
+}
+
+/// What will go wrong, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// How many commits go well before.
+    pub(crate) left: u64,
+    /// Whether commits that only follow the chain are counted.
+    pub(crate) counts_blocks: bool,
+    /// What goes wrong.
+    pub(crate) mishap: Mishap,
 }
 
 /// A disk that outlives the processes that use it. Clones share it.
@@ -102,7 +113,7 @@ impl Store for ToyStore {
             return Err(failed("the process is gone"));
         }
         let mut plate = self.disk.plate();
-        match plate.next_mishap() {
+        match plate.next_mishap(changes) {
             None => plate.write(changes),
             Some(Mishap::Full) => {
                 plate.events.push("disk full".to_owned());
@@ -125,10 +136,13 @@ impl Store for ToyStore {
 
 impl Plate {
     /// Counts a commit, and returns what goes wrong with it.
-    fn next_mishap(&mut self) -> Option<Mishap> {
-        let (left, mishap) = self.mishap?;
-        self.mishap = left.checked_sub(1).map(|left| (left, mishap));
-        (left == 0).then_some(mishap)
+    fn next_mishap(&mut self, changes: &Changes<'_>) -> Option<Mishap> {
+        let plan = self.plan?;
+        if changes.cursor.is_some() && !plan.counts_blocks {
+            return None;
+        }
+        self.plan = plan.left.checked_sub(1).map(|left| Plan { left, ..plan });
+        (plan.left == 0).then_some(plan.mishap)
     }
 
     fn write(&mut self, changes: &Changes<'_>) {
@@ -170,13 +184,11 @@ fn change(before: &Channel, after: &Channel) -> &'static str {
         (Channel::Pending(_), Channel::Open(_)) => "Confirmed",
         (_, Channel::Pending(_)) if !matches!(before, Channel::Pending(_)) => "Unconfirmed",
         (_, Channel::Late(_)) => "Late",
-        (Channel::Closing(before), Channel::Closing(after)) => {
-            match (before.mined, after.mined) {
-                (None, Some(_)) => "Spent",
-                (Some(_), None) => "Unspent",
-                _ => "Settle",
-            }
-        }
+        (Channel::Closing(before), Channel::Closing(after)) => match (before.mined, after.mined) {
+            (None, Some(_)) => "Spent",
+            (Some(_), None) => "Unspent",
+            _ => "Settle",
+        },
         (_, Channel::Closing(after)) if after.mined.is_some() => "Spent",
         (_, Channel::Closing(_)) => "Close",
         (_, Channel::Ended(_)) => "Deepened",

@@ -32,6 +32,7 @@ pub(crate) struct Lawful {
 pub(crate) fn of_written(written: &Written, chain: &ToyChain, keys: &Keyring) -> Law {
     paid_never_falls(written)?;
     spent_is_paid(&written.after)?;
+    the_first_payment_is_settled(&written.after)?;
     outputs_and_fee_make_the_capacity(&written.after)?;
     the_gateway_can_settle(&written.after, chain, keys)
 }
@@ -65,6 +66,17 @@ fn spent_is_paid(channel: &Channel) -> Law {
     Err(format!("spent ≤ paid: spent {}, paid {}", account.spent, account.payment.paid()))
 }
 
+/// The first payment is paid at least, also by a close.
+fn the_first_payment_is_settled(channel: &Channel) -> Law {
+    let account = channel.account();
+    let (paid, least) = (account.payment.paid(), account.least);
+    if paid >= least {
+        Ok(())
+    } else {
+        Err(format!("a close settles for {least} at least, not {paid}"))
+    }
+}
+
 /// The outputs and the fee of a settlement make the capacity, and the gateway takes what is paid.
 fn outputs_and_fee_make_the_capacity(channel: &Channel) -> Law {
     let (Channel::Closing(Closing { settlement: Some(settlement), account, .. })
@@ -84,7 +96,8 @@ fn outputs_and_fee_make_the_capacity(channel: &Channel) -> Law {
 /// The gateway can always settle, from its record and its seed alone.
 fn the_gateway_can_settle(channel: &Channel, chain: &ToyChain, keys: &Keyring) -> Law {
     let contract = channel.contract();
-    let broken = |why: &str| Err(format!("the gateway can always settle {}: {why}", contract.outpoint));
+    let broken =
+        |why: &str| Err(format!("the gateway can always settle {}: {why}", contract.outpoint));
     let Some(output) = chain.output_ever(contract.outpoint) else {
         return broken("there is no such output");
     };
@@ -182,8 +195,13 @@ impl Lawful {
             return Ok(());
         }
         if transaction.version != Version(3) {
-            let is_at_expiry = transaction.lock_time.to_consensus_u32() == contract.terms.expiry.get();
-            return if is_at_expiry { Ok(()) } else { Err("a refund is locked until T".to_owned()) };
+            let is_at_expiry =
+                transaction.lock_time.to_consensus_u32() == contract.terms.expiry.get();
+            return if is_at_expiry {
+                Ok(())
+            } else {
+                Err("a refund is locked until T".to_owned())
+            };
         }
         let change = change(page, transaction);
         let settled = contract.capacity.get().checked_sub(change);

@@ -70,9 +70,10 @@ impl Lie {
         Self::EarlyRefund,
     ];
 
-    /// Tells whether the gateway may do what the lie asks for: it is paid all the same.
+    /// Tells whether the gateway may answer the lie as if it were none: an old payment draws on
+    /// the credit, and a close that comes second only asks for the state.
     pub(crate) const fn may_be_taken(self) -> bool {
-        matches!(self, Self::OldPayment)
+        matches!(self, Self::OldPayment | Self::CloseBelowSpent)
     }
 }
 
@@ -98,7 +99,7 @@ pub(crate) fn tell(liar: &mut Client, scene: &mut Scene) {
             liar.lie(WELL_KNOWN, &false_contract(lie, purse, &saved.key), lie, scene);
         }
         _ => {
-            scene.note_agreed(purse.contract().outpoint, 1_000);
+            scene.note_signed(purse.contract().outpoint, &purse.payment);
             let pay = false_payment(lie, purse, &saved, foreign, scene);
             liar.lie(&format!("{PAID}1000"), &pay, lie, scene);
         }
@@ -307,7 +308,8 @@ pub(crate) fn fib(answer: &mut Answer, scene: &mut Scene) -> Option<Fib> {
 }
 
 fn false_terms(terms: TermsReply, answer: &mut Answer, scene: &mut Scene) -> Fib {
-    let fib = scene.rng.pick(&[Fib::OtherKey, Fib::OtherScript, Fib::OtherAddress, Fib::OtherExpiry]);
+    let fib =
+        scene.rng.pick(&[Fib::OtherKey, Fib::OtherScript, Fib::OtherAddress, Fib::OtherExpiry]);
     let other = SecretKey::from_slice(&[5; 32]).unwrap().public_key(SECP256K1);
     answer.replace(&match fib {
         Fib::OtherKey => TermsReply { gateway_key: other, ..terms },

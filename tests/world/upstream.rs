@@ -85,7 +85,8 @@ impl Upstream {
     /// Checks what must be true before a request is served, and counts it.
     fn take_in(&self, number: u64, request: &Request<String>) {
         let mut truth = self.books.open();
-        let told = request.headers().keys().any(|name| name.as_str().starts_with("payment-channel-"));
+        let told =
+            request.headers().keys().any(|name| name.as_str().starts_with("payment-channel-"));
         if told {
             truth.broken.push("a payment field never reaches the service behind".to_owned());
         }
@@ -103,7 +104,8 @@ impl Upstream {
     fn check(&self, number: u64, truth: &Truth) -> Result<(), String> {
         let visit = &truth.visits[&number];
         let channel = visit.channel.ok_or("nothing is served for nothing")?;
-        let page = truth.pages.get(&channel).ok_or("nothing is served on a channel that nobody has")?;
+        let page =
+            truth.pages.get(&channel).ok_or("nothing is served on a channel that nobody has")?;
         let record = self.disk.channel(channel);
         let Some(Channel::Open(open)) = record else {
             return Err("nothing is served but on an open channel".to_owned());

@@ -12,7 +12,7 @@ use crate::books::{Books, Fate, Visit};
 use crate::chain::SharedChain;
 use crate::client::Client;
 use crate::coverage::Coverage;
-use crate::disk::{Mishap, When, Written};
+use crate::disk::{Mishap, Plan, When, Written};
 use crate::gateway::{Driven, House, PAID};
 use crate::laws::{self, Lawful};
 use crate::lies;
@@ -24,7 +24,7 @@ use crate::scene::{Log, Scene};
 /// When every world begins, in Unix seconds.
 const BEGIN: u64 = 1_800_000_000;
 /// The steps of a world.
-const STEPS: u64 = 320;
+const STEPS: u64 = 700;
 /// The rounds of an hour after which a calm world has come to rest.
 const CALM_ROUNDS: u64 = 140;
 
@@ -109,24 +109,22 @@ impl World {
         let pause = self.scene.rng.below(4);
         self.pass(pause);
         match self.scene.rng.below(100) {
-            0..=39 => self.deliver_any().await,
-            40..=63 => self.act(),
-            64..=72 => self.look_around().await,
-            73..=79 => self.mine(),
-            80..=82 => self.hours().await,
-            83 | 84 => self.reorg(),
-            85 => self.evict(),
-            86 => self.move_fees(),
-            87 => self.toggle_node(),
-            88..=90 => self.plan_mishap(),
-            91 | 92 => self.plan_client_crash(),
-            93..=96 => self.resume().await,
-            _ => self.lie(),
+            0..=49 => self.deliver_any().await,
+            50..=70 => self.act(),
+            71..=79 => self.look_around().await,
+            80..=83 => self.mine(),
+            84 if self.scene.rng.one_in(3) => self.hours().await,
+            85 if self.scene.rng.one_in(2) => self.reorg(),
+            86 if self.scene.rng.one_in(2) => self.evict(),
+            87 => self.move_fees(),
+            88 if self.scene.rng.one_in(3) => self.lose_node(),
+            89..=91 => self.plan_mishap(),
+            92 => self.plan_client_crash(),
+            93 | 94 => self.resume().await,
+            95..=97 => self.lie(),
+            _ => {}
         }
-        if !self.house.is_running() && self.scene.rng.one_in(6) {
-            self.house.start();
-            self.scene.mark("gateway restarted");
-        }
+        self.mend();
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -153,8 +151,9 @@ impl World {
         if self.scene.net.is_empty() {
             return self.act();
         }
-        let index = self.scene.rng.index(self.scene.net.len());
-        let letter = self.scene.net.swap_remove(index);
+        // What waits longest arrives soon, but not always first.
+        let index = self.scene.rng.index(self.scene.net.len().min(6));
+        let letter = self.scene.net.remove(index);
         let kind = if matches!(letter, Letter::Request(_)) { "request" } else { "answer" };
         match self.scene.rng.below(24) {
             0 => return self.scene.mark(&format!("{kind} lost")),
@@ -388,16 +387,29 @@ impl World {
         let mut chain = self.scene.chain.look();
         (chain.floor, chain.estimate) = (floor, estimate);
         drop(chain);
-        self.scene.log.note(format!("the node relays from {floor} sat/vB, and estimates {estimate:?}"));
+        self.scene
+            .log
+            .note(format!("the node relays from {floor} sat/vB, and estimates {estimate:?}"));
     }
 
-    /// The gateway's node goes away, or comes back.
-    fn toggle_node(&mut self) {
+    /// The gateway's node goes away.
+    fn lose_node(&mut self) {
+        self.scene.chain.look().is_away = true;
+        self.scene.mark("node away");
+    }
+
+    /// What is down comes back at times.
+    fn mend(&mut self) {
+        if !self.house.is_running() && self.scene.rng.one_in(3) {
+            self.house.start();
+            self.scene.mark("gateway restarted");
+        }
         let mut chain = self.scene.chain.look();
-        chain.is_away = !chain.is_away;
-        let event = if chain.is_away { "node away" } else { "node back" };
-        drop(chain);
-        self.scene.mark(event);
+        if chain.is_away && self.scene.rng.one_in(8) {
+            chain.is_away = false;
+            drop(chain);
+            self.scene.log.note("the node is back");
+        }
     }
 
     /// Something will go wrong at a commit soon, or the gateway is killed at once.
@@ -411,8 +423,9 @@ impl World {
                 return self.scene.mark("gateway killed");
             }
         };
-        let after = self.scene.rng.below(5);
-        self.house.disk.plate().mishap = Some((after, mishap));
+        let left = self.scene.rng.below(3);
+        let counts_blocks = self.scene.rng.one_in(4);
+        self.house.disk.plate().plan = Some(Plan { left, counts_blocks, mishap });
     }
 
     fn plan_client_crash(&mut self) {
@@ -424,16 +437,7 @@ impl World {
     /// Nothing goes wrong any more, until every channel is over.
     async fn calm(&mut self) -> Result<(), String> {
         let since = self.scene.now;
-        self.scene.net.clear();
-        self.house.disk.plate().mishap = None;
-        self.house.kill();
-        self.house.start();
-        let mut chain = self.scene.chain.look();
-        (chain.is_away, chain.floor, chain.estimate) = (false, 1, Some(1));
-        drop(chain);
-        for client in &mut self.clients {
-            client.crash = None;
-        }
+        self.heal();
         for _ in 0..CALM_ROUNDS {
             self.scene.log.step += 1;
             self.pass(3_600);
@@ -444,11 +448,38 @@ impl World {
                 client.rest(&mut self.scene);
             }
             self.check()?;
+            if self.is_at_rest() {
+                break;
+            }
         }
         if self.is_deeply_reorged {
             return Ok(());
         }
         laws::all_is_settled(&self.scene.books.open(), &self.scene.chain.look(), since)
+    }
+
+    /// Ends all that was wrong.
+    fn heal(&mut self) {
+        self.scene.net.clear();
+        self.house.disk.plate().plan = None;
+        self.house.kill();
+        self.house.start();
+        let mut chain = self.scene.chain.look();
+        (chain.is_away, chain.floor, chain.estimate) = (false, 1, Some(1));
+        drop(chain);
+        for client in &mut self.clients {
+            client.crash = None;
+        }
+    }
+
+    /// Tells whether every contract that was mined is spent, deep in the chain.
+    fn is_at_rest(&self) -> bool {
+        let (truth, chain) = (self.scene.books.open(), self.scene.chain.look());
+        truth.pages.keys().all(|contract| {
+            let spender = chain.mined_spender(*contract);
+            !chain.is_confirmed(*contract)
+                || spender.is_some_and(|(_, height)| chain.height() > height + 7)
+        })
     }
 
     /// Checks every law.

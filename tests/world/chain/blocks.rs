@@ -63,7 +63,7 @@ impl ToyChain {
 
     /// Returns the newest block's hash.
     pub(super) fn tip_hash(&self) -> BlockHash {
-        self.active.last().map_or(BlockHash::all_zeros(), |sheet| sheet.hash)
+        self.active.last().map_or_else(BlockHash::all_zeros, |sheet| sheet.hash)
     }
 
     /// Returns the median time of the newest blocks (`BIP-0113`).
@@ -103,10 +103,10 @@ impl ToyChain {
                 }
                 gone.extend(spends());
                 let txid = transaction.compute_txid();
-                made.extend((0..transaction.output.len()).map(|vout| OutPoint {
-                    txid,
-                    vout: u32::try_from(vout).unwrap(),
-                }));
+                made.extend(
+                    (0..transaction.output.len())
+                        .map(|vout| OutPoint { txid, vout: u32::try_from(vout).unwrap() }),
+                );
                 transactions.push(transaction.clone());
                 false
             });
@@ -135,11 +135,8 @@ impl ToyChain {
     /// Puts a block on top.
     fn append(&mut self, seconds: u64, transactions: Vec<Transaction>) {
         self.blocks_made += 1;
-        let time = if self.active.is_empty() {
-            seconds
-        } else {
-            seconds.max(self.median_time_past() + 1)
-        };
+        let time =
+            if self.active.is_empty() { seconds } else { seconds.max(self.median_time_past() + 1) };
         let header = Header {
             version: Version::TWO,
             prev_blockhash: self.tip_hash(),

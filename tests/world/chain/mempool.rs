@@ -111,9 +111,7 @@ impl ToyChain {
         }
         match transaction.lock_time {
             LockTime::Blocks(height) => height.to_consensus_u32() <= self.height(),
-            LockTime::Seconds(time) => {
-                u64::from(time.to_consensus_u32()) < self.median_time_past()
-            }
+            LockTime::Seconds(time) => u64::from(time.to_consensus_u32()) < self.median_time_past(),
         }
     }
 
@@ -144,7 +142,8 @@ impl ToyChain {
     fn check_truc(&self, transaction: &Transaction) -> Result<(), Rejected> {
         let is_truc = transaction.version == Version(3);
         let vsize = u64::try_from(transaction.vsize()).unwrap();
-        let parents = transaction.input.iter().filter_map(|it| self.pool.get(&it.previous_output.txid));
+        let parents =
+            transaction.input.iter().filter_map(|it| self.pool.get(&it.previous_output.txid));
         let mixed = |parent: &Pooled| is_truc || parent.transaction.version == Version(3);
         if (is_truc && vsize > SETTLEMENT_VSIZE_MAX) || parents.into_iter().any(mixed) {
             return Err(Rejected::Truc);

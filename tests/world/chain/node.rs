@@ -5,9 +5,7 @@ use bitcoin::{
     Address, Block, BlockHash, FeeRate, Network, OutPoint, ScriptBuf, Transaction, Txid,
     WPubkeyHash,
 };
-use farebox_chain::{
-    BlockPlace, Chain, ChainError, RelayPolicy, Tip, Unspent, Wallet,
-};
+use farebox_chain::{BlockPlace, Chain, ChainError, RelayPolicy, Tip, Unspent, Wallet};
 
 use super::{Rejected, SharedChain, ToyChain};
 use crate::life::Life;
@@ -53,10 +51,7 @@ impl Chain for ToyNode {
     }
 
     async fn relay_policy(&self) -> Result<RelayPolicy, ChainError> {
-        self.ask(|chain| RelayPolicy {
-            truc: Some("enforce".to_owned()),
-            least: rate(chain.floor),
-        })
+        self.ask(|chain| RelayPolicy { truc: Some("enforce".to_owned()), least: rate(chain.floor) })
     }
 
     async fn block_hash(&self, height: u32) -> Result<Option<BlockHash>, ChainError> {
@@ -81,7 +76,7 @@ impl Chain for ToyNode {
             let active = chain.active.iter().find(|sheet| sheet.hash == hash);
             active.or_else(|| chain.stale.get(&hash)).map(|sheet| sheet.block.clone())
         })?;
-        block.ok_or(ChainError::Refused { code: -5, message: "no such block".to_owned() })
+        block.ok_or_else(|| ChainError::Refused { code: -5, message: "no such block".to_owned() })
     }
 
     async fn unspent(&self, outpoint: OutPoint) -> Result<Option<Unspent>, ChainError> {

@@ -128,18 +128,30 @@ impl Client {
     /// Makes a client with a payout script of one of the five kinds.
     pub(crate) fn new(number: usize, is_liar: bool) -> Self {
         let crash = None;
-        Self { number, is_liar, shelf: Shelf::default(), crash, payout: payout(number), mind: Mind::default() }
+        Self {
+            number,
+            is_liar,
+            shelf: Shelf::default(),
+            crash,
+            payout: payout(number),
+            mind: Mind::default(),
+        }
     }
 
     /// Does something that is useful where the client stands.
     pub(crate) fn act(&mut self, scene: &mut Scene) {
         let Some(saved) = self.shelf.current.clone() else {
-            if self.shelf.old.len() < CHANNELS_MAX {
+            let is_patient = self.mind.waiting.is_empty() || scene.rng.one_in(6);
+            if self.shelf.old.len() < CHANNELS_MAX && is_patient {
                 self.seek(scene);
             }
             return;
         };
         if self.put_away(&saved, scene) || self.take_back(&saved, scene) {
+            return;
+        }
+        // Whoever waits for several answers rarely asks for more.
+        if self.mind.waiting.len() > 2 && !scene.rng.one_in(6) {
             return;
         }
         match &saved.stage {
@@ -158,7 +170,13 @@ impl Client {
     }
 
     /// Takes an answer.
-    pub(crate) fn receive(&mut self, ticket: u64, answer: &Answer, fib: Option<Fib>, scene: &mut Scene) {
+    pub(crate) fn receive(
+        &mut self,
+        ticket: u64,
+        answer: &Answer,
+        fib: Option<Fib>,
+        scene: &mut Scene,
+    ) {
         let Some(asked) = self.mind.waiting.remove(&ticket) else { return };
         if let Some(problem) = answer.problem() {
             scene.coverage.note(format!("answer {problem}"));
@@ -231,22 +249,31 @@ impl Client {
         scene: &mut Scene,
     ) {
         let ticket = scene.ticket();
-        scene.log.note(format!("client {} sends {ticket} to {path}: {}", self.number, name(&asked)));
+        scene.log.note(format!(
+            "client {} sends {ticket} to {path}: {}",
+            self.number,
+            name(&asked)
+        ));
         self.mind.waiting.insert(ticket, asked);
         scene.net.push(Letter::Request(Parcel { ticket, client: self.number, path, fields, lie }));
     }
 
     /// Takes the money back after T, as long as nobody has spent it. Tells whether it was done.
-    fn take_back(&mut self, saved: &Saved, scene: &mut Scene) -> bool {
+    fn take_back(&self, saved: &Saved, scene: &mut Scene) -> bool {
         let contract = saved.contract();
         let mut chain = scene.chain.look();
         let is_due = chain.median_time_past() > u64::from(contract.terms.expiry.get());
-        if !is_due || !chain.is_confirmed(contract.outpoint) || chain.spender(contract.outpoint).is_some() {
+        if !is_due
+            || !chain.is_confirmed(contract.outpoint)
+            || chain.spender(contract.outpoint).is_some()
+        {
             return false;
         }
         let Some(refund) = saved.refund() else { return false };
         let rate = FeeRate::from_sat_per_vb(chain.floor.max(3)).unwrap();
-        let Ok(transaction) = refund.transaction(&self.payout, rate, &saved.key) else { return false };
+        let Ok(transaction) = refund.transaction(&self.payout, rate, &saved.key) else {
+            return false;
+        };
         let taken = chain.accept(&transaction);
         drop(chain);
         scene.log.note(format!("client {} broadcasts its refund: {taken:?}", self.number));
@@ -257,7 +284,7 @@ impl Client {
     }
 
     /// Puts a channel away that is over: its contract is spent, or never will be there.
-    fn put_away(&mut self, saved: &Saved, scene: &mut Scene) -> bool {
+    fn put_away(&mut self, saved: &Saved, scene: &Scene) -> bool {
         let chain = scene.chain.look();
         let contract = saved.contract().outpoint;
         let is_over = |at: OutPoint, own: bool| {

@@ -1,11 +1,15 @@
 //! How a client opens a channel, refund first.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::transaction::Version;
-use bitcoin::{Amount, Network, ScriptBuf, Sequence, Transaction, TxIn, TxOut, WPubkeyHash, Witness};
 use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, Network, ScriptBuf, Sequence, Transaction, TxIn, TxOut, WPubkeyHash, Witness,
+};
 use farebox_channel::client::{Draft, Funded, Held, Limits};
-use farebox_channel::message::{ContractRequest, Offer, OpenRequest, RefundReply, StateName, StateReply, TermsReply};
+use farebox_channel::message::{
+    ContractRequest, Offer, OpenRequest, RefundReply, StateName, StateReply, TermsReply,
+};
 use farebox_channel::{Kind, Sat, Seconds};
 use secp256k1::SecretKey;
 use std::collections::BTreeMap;
@@ -129,11 +133,17 @@ impl Client {
             payout: contract.payout.clone(),
             payment: purse.payment,
         };
+        scene.note_signed(shown.outpoint, &shown.payment);
         self.step(&shown.clone(), Asked::Show(Box::new(shown)), scene);
     }
 
     /// Takes what the gateway says of a shown contract.
-    pub(super) fn take_state(&mut self, shown: &ContractRequest, answer: &Answer, scene: &mut Scene) {
+    pub(super) fn take_state(
+        &mut self,
+        shown: &ContractRequest,
+        answer: &Answer,
+        scene: &mut Scene,
+    ) {
         let Some(reply) = answer.field::<StateReply>() else { return };
         let Some(saved) = self.shelf.current.clone() else { return };
         if saved.contract().outpoint != shown.outpoint {
@@ -156,10 +166,8 @@ impl Client {
 fn fund(draft: &Draft, scene: &mut Scene) -> Transaction {
     let capacity = draft.capacity.get();
     let coin = scene.chain.look().mint(capacity + 6_000);
-    let pays = TxOut {
-        value: Amount::from_sat(capacity),
-        script_pubkey: draft.terms.script_pubkey(),
-    };
+    let pays =
+        TxOut { value: Amount::from_sat(capacity), script_pubkey: draft.terms.script_pubkey() };
     let change = TxOut {
         value: Amount::from_sat(1_000),
         script_pubkey: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([8; 20])),

@@ -1,5 +1,6 @@
 //! How a client pays, asks, and closes.
 
+use bitcoin::Network;
 use farebox_channel::client::Purse;
 use farebox_channel::message::{
     CloseRequest, PayRequest, Receipt, StateName, StateReply, StatusReply, StatusRequest,
@@ -7,7 +8,6 @@ use farebox_channel::message::{
 };
 use farebox_channel::wire::{Field, WELL_KNOWN};
 use farebox_channel::{Msat, Payment, Place, Proof, Sat, Subject, Timestamp};
-use bitcoin::Network;
 
 use super::{Asked, Client, Saved, Stage};
 use crate::gateway::{HOST, PAID};
@@ -38,7 +38,12 @@ impl Client {
     }
 
     fn pay(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
-        let price = scene.rng.pick(&PRICES);
+        let left = purse.left().get();
+        let price = match scene.rng.pick(&PRICES) {
+            // The rest goes for one last request.
+            price if price > left && scene.rng.one_in(2) => left.max(1),
+            price => price,
+        };
         let Ok((next, request)) = purse.pay(Msat::new(price).unwrap(), &saved.key) else {
             scene.log.note(format!("client {} has nothing left for {price} msat", self.number));
             if scene.rng.one_in(2) && self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
@@ -81,6 +86,7 @@ impl Client {
         let contract = purse.contract();
         let request =
             PayRequest { channel: contract.outpoint, pass: purse.pass, payment: purse.payment };
+        scene.note_signed(request.channel, &request.payment);
         self.send_payment(&request, Asked::Pay { price, name: Some(name), is_first: false }, scene);
     }
 

@@ -42,9 +42,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         confirmations: 1,
         stop: Seconds::new(43_200),
         settle: Seconds::new(36_000),
+        restored: None,
     };
-    let ledger = Ledger::open(store, rules.clone())?;
-    let gateway = Gateway { keyring, rules };
+    let ledger = Ledger::open(store, rules)?;
+    let gateway = Gateway { keyring, rules: ledger.rules().clone() };
 
     // The watcher follows the chain and settles. Its wallet takes the gateway's share.
     let fees = FeeConfig {

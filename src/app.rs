@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bitcoin::FeeRate;
-use farebox_chain::{Bitcoind, Chain};
+use farebox_chain::{Bitcoind, Chain, ChainError};
 use farebox_channel::gateway::{Gateway, Rules};
 use farebox_channel::{DUST_MAX, Keyring, Sat};
-use farebox_ledger::{Ledger, SqliteStore, StoreError, StoreLock};
+use farebox_ledger::{Ledger, Restored, SqliteStore, StoreError, StoreLock, restore};
 use farebox_middleware::{Cashier, PaywallLayer};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -44,6 +44,9 @@ pub enum StartError {
     /// The node is not fit.
     #[error(transparent)]
     Node(#[from] WatchError),
+    /// A restored store is to be marked, and the node does not tell where the chain stands.
+    #[error("a restored gateway starts with its node only: {0}")]
+    RestoredWithoutNode(ChainError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -52,6 +55,15 @@ pub enum StartError {
         /// What went wrong.
         source: io::Error,
     },
+}
+
+/// What a gateway's store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreAge {
+    /// The one that this gateway has written last, or a new one.
+    Current,
+    /// A backup, or none where the store was lost.
+    Restored,
 }
 
 /// A gateway that is ready to serve.
@@ -67,11 +79,12 @@ pub struct App {
 impl App {
     /// Opens the store, starts to follow the chain, and listens.
     ///
-    /// A node that does not answer is no reason not to start: free routes are served without it.
+    /// A node that does not answer is no reason not to start, unless the store was restored: free
+    /// routes are served without it.
     ///
     /// # Errors
     /// [`StartError`] says what is wrong.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, age: StoreAge) -> Result<Self, StartError> {
         let node = Bitcoind::new(
             &config.bitcoind.url,
             config.bitcoind.wallet.as_deref(),
@@ -79,29 +92,42 @@ impl App {
         );
         // An unfit node is refused before anything is made that would have to be undone.
         let has_payout = config.payout.is_some();
-        match check_node(&node, config.network, has_payout, config.bitcoind.any_truc_policy).await {
-            Ok(_) => {}
+        let any_truc_policy = config.bitcoind.any_truc_policy;
+        let tip = match check_node(&node, config.network, has_payout, any_truc_policy).await {
+            Ok(tip) => Some(tip),
+            Err(WatchError::Chain(error)) if age == StoreAge::Restored => {
+                return Err(StartError::RestoredWithoutNode(error));
+            }
             Err(WatchError::Chain(error)) => {
                 tracing::error!(error = %error, "started without a node: free routes only");
+                None
             }
             Err(unfit) => return Err(unfit.into()),
-        }
+        };
         let failed = |source| StartError::Store { path: config.store.clone(), source };
         let lock = StoreLock::acquire(&config.store).map_err(failed)?;
-        let key_file = KeyFile::load_or_create(&config.key_file, &config.store)?;
+        let key_file = KeyFile::load_or_create(&config.key_file, &config.store, age)?;
         let keyring = Keyring::new(key_file.seed().clone(), config.network);
-        let store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
+        let mut store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
         key_file.keep()?;
-        let rules = rules(&config, &node).await;
-        let ledger = Ledger::open(store, rules.clone()).map_err(failed)?;
-        let gateway = Gateway { keyring, rules };
+        if let (StoreAge::Restored, Some(tip)) = (age, tip) {
+            let Restored { channels, credit } = restore(&mut store, tip.height).map_err(failed)?;
+            tracing::warn!(
+                channels,
+                credit_msat = credit.get(),
+                "the store was restored: its credit counts as spent, and clients show their newest \
+                 payment before they are served"
+            );
+        }
+        let ledger = Ledger::open(store, rules(&config, &node).await).map_err(failed)?;
+        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         let watcher = Watcher::new(
             node,
             gateway.clone(),
             ledger.clone(),
             config.payout.clone(),
             config.fees,
-            config.bitcoind.any_truc_policy,
+            any_truc_policy,
         );
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -113,7 +139,8 @@ impl App {
             listener,
             paywall: PaywallLayer::new(cashier, config.routes.clone())
                 .release(config.release)
-                .usage(config.usage_header),
+                .usage(config.usage_header)
+                .memo(config.memo_header),
             proxy: Proxy::new(config.upstream, config.routes),
             watcher: tokio::spawn(watcher.run()),
         })
@@ -157,6 +184,7 @@ async fn rules(config: &Config, node: &Bitcoind) -> Rules {
         confirmations: offer.confirmations,
         stop: offer.stop,
         settle: offer.settle,
+        restored: None,
     }
 }
 

@@ -9,6 +9,8 @@ use bitcoin::hex::{DisplayHex, FromHex};
 use farebox_channel::Seed;
 use thiserror::Error;
 
+use crate::app::StoreAge;
+
 /// Why there is no seed.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
@@ -26,13 +28,20 @@ pub enum KeyFileError {
     /// The key file is there and its store is not.
     #[error(
         "there is a key file at {key_file} but no store at {store}: restore the store from its \
-         backup, or move the key file away to start anew"
+         backup and start with --restored, start so without one if it is lost, or move the key \
+         file away to start anew"
     )]
     StoreMissing {
         /// Where the key file is.
         key_file: PathBuf,
         /// Where the store should be.
         store: PathBuf,
+    },
+    /// There is nothing that could have been restored.
+    #[error("there is no key file at {key_file}: restore it from its backup, with its store")]
+    NothingToRestore {
+        /// Where the key file should be.
+        key_file: PathBuf,
     },
     /// Others can read the key file.
     #[error("{path} can be read by others (mode {mode:03o}): run `chmod 600` on it")]
@@ -71,13 +80,25 @@ impl KeyFile {
     /// Reads the seed from `key_file`, or makes one when neither the file nor `store` exists.
     /// Other processes must be kept away meanwhile.
     ///
+    /// A [`StoreAge::Restored`] may be lost altogether: then clients show their contracts again.
+    ///
     /// # Errors
     /// [`KeyFileError`] when one exists without the other, or the file is no good.
-    pub fn load_or_create(key_file: &Path, store: &Path) -> Result<Self, KeyFileError> {
+    pub fn load_or_create(
+        key_file: &Path,
+        store: &Path,
+        age: StoreAge,
+    ) -> Result<Self, KeyFileError> {
         let path = key_file.to_owned();
         let partial = partial(key_file);
         match (key_file.exists(), store.exists()) {
             (true, true) => Ok(Self { seed: load(key_file)?, path, partial: None }),
+            (true, false) if age == StoreAge::Restored => {
+                Ok(Self { seed: load(key_file)?, path, partial: None })
+            }
+            (false, false) if age == StoreAge::Restored => {
+                Err(KeyFileError::NothingToRestore { key_file: path })
+            }
             (false, false) => Ok(Self { seed: create(&partial)?, path, partial: Some(partial) }),
             // The first start was cut off between the two.
             (false, true) if partial.exists() => {

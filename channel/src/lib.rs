@@ -32,6 +32,7 @@
 //!         confirmations: 1,
 //!         stop: Seconds::new(28_800),
 //!         settle: Seconds::new(21_600),
+//!         restored: None,
 //!     },
 //! };
 //!

@@ -194,6 +194,36 @@ pub struct PayRequest {
     pub payment: Payment,
 }
 
+/// A few bytes that go along with a payment, and with its answer: the two sides agree on what they
+/// mean. No signature covers them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Memo(Vec<u8>);
+
+/// The greatest length of a memo in bytes.
+pub const MEMO_LEN_MAX: usize = 128;
+
+/// A memo is longer than [`MEMO_LEN_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a memo has at most {MEMO_LEN_MAX} bytes")]
+pub struct MemoTooLong;
+
+impl Memo {
+    /// Makes a memo of bytes.
+    ///
+    /// # Errors
+    /// [`MemoTooLong`] when there are too many.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, MemoTooLong> {
+        let bytes = bytes.into();
+        if bytes.len() > MEMO_LEN_MAX { Err(MemoTooLong) } else { Ok(Self(bytes)) }
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The gateway's account after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -253,6 +283,8 @@ pub struct ChannelStatus {
     pub payout: Payout,
     /// The newest payment.
     pub payment: Payment,
+    /// The least that a close settles for.
+    pub least: Sat,
     /// All that is charged.
     pub spent: Msat,
     /// What is left: paid less spent.

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Channel, Input, Refusal, RequestName, Rules};
-use farebox_channel::message::Receipt;
+use farebox_channel::gateway::{Channel, Event, Input, Refusal, RequestName, Rules};
+use farebox_channel::message::{Memo, Receipt};
 use farebox_channel::{Clock, Msat, VerifiedPayment};
 use secp256k1::PublicKey;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::events::{EVENTS_MAX, Events};
 use crate::writer::{Command, Done, Order, Writer};
 use crate::{AttemptId, Cursor, Store, StoreError};
 
@@ -76,11 +77,26 @@ pub struct Ledger {
     committed: Arc<Committed>,
     queue: mpsc::Sender<Command>,
     holds: Arc<Holds>,
+    events: broadcast::Sender<Event>,
+    rules: Arc<Rules>,
     resumed_at: Option<Cursor>,
 }
 
 /// How many requests each channel has under way.
 type Holds = Mutex<HashMap<OutPoint, usize>>;
+
+/// What a client pays, and what it is charged for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The payment, verified.
+    pub payment: VerifiedPayment,
+    /// The price to charge.
+    pub price: Msat,
+    /// The request's name, if it has one.
+    pub name: Option<RequestName>,
+    /// What the client has sent along.
+    pub memo: Option<Memo>,
+}
 
 /// A charge on record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,22 +133,39 @@ impl Ledger {
     /// [`StoreError`] when the store cannot be read or no thread can be had.
     pub fn open(mut store: impl Store, rules: Rules) -> Result<Self, StoreError> {
         let loaded = store.load()?;
+        let rules = Rules { restored: loaded.restored, ..rules };
         let mut channels = Channels::default();
         channels.put(loaded.channels);
         let committed = Arc::new(RwLock::new(channels));
         let (queue, orders) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer::new(store, rules, Arc::clone(&committed), orders);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let shared = Arc::clone(&committed);
+        let writer = Writer::new(store, rules.clone(), shared, orders, events.clone());
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
             .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { committed, queue, holds: Arc::default(), resumed_at: loaded.cursor })
+        let (holds, rules) = (Arc::default(), Arc::new(rules));
+        Ok(Self { committed, queue, holds, events, rules, resumed_at: loaded.cursor })
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
     #[must_use]
     pub const fn resumed_at(&self) -> Option<Cursor> {
         self.resumed_at
+    }
+
+    /// Returns the rules that inputs are judged by: those that the ledger was opened with, and
+    /// what the store says of its last restore.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Tells from now on what happens to channels, each time once it is on record.
+    #[must_use]
+    pub fn subscribe(&self) -> Events {
+        Events(self.events.subscribe())
     }
 
     /// Returns a channel as of the last commit.
@@ -215,11 +248,10 @@ impl Ledger {
         &self,
         outpoint: OutPoint,
         clock: Clock,
-        payment: VerifiedPayment,
-        price: Msat,
-        name: Option<RequestName>,
+        charge: Charge,
     ) -> Result<Paid, LedgerError> {
-        let done = self.order(Order::Pay { outpoint, clock, payment, price, name }).await?;
+        let (price, name) = (charge.price, charge.name);
+        let done = self.order(Order::Pay { outpoint, clock, charge }).await?;
         let channel = done.channel.ok_or(LedgerError::Unknown)?;
         let receipt = done.receipt.unwrap_or_else(|| channel.account().receipt(price));
         Ok(Paid { receipt, id: name.map(|name| AttemptId { channel: outpoint, key: name.key }) })

@@ -10,12 +10,16 @@
 //!
 //! [`Channel::handle`]: farebox_channel::gateway::Channel::handle
 
+mod events;
 mod ledger;
+mod restore;
 mod row;
 mod sqlite;
 mod store;
 mod writer;
 
-pub use ledger::{Hold, Ledger, LedgerError, Paid};
+pub use events::{Events, Missed};
+pub use ledger::{Charge, Hold, Ledger, LedgerError, Paid};
+pub use restore::{Restored, restore};
 pub use sqlite::{SqliteStore, StoreLock};
 pub use store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};

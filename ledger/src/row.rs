@@ -28,6 +28,7 @@ pub(crate) struct StateRow {
     pub(crate) paid: u64,
     pub(crate) signature: [u8; 64],
     pub(crate) spent: u64,
+    pub(crate) stale: bool,
     pub(crate) state: &'static str,
     pub(crate) height: Option<u32>,
     pub(crate) cause: Option<&'static str>,
@@ -60,6 +61,7 @@ impl StateRow {
             paid: account.payment.paid().get(),
             signature: account.payment.payment().signature.serialize_compact(),
             spent: account.spent.get(),
+            stale: account.is_stale,
             state,
             height,
             cause: ending.map(|(cause, _, _)| cause_name(*cause)),
@@ -140,6 +142,7 @@ pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
         payment,
         spent: checked("spent", Msat::new(column(row, "spent")?))?,
         least: sat(row, "least")?,
+        is_stale: column(row, "stale")?,
     };
     match column::<String>(row, "state")?.as_str() {
         "pending" => Ok(Channel::Pending(Pending { account })),

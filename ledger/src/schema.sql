@@ -1,7 +1,7 @@
 -- Format 1. `contract` is written once per channel; `channel` is rewritten by every payment.
 
 CREATE TABLE meta (
-    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash'
+    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash', 'restored'
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -39,6 +39,7 @@ CREATE TABLE channel (
     paid         INTEGER NOT NULL, -- sat
     signature    BLOB    NOT NULL, -- the client's, over paid
     spent        INTEGER NOT NULL, -- msat
+    stale        INTEGER NOT NULL, -- 1 from a restore until the client has shown its newest payment
     state        TEXT    NOT NULL, -- 'pending', 'late', 'open', 'closing' or 'ended'
     height       INTEGER,          -- of the contract's block
     cause        TEXT,             -- of the close: 'client', 'exhausted', 'expiring' or 'spent'

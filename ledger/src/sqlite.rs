@@ -137,6 +137,7 @@ fn write_meta(transaction: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlit
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let cursor = read_cursor(&self.connection)?;
+        let restored = read_number(&self.connection, "restored")?;
         let sql = "SELECT * FROM contract LEFT JOIN channel ON channel.contract = contract.id";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
@@ -150,7 +151,7 @@ impl Store for SqliteStore {
             self.ids.insert(channel.contract().outpoint, id);
             channels.push(channel);
         }
-        Ok(Loaded { channels, cursor })
+        Ok(Loaded { channels, cursor, restored })
     }
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
@@ -173,18 +174,24 @@ impl Store for SqliteStore {
 }
 
 fn read_cursor(connection: &Connection) -> Result<Option<Cursor>, StoreError> {
-    let height = read_meta(connection, "cursor_height").map_err(failed)?;
+    let height = read_number(connection, "cursor_height")?;
     let hash = read_meta(connection, "cursor_hash").map_err(failed)?;
     let (Some(height), Some(hash)) = (height, hash) else {
         return Ok(None);
     };
-    let damaged = |error: bitcoin::consensus::encode::Error| StoreError::Damaged {
-        record: "cursor".to_owned(),
-        reason: error.to_string(),
-    };
-    let height: u32 = deserialize(&height).map_err(damaged)?;
-    let hash: BlockHash = deserialize(&hash).map_err(damaged)?;
+    let hash: BlockHash = deserialize(&hash).map_err(|error| damaged("cursor_hash", &error))?;
     Ok(Some(Cursor { height, hash }))
+}
+
+/// Reads a number of four bytes, if it is on record.
+fn read_number(connection: &Connection, key: &str) -> Result<Option<u32>, StoreError> {
+    let number = read_meta(connection, key).map_err(failed)?;
+    let number = number.map(|number| deserialize(&number)).transpose();
+    number.map_err(|error| damaged(key, &error))
+}
+
+fn damaged(record: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Damaged { record: record.to_owned(), reason: error.to_string() }
 }
 
 /// Writes all changes in one transaction, and returns the numbers of new contracts.
@@ -216,6 +223,11 @@ fn write(
     if let Some(cursor) = changes.cursor {
         write_meta(&transaction, "cursor_height", &serialize(&cursor.height))?;
         write_meta(&transaction, "cursor_hash", &serialize(&cursor.hash))?;
+    }
+    if let Some(tip) = changes.restored {
+        write_meta(&transaction, "restored", &serialize(&tip))?;
+        // What was begun before the restore may have been answered since.
+        transaction.execute("UPDATE attempt SET answered = 1", [])?;
     }
     transaction.commit()?;
     Ok(added)
@@ -276,15 +288,16 @@ fn write_state(transaction: &Transaction<'_>, id: i64, channel: &Channel) -> rus
     let row = StateRow::of(channel);
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, state, height, \
-             cause, settlement, fee, share, mined_txid, mined_height, mined_by) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, stale, state, \
+             height, cause, settlement, fee, share, mined_txid, mined_height, mined_by) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             id,
             row.paid,
             row.signature,
             row.spent,
+            row.stale,
             row.state,
             row.height,
             row.cause,

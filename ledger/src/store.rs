@@ -50,6 +50,8 @@ pub struct Loaded {
     pub channels: Vec<Channel>,
     /// How far the chain was followed.
     pub cursor: Option<Cursor>,
+    /// The height of the tip when the store was last restored from a backup, if it ever was.
+    pub restored: Option<u32>,
 }
 
 /// What one commit writes.
@@ -61,6 +63,9 @@ pub struct Changes<'a> {
     pub cursor: Option<Cursor>,
     /// The named requests that changed: nothing where a charge was taken back.
     pub attempts: Vec<(AttemptId, Option<Attempt>)>,
+    /// The height of the tip, if the store has just been restored from a backup. Every named
+    /// request counts as answered then.
+    pub restored: Option<u32>,
 }
 
 /// A named request of a channel.

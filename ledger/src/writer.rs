@@ -5,12 +5,12 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Attempt, Channel, Input, RequestName, Rules};
-use farebox_channel::message::Receipt;
-use farebox_channel::{Clock, Msat, VerifiedPayment};
-use tokio::sync::{mpsc, oneshot};
+use farebox_channel::gateway::{Attempt, Channel, Event, Input, Rules};
+use farebox_channel::message::{Memo, Receipt};
+use farebox_channel::{Clock, Msat};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::ledger::Committed;
+use crate::ledger::{Charge, Committed};
 use crate::store::Changes;
 use crate::{AttemptId, Cursor, LedgerError, Store, StoreError};
 
@@ -36,12 +36,8 @@ pub(crate) enum Order {
         outpoint: OutPoint,
         /// The time.
         clock: Clock,
-        /// The payment, verified.
-        payment: VerifiedPayment,
-        /// The price to charge.
-        price: Msat,
-        /// The request's name, if it has one.
-        name: Option<RequestName>,
+        /// What is paid and charged.
+        charge: Charge,
     },
     /// Note that an answer is begun, and take back what of its charge was not used.
     Answer {
@@ -101,6 +97,7 @@ pub(crate) struct Writer<S> {
     rules: Rules,
     committed: Arc<Committed>,
     commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<Event>,
 }
 
 impl<S: Store> Writer<S> {
@@ -109,8 +106,9 @@ impl<S: Store> Writer<S> {
         rules: Rules,
         committed: Arc<Committed>,
         commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<Event>,
     ) -> Self {
-        Self { store, rules, committed, commands }
+        Self { store, rules, committed, commands, events }
     }
 
     /// Works until every handle of the ledger is gone.
@@ -134,16 +132,21 @@ impl<S: Store> Writer<S> {
             .drain(..)
             .map(|Command { order, reply }| (reply, head.apply(order, &self.rules)))
             .collect();
-        let Head { changed, cursor, attempts, .. } = head;
+        let Head { changed, cursor, attempts, events, .. } = head;
         let is_unchanged = changed.is_empty() && cursor.is_none() && attempts.is_empty();
         let attempts = attempts.into_iter().collect();
-        let changes = Changes { channels: changed.values().collect(), cursor, attempts };
+        let channels = changed.values().collect();
+        let changes = Changes { channels, cursor, attempts, restored: None };
         let saved = if is_unchanged { Ok(()) } else { self.store.commit(&changes) };
         if saved.is_ok() {
             self.committed
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .put(changed.into_values());
+            for event in events {
+                // Nobody has to be listening.
+                let _heard = self.events.send(event);
+            }
         }
         for (reply, answer) in answers {
             // A refusal too was judged by a head that is gone when the commit failed.
@@ -161,12 +164,13 @@ struct Head<'a, S> {
     changed: HashMap<OutPoint, Channel>,
     cursor: Option<Cursor>,
     attempts: HashMap<AttemptId, Option<Attempt>>,
+    events: Vec<Event>,
 }
 
 impl<'a, S: Store> Head<'a, S> {
     fn new(store: &'a mut S, committed: &'a Committed) -> Self {
         let (changed, attempts) = (HashMap::new(), HashMap::new());
-        Self { store, committed, changed, cursor: None, attempts }
+        Self { store, committed, changed, cursor: None, attempts, events: Vec::new() }
     }
 
     fn apply(&mut self, order: Order, rules: &Rules) -> Answer {
@@ -176,16 +180,18 @@ impl<'a, S: Store> Head<'a, S> {
                 if let Some(known) = self.channel(outpoint) {
                     return Ok(known.into());
                 }
+                self.events.extend(Event::between(None, &channel, None));
                 self.changed.insert(outpoint, channel.clone());
                 Ok(channel.into())
             }
             Order::Apply { outpoint, clock, input } => {
-                Ok(self.step(outpoint, clock, rules, *input)?.into())
+                Ok(self.step(outpoint, clock, rules, *input, None)?.into())
             }
-            Order::Pay { outpoint, clock, payment, price, name } => {
+            Order::Pay { outpoint, clock, charge } => {
+                let Charge { payment, price, name, memo } = charge;
                 let Some(name) = name else {
                     let pay = Input::Pay { payment, price };
-                    return Ok(self.step(outpoint, clock, rules, pay)?.into());
+                    return Ok(self.step(outpoint, clock, rules, pay, memo)?.into());
                 };
                 let id = AttemptId { channel: outpoint, key: name.key };
                 let known = self.attempt(&id)?;
@@ -196,7 +202,7 @@ impl<'a, S: Store> Head<'a, S> {
                 // What is paid for already costs nothing, but may bring a greater payment.
                 let price = if first.is_some() { Msat::ZERO } else { price };
                 let pay = Input::Pay { payment, price };
-                let channel = self.step(outpoint, clock, rules, pay)?;
+                let channel = self.step(outpoint, clock, rules, pay, memo)?;
                 if first.is_none() {
                     let receipt = channel.account().receipt(price);
                     let (request, at) = (name.request, clock.wall);
@@ -210,7 +216,7 @@ impl<'a, S: Store> Head<'a, S> {
                     receipt
                 } else {
                     let back = Input::Release { charge: unused };
-                    let channel = self.step(outpoint, clock, rules, back)?;
+                    let channel = self.step(outpoint, clock, rules, back, None)?;
                     let price = receipt.price.checked_sub(unused).unwrap_or_default();
                     channel.account().receipt(price)
                 };
@@ -222,7 +228,8 @@ impl<'a, S: Store> Head<'a, S> {
                 Ok(Done { channel: None, receipt: Some(receipt) })
             }
             Order::Release { outpoint, clock, charge, id } => {
-                let channel = self.step(outpoint, clock, rules, Input::Release { charge })?;
+                let release = Input::Release { charge };
+                let channel = self.step(outpoint, clock, rules, release, None)?;
                 self.attempts.extend(id.map(|id| (id, None)));
                 Ok(channel.into())
             }
@@ -233,16 +240,18 @@ impl<'a, S: Store> Head<'a, S> {
         }
     }
 
-    /// Applies an input to a channel.
+    /// Applies an input to a channel, with the memo that came along.
     fn step(
         &mut self,
         outpoint: OutPoint,
         clock: Clock,
         rules: &Rules,
         input: Input,
+        memo: Option<Memo>,
     ) -> Result<Channel, LedgerError> {
         let channel = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
         let next = channel.handle(clock, rules, input)?;
+        self.events.extend(Event::between(Some(&channel), &next, memo));
         self.change(outpoint, &channel, next.clone());
         Ok(next)
     }

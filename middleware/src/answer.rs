@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use farebox_channel::Msat;
-use farebox_channel::message::PayRequest;
+use farebox_channel::message::{Memo, PayRequest};
 use farebox_channel::wire::{Field, Malformed, Step};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::cashier::Cashier;
-use crate::headers::insert;
+use crate::headers::{Asked, insert};
 use crate::node::Node;
 use crate::problem::{Problem, ProblemKind};
 
@@ -37,7 +37,7 @@ pub(crate) async fn unpaid_step<N: Node>(
     step: Step,
     price: Msat,
 ) -> Result<Response<Bytes>, Problem> {
-    let done = take(cashier, step).await?;
+    let done = take(cashier, step, None).await?;
     let mut response = unpaid(price).response();
     response.headers_mut().extend(done.headers().clone());
     Ok(response)
@@ -46,24 +46,28 @@ pub(crate) async fn unpaid_step<N: Node>(
 /// Answers on the well-known path, where nothing is charged.
 pub(crate) async fn well_known<N: Node>(
     cashier: &Cashier<N>,
-    step: Result<Option<Step>, Malformed>,
+    asked: Result<Asked, Malformed>,
 ) -> Response<Bytes> {
-    let outcome = match step {
-        Ok(Some(step)) => take(cashier, step).await,
-        Ok(None) => Ok(described(cashier)),
+    let outcome = match asked {
+        Ok(Asked { step: Some(step), memo }) => take(cashier, step, memo).await,
+        Ok(Asked { step: None, .. }) => Ok(described(cashier)),
         Err(malformed) => Err(malformed.into()),
     };
     outcome.unwrap_or_else(|problem| problem.response())
 }
 
 /// Takes a step. A payment pays for no request here; it adds to the credit.
-async fn take<N: Node>(cashier: &Cashier<N>, step: Step) -> Result<Response<Bytes>, Problem> {
+async fn take<N: Node>(
+    cashier: &Cashier<N>,
+    step: Step,
+    memo: Option<Memo>,
+) -> Result<Response<Bytes>, Problem> {
     match step {
         Step::Open(request) => Ok(reply(&cashier.open(&request)?)),
         Step::Refund(request) => Ok(reply(&cashier.refund(&request)?)),
         Step::Watch(request) => Ok(reply(&cashier.watch(&request).await?)),
         Step::Contract(request) => Ok(reply(&cashier.contract(*request).await?)),
-        Step::Pay(request) => top_up(cashier, &request).await,
+        Step::Pay(request) => top_up(cashier, &request, memo).await,
         Step::Status(request) => Ok(reply(&cashier.status(&request)?)),
         Step::Close(request) => Ok(reply(&cashier.close(&request).await?)),
     }
@@ -72,8 +76,9 @@ async fn take<N: Node>(cashier: &Cashier<N>, step: Step) -> Result<Response<Byte
 async fn top_up<N: Node>(
     cashier: &Cashier<N>,
     request: &PayRequest,
+    memo: Option<Memo>,
 ) -> Result<Response<Bytes>, Problem> {
-    let charge = cashier.pay(request, Msat::ZERO, None).await?;
+    let charge = cashier.pay(request, Msat::ZERO, None, memo).await?;
     Ok(reply(&charge.receipt()))
 }
 

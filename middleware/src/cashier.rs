@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bitcoin::OutPoint;
 use farebox_channel::gateway::{Channel, Gateway, Input, Refusal, RequestName};
 use farebox_channel::message::{
-    ChannelStatus, CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt,
+    ChannelStatus, CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt,
     RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
     TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject, VerifiedPayment};
-use farebox_ledger::{AttemptId, Hold, Ledger, LedgerError, Paid};
+use farebox_ledger::{AttemptId, Charge, Hold, Ledger, LedgerError, Paid};
 use secp256k1::PublicKey;
 
 use crate::naming::{Run, UnderWay};
@@ -44,14 +44,14 @@ impl<N> Clone for Cashier<N> {
 
 /// A charge that can be taken back. While it lives, its request is under way.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub(crate) struct Charged {
     channel: OutPoint,
     paid: Paid,
     _hold: Hold,
     _run: Option<Run>,
 }
 
-impl Charge {
+impl Charged {
     /// Returns the receipt, as far as is known now.
     pub(crate) const fn receipt(&self) -> Receipt {
         self.paid.receipt
@@ -168,7 +168,8 @@ impl<N: Node> Cashier<N> {
         request: &PayRequest,
         price: Msat,
         name: Option<RequestName>,
-    ) -> Result<Charge, Problem> {
+        memo: Option<Memo>,
+    ) -> Result<Charged, Problem> {
         let PayRequest { channel, pass, payment } = *request;
         if self.0.gateway.pass(channel) != pass {
             return Err(Refusal::WrongPass.into());
@@ -189,18 +190,19 @@ impl<N: Node> Cashier<N> {
             }
             None => None,
         };
-        let paid = self.0.ledger.pay(channel, self.clock(), payment, price, name).await?;
-        Ok(Charge { channel, paid, _hold: hold, _run: run })
+        let charge = Charge { payment, price, name, memo };
+        let paid = self.0.ledger.pay(channel, self.clock(), charge).await?;
+        Ok(Charged { channel, paid, _hold: hold, _run: run })
     }
 
     /// Notes that the answer to a charged request begins, so that its name buys no other, and
     /// takes back what it did not use. Returns the receipt that goes with the answer.
     pub(crate) async fn answer(
         &self,
-        charge: &mut Charge,
+        charge: &mut Charged,
         used: Option<Msat>,
     ) -> Result<Receipt, Problem> {
-        let Charge { channel, paid, .. } = *charge;
+        let Charged { channel, paid, .. } = *charge;
         let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
         let unused = unused.unwrap_or_default();
         let ledger = &self.0.ledger;
@@ -217,8 +219,8 @@ impl<N: Node> Cashier<N> {
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
-    pub(crate) async fn release(&self, charge: &Charge) -> Result<Receipt, Problem> {
-        let Charge { channel, paid: Paid { receipt, id }, .. } = *charge;
+    pub(crate) async fn release(&self, charge: &Charged) -> Result<Receipt, Problem> {
+        let Charged { channel, paid: Paid { receipt, id }, .. } = *charge;
         let channel = self.0.ledger.release(channel, self.clock(), receipt.price, id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
@@ -311,6 +313,7 @@ impl<N: Node> Cashier<N> {
             capacity: contract.capacity,
             payout: contract.payout.clone(),
             payment: *account.payment.payment(),
+            least: account.least,
             spent: account.spent,
             credit: account.credit(),
             state: channel.name(),

@@ -1,23 +1,53 @@
 //! The `Payment-Channel-*` fields of requests and answers.
 
 use farebox_channel::Msat;
-use farebox_channel::wire::{Fault, Field, Malformed, PREFIX, Step};
+use farebox_channel::message::Memo;
+use farebox_channel::wire::{Fault, Field, Malformed, PREFIX, REQUEST_LEN_MAX, Step};
 use http::header::{CACHE_CONTROL, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 /// Says that a browser fetches ahead, without a person having asked for it.
 const SEC_PURPOSE: &str = "sec-purpose";
 
-/// Takes the step out of a request's fields, with every other payment field.
+/// What the payment fields of a request say.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// The step, if the request asks for one.
+    pub(crate) step: Option<Step>,
+    /// What the client has sent along.
+    pub(crate) memo: Option<Memo>,
+}
+
+/// Takes the payment fields out of a request.
 ///
 /// None of them reaches the service behind, whatever it holds.
 ///
 /// # Errors
-/// [`Malformed`] when a field cannot be read, or a request asks for two steps.
-pub(crate) fn take_step(headers: &mut HeaderMap) -> Result<Option<Step>, Malformed> {
-    let step = read_step(headers);
+/// [`Malformed`] when a field cannot be read, a request asks for two steps, or all fields
+/// together are too long.
+pub(crate) fn take(headers: &mut HeaderMap) -> Result<Asked, Malformed> {
+    let asked = read(headers);
     strip(headers);
-    step
+    asked
+}
+
+fn read(headers: &HeaderMap) -> Result<Asked, Malformed> {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| {
+        if is_ours(name) { name.as_str().len().saturating_add(value.len()) } else { 0 }
+    };
+    if headers.iter().map(length).sum::<usize>() > REQUEST_LEN_MAX {
+        return Err(Malformed { name: PREFIX, fault: Fault::TooLongTogether });
+    }
+    Ok(Asked { step: read_step(headers)?, memo: read_memo(headers)? })
+}
+
+fn read_memo(headers: &HeaderMap) -> Result<Option<Memo>, Malformed> {
+    let mut values = headers.get_all(Memo::NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Malformed { name: Memo::NAME, fault: Fault::Repeated });
+    }
+    Memo::decode(value.as_bytes()).map(Some)
 }
 
 fn read_step(headers: &HeaderMap) -> Result<Option<Step>, Malformed> {
@@ -35,11 +65,32 @@ fn read_step(headers: &HeaderMap) -> Result<Option<Step>, Malformed> {
 
 /// Removes every payment field.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    let is_ours = |name: &&HeaderName| name.as_str().starts_with(PREFIX);
-    let ours: Vec<HeaderName> = headers.keys().filter(is_ours).cloned().collect();
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in ours {
         headers.remove(name);
     }
+}
+
+/// Tells whether a field is one of the payment's.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(PREFIX)
+}
+
+/// Puts a client's memo into the field where the service reads it.
+pub(crate) fn hand_over(headers: &mut HeaderMap, field: &HeaderName, memo: &Memo) {
+    if let Ok(value) = HeaderValue::try_from(memo.encode()) {
+        headers.insert(field, value);
+    }
+}
+
+/// Takes the service's memo out of its answer.
+pub(crate) fn take_memo(headers: &mut HeaderMap, field: &HeaderName) -> Option<Memo> {
+    let value = headers.remove(field)?;
+    let memo = Memo::decode(value.as_bytes());
+    if let Err(error) = &memo {
+        tracing::warn!(field = %field, error = %error, "the service sends a memo that is none");
+    }
+    memo.ok()
 }
 
 /// Tells whether a browser fetches ahead: such a request is never charged.

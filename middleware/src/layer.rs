@@ -27,14 +27,28 @@ pub struct PaywallLayer<N, P> {
     cashier: Cashier<N>,
     pricing: P,
     release: ReleasePolicy,
-    usage: Option<HeaderName>,
+    fields: ServiceFields,
+}
+
+/// The fields in which a paywall and the service behind it talk to each other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceFields {
+    /// What the answer has used, in millisatoshi.
+    pub(crate) usage: Option<HeaderName>,
+    /// The memo of the payment, and of the answer.
+    pub(crate) memo: Option<HeaderName>,
 }
 
 impl<N, P> PaywallLayer<N, P> {
     /// Makes a layer that charges what `pricing` says.
     #[must_use]
     pub fn new(cashier: Cashier<N>, pricing: P) -> Self {
-        Self { cashier, pricing, release: ReleasePolicy::default(), usage: None }
+        Self {
+            cashier,
+            pricing,
+            release: ReleasePolicy::default(),
+            fields: ServiceFields::default(),
+        }
     }
 
     /// Takes charges back as `release` says.
@@ -48,7 +62,17 @@ impl<N, P> PaywallLayer<N, P> {
     /// less than the price. Until then the price is reserved.
     #[must_use]
     pub fn usage(mut self, field: Option<HeaderName>) -> Self {
-        self.usage = field;
+        self.fields.usage = field;
+        self
+    }
+
+    /// Passes the client's memo to the service in a field of the request, and the service's own
+    /// back to the client: in both it is a Byte Sequence of RFC 9651.
+    ///
+    /// The client cannot set the field itself.
+    #[must_use]
+    pub fn memo(mut self, field: Option<HeaderName>) -> Self {
+        self.fields.memo = field;
         self
     }
 }
@@ -62,7 +86,7 @@ impl<S, N, P: Clone> Layer<S> for PaywallLayer<N, P> {
             self.cashier.clone(),
             self.pricing.clone(),
             self.release,
-            self.usage.clone(),
+            self.fields.clone(),
         )
     }
 }

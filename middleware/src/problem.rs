@@ -53,6 +53,8 @@ pub enum ProblemKind {
     WrongProof,
     /// The credit does not pay the price.
     Underpaid,
+    /// The record is from a backup.
+    ChannelRestored,
     /// The contract is not confirmed enough.
     ChannelPending,
     /// The contract confirmed too late.
@@ -85,7 +87,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -103,6 +105,7 @@ impl ProblemKind {
         Self::WrongPass,
         Self::WrongProof,
         Self::Underpaid,
+        Self::ChannelRestored,
         Self::ChannelPending,
         Self::ChannelLate,
         Self::ChannelExpiring,
@@ -139,6 +142,7 @@ impl ProblemKind {
             Self::WrongPass => ("wrong-pass", "The pass is not the channel's"),
             Self::WrongProof => ("wrong-proof", "The proof does not show the channel's key"),
             Self::Underpaid => ("underpaid", "The credit does not pay the price"),
+            Self::ChannelRestored => ("channel-restored", "The record is from a backup"),
             Self::ChannelPending => ("channel-pending", "The contract is not confirmed yet"),
             Self::ChannelLate => ("channel-late", "The contract confirmed too late"),
             Self::ChannelExpiring => ("channel-expiring", "The channel expires too soon"),
@@ -183,6 +187,7 @@ impl ProblemKind {
             | Self::WrongPass
             | Self::WrongProof
             | Self::Underpaid
+            | Self::ChannelRestored
             | Self::FinalOutOfBounds => StatusCode::PAYMENT_REQUIRED,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::ChannelClosing
@@ -270,6 +275,7 @@ impl From<Refusal> for Problem {
             Refusal::WrongPass => ProblemKind::WrongPass,
             Refusal::UnknownChannel => ProblemKind::ChannelUnknown,
             Refusal::Proof(_) => ProblemKind::WrongProof,
+            Refusal::Stale => ProblemKind::ChannelRestored,
             Refusal::Pending => ProblemKind::ChannelPending,
             Refusal::Late => ProblemKind::ChannelLate,
             Refusal::Underpaid { .. } => ProblemKind::Underpaid,

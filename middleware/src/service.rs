@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farebox_channel::Msat;
-use farebox_channel::message::{PayRequest, Receipt};
+use farebox_channel::message::{Memo, PayRequest, Receipt};
 use farebox_channel::wire::{Step, WELL_KNOWN};
-use http::header::HeaderName;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
@@ -20,9 +19,11 @@ use tower_service::Service;
 
 use crate::answer;
 use crate::body::{OnBreak, PaidBody};
-use crate::cashier::{Cashier, Charge};
-use crate::headers::{insert, is_prefetch, make_private, strip, take_step, usage};
-use crate::layer::ReleasePolicy;
+use crate::cashier::{Cashier, Charged};
+use crate::headers::{
+    Asked, hand_over, insert, is_prefetch, make_private, strip, take, take_memo, usage,
+};
+use crate::layer::{ReleasePolicy, ServiceFields};
 use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::Pricing;
@@ -35,7 +36,7 @@ pub struct Paywall<S, N, P> {
     cashier: Cashier<N>,
     pricing: P,
     release: ReleasePolicy,
-    usage: Option<HeaderName>,
+    fields: ServiceFields,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
@@ -44,9 +45,9 @@ impl<S, N, P> Paywall<S, N, P> {
         cashier: Cashier<N>,
         pricing: P,
         release: ReleasePolicy,
-        usage: Option<HeaderName>,
+        fields: ServiceFields,
     ) -> Self {
-        Self { inner, cashier, pricing, release, usage }
+        Self { inner, cashier, pricing, release, fields }
     }
 }
 
@@ -105,26 +106,34 @@ impl<S, N, P> Paywall<S, N, P> {
         P: Pricing,
     {
         let (mut parts, body) = request.into_parts();
-        let step = take_step(&mut parts.headers);
+        let asked = take(&mut parts.headers);
+        if let Some(field) = &self.fields.memo {
+            parts.headers.remove(field);
+        }
         if parts.uri.path() == WELL_KNOWN {
-            return Ok(answer::well_known(&self.cashier, step).await.map(PaidBody::told));
+            return Ok(answer::well_known(&self.cashier, asked).await.map(PaidBody::told));
         }
         let Some(price) = self.pricing.price(&parts) else {
             return self.forward(Request::from_parts(parts, body), None).await;
         };
         let is_prefetch = is_prefetch(&parts.headers);
-        let outcome = match step {
-            Ok(Some(Step::Pay(pay))) if !is_prefetch => {
-                match charge(&self.cashier, &pay, price, &parts).await {
+        let outcome = match asked {
+            Ok(Asked { step: Some(Step::Pay(pay)), memo }) if !is_prefetch => {
+                match charge(&self.cashier, &pay, price, &parts, memo.clone()).await {
                     Ok(charge) => {
+                        if let (Some(field), Some(memo)) = (&self.fields.memo, &memo) {
+                            hand_over(&mut parts.headers, field, memo);
+                        }
                         let request = Request::from_parts(parts, body);
                         return self.forward(request, Some(charge)).await;
                     }
                     Err(problem) => Err(problem),
                 }
             }
-            Ok(None | Some(Step::Pay(_))) => Err(answer::unpaid(price)),
-            Ok(Some(step)) => answer::unpaid_step(&self.cashier, step, price).await,
+            Ok(Asked { step: None | Some(Step::Pay(_)), .. }) => Err(answer::unpaid(price)),
+            Ok(Asked { step: Some(step), .. }) => {
+                answer::unpaid_step(&self.cashier, step, price).await
+            }
             Err(malformed) => Err(malformed.into()),
         };
         let response = outcome.unwrap_or_else(|problem| problem.response());
@@ -135,7 +144,7 @@ impl<S, N, P> Paywall<S, N, P> {
     async fn forward<ReqBody, ResBody>(
         mut self,
         request: Request<ReqBody>,
-        charge: Option<Charge>,
+        charge: Option<Charged>,
     ) -> Served<ResBody, S::Error>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>>,
@@ -154,8 +163,13 @@ impl<S, N, P> Paywall<S, N, P> {
                 return Err(error);
             }
         };
-        let used = self.usage.as_ref().and_then(|field| usage(response.headers(), field));
+        let ServiceFields { usage: used, memo } = &self.fields;
+        let used = used.as_ref().and_then(|field| usage(response.headers(), field));
+        let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
         strip(response.headers_mut());
+        if let Some(memo) = memo {
+            insert(response.headers_mut(), &memo);
+        }
         make_private(response.headers_mut());
         let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
         let has_failed = response.status().is_server_error() && !fault.is_set();
@@ -184,12 +198,13 @@ async fn charge<N: Node>(
     pay: &PayRequest,
     price: Msat,
     request: &Parts,
-) -> Result<Charge, Problem> {
-    cashier.pay(pay, price, name(request)?).await
+    memo: Option<Memo>,
+) -> Result<Charged, Problem> {
+    cashier.pay(pay, price, name(request)?, memo).await
 }
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.
-async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charge) -> Option<Receipt> {
+async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Receipt> {
     match cashier.release(charge).await {
         Ok(receipt) => Some(receipt),
         Err(problem) => {

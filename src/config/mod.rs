@@ -87,6 +87,8 @@ pub struct Config {
     pub release: ReleasePolicy,
     /// The field in which the service reports what an answer has used.
     pub usage_header: Option<HeaderName>,
+    /// The field in which the service reads the client's memo and sends its own.
+    pub memo_header: Option<HeaderName>,
     /// The service behind.
     pub upstream: Upstream,
     /// What is served, and for how much.
@@ -198,7 +200,8 @@ impl Checker<'_> {
                 server_error: raw.release.server_error,
                 broken_answer: raw.release.broken_answer,
             },
-            usage_header: self.usage_header(raw.upstream.usage_header)?,
+            usage_header: self.field("upstream.usage_header", raw.upstream.usage_header)?,
+            memo_header: self.field("upstream.memo_header", raw.upstream.memo_header)?,
             upstream: self.upstream(&raw.upstream.url)?,
             routes: self.routes(raw.routes)?,
         })
@@ -319,8 +322,11 @@ impl Checker<'_> {
         Ok(FeeConfig { fallback, ceiling })
     }
 
-    fn usage_header(&self, name: Option<String>) -> Result<Option<HeaderName>, ConfigError> {
-        let key = "upstream.usage_header";
+    fn field(
+        &self,
+        key: &'static str,
+        name: Option<String>,
+    ) -> Result<Option<HeaderName>, ConfigError> {
         let name = name.map(|name| name.parse()).transpose();
         let name: Option<HeaderName> = self.checked(key, name)?;
         if name.as_ref().is_some_and(|name| name.as_str().starts_with(PREFIX)) {

@@ -131,6 +131,8 @@ pub(super) struct Upstream {
     pub(super) url: String,
     /// The field in which the service reports what an answer has used, in millisatoshi.
     pub(super) usage_header: Option<String>,
+    /// The field in which the service reads the client's memo and sends its own.
+    pub(super) memo_header: Option<String>,
 }
 
 /// `[[route]]`

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::app::{App, StartError};
+use crate::app::{App, StartError, StoreAge};
 use crate::config::{Config, ConfigError};
 use crate::regtest::{Regtest, RegtestError};
 pub use show::Stage;
@@ -138,7 +138,7 @@ impl Demo {
         let config = folder.path().join("farebox.toml");
         std::fs::write(&config, configuration(&node, &api.to_string(), capacity))?;
         stage.step("gateway", "putting a price on it");
-        let app = App::start(Config::load(&config)?).await?;
+        let app = App::start(Config::load(&config)?, StoreAge::Current).await?;
         let url = format!("http://{}/forecast", app.address());
         stage.note(&format!("{url} · {} a request", Msat::new(PRICE_MSAT)?));
         let (stopping, stopped) = oneshot::channel::<()>();

@@ -5,6 +5,8 @@
 
 mod opening;
 mod purse;
+mod recovery;
 
 pub use opening::{Draft, Funded, FundingMismatch, Held, Limits, TermsRefused};
 pub use purse::{CannotPay, Distrust, Purse};
+pub use recovery::Recovered;

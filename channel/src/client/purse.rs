@@ -38,13 +38,23 @@ pub enum Distrust {
         /// What the client has agreed to.
         agreed: Msat,
     },
-    /// The gateway names a payment that the client has not signed.
+    /// The gateway names a greater payment than the client knows of: one of the two is wrong, or
+    /// the client's copy is old.
     #[error("the gateway names a payment of {named}, and {signed} were signed")]
     OtherPayment {
         /// What the gateway says.
         named: Sat,
         /// What the client has signed.
         signed: Sat,
+    },
+    /// The gateway tells of another contract than the client's.
+    #[error("the gateway tells of another contract than the client's own")]
+    OtherContract,
+    /// The client has not signed the payment that the gateway names.
+    #[error("the gateway names a payment of {named} for a contract that was not signed like this")]
+    Unsigned {
+        /// What the gateway says.
+        named: Sat,
     },
 }
 
@@ -111,12 +121,12 @@ impl Purse {
     /// [`Distrust`] when the gateway claims more than was agreed to.
     pub fn receive(&self, receipt: &Receipt, price: Msat) -> Result<Self, Distrust> {
         let agreed = self.spent;
-        if receipt.spent > agreed || receipt.price > price {
-            return Err(Distrust::Overcharged { charged: receipt.spent, agreed });
-        }
         if receipt.paid > self.payment.paid {
             let (named, signed) = (receipt.paid, self.payment.paid);
             return Err(Distrust::OtherPayment { named, signed });
+        }
+        if receipt.spent > agreed || receipt.price > price {
+            return Err(Distrust::Overcharged { charged: receipt.spent, agreed });
         }
         let unspent = price.checked_sub(receipt.price).unwrap_or_default();
         let spent = agreed.checked_sub(unspent).unwrap_or(agreed);

@@ -19,6 +19,9 @@ pub struct Account {
     pub spent: Msat,
     /// The least that a close settles for: the first payment that was asked for at the opening.
     pub least: Sat,
+    /// Whether the record may be older than the client's own: the gateway was restored from a
+    /// backup, and the client has not shown its newest payment since.
+    pub is_stale: bool,
 }
 
 impl Account {
@@ -51,6 +54,37 @@ impl Account {
             Refusal::Underpaid { paid: paid.payment.paid(), spent: self.spent, credit, price };
         let spent = self.spent.checked_add(price).filter(|_| price <= credit).ok_or(underpaid)?;
         Ok(Self { spent, ..paid })
+    }
+
+    /// Takes the newest payment of a client whose record is from a backup.
+    ///
+    /// What it adds was signed for requests that are not on record, so it counts as spent: credit
+    /// would be granted twice otherwise.
+    pub(super) fn catch_up(&self, payment: VerifiedPayment) -> Result<Self, Refusal> {
+        let paid = self.pay(payment, Msat::ZERO)?;
+        Ok(Self { is_stale: false, ..paid.count_as_spent() })
+    }
+
+    /// Counts all that is paid as spent.
+    pub(super) fn count_as_spent(&self) -> Self {
+        Self { spent: self.payment.paid().to_msat(), ..self.clone() }
+    }
+
+    /// Returns the account once its contract is found in the block at `height`.
+    ///
+    /// A contract that was mined after the restore was never served before it. For an older
+    /// one that is as unknown as for a channel on record.
+    pub(super) fn confirmed(&self, height: u32, rules: &Rules) -> Self {
+        match (self.is_stale, rules.restored) {
+            (false, _) => self.clone(),
+            (true, Some(restored)) if height > restored => Self { is_stale: false, ..self.clone() },
+            (true, _) => self.count_as_spent(),
+        }
+    }
+
+    /// Tells whether no request was ever charged, also none that a restore has forgotten.
+    pub(super) fn is_unserved(&self) -> bool {
+        self.spent == Msat::ZERO && !self.is_stale
     }
 
     /// Takes a charge back.

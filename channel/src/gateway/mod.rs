@@ -6,6 +6,7 @@
 
 mod account;
 mod attempt;
+mod event;
 mod opening;
 mod refusal;
 mod rules;
@@ -17,6 +18,7 @@ use bitcoin::{OutPoint, Transaction, Txid};
 
 pub use account::Account;
 pub use attempt::{ATTEMPT_LIFETIME, Attempt, RequestName};
+pub use event::{Event, Happened};
 pub use opening::{Gateway, Shown};
 pub use refusal::Refusal;
 pub use rules::Rules;
@@ -137,6 +139,24 @@ impl Channel {
                 | Input::Unspent
                 | Input::Deepened { .. },
             ) => Ok(self.clone()),
+        }
+    }
+
+    /// Returns the channel as it counts after its record was restored from a backup.
+    ///
+    /// Nobody knows what was paid and served since. So all credit counts as spent, the contract is
+    /// looked up anew, and the client shows its newest payment before it is served again.
+    #[must_use]
+    pub fn restored(self) -> Self {
+        match self {
+            Self::Open(Open { account, .. }) => {
+                let account = Account { is_stale: true, ..account.count_as_spent() };
+                Self::Pending(Pending { account })
+            }
+            Self::Pending(Pending { account }) => {
+                Self::Pending(Pending { account: Account { is_stale: true, ..account } })
+            }
+            Self::Late(_) | Self::Closing(_) | Self::Ended(_) => self,
         }
     }
 

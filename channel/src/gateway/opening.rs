@@ -11,7 +11,7 @@ use crate::keys::Keyring;
 use crate::message::{ContractRequest, OpenRequest, RefundReply, RefundRequest, TermsReply};
 use crate::pass::Pass;
 use crate::payment::VerifiedPayment;
-use crate::units::{Clock, Expiry, Sat};
+use crate::units::{Clock, Expiry, Msat, Sat};
 
 /// The keys and rules of a gateway.
 #[derive(Clone, Debug)]
@@ -62,10 +62,13 @@ impl Gateway {
         })
     }
 
-    /// Signs the refund of a contract that the client has not shown.
+    /// Signs the refund of a contract.
+    ///
+    /// A client that has lost its copy may ask again at any time, so `T` has no least distance
+    /// here: the refund is the client's right, and is valid from `T` on only.
     ///
     /// # Errors
-    /// [`Refusal`] when kind, capacity or expiry are not offered.
+    /// [`Refusal`] when the kind or the capacity is not offered, or the expiry is too far.
     pub fn sign_refund(
         &self,
         request: &RefundRequest,
@@ -73,7 +76,7 @@ impl Gateway {
     ) -> Result<RefundReply, Refusal> {
         self.rules.check_kind(Kind::Refund)?;
         self.rules.check_capacity(request.capacity)?;
-        self.rules.check_expiry(request.expiry, clock)?;
+        self.rules.check_latest(request.expiry, clock)?;
         let key = self.keyring.channel_key(Kind::Refund, &request.client_key, request.expiry);
         Ok(RefundReply { signature: key.sign_refund(request, self.network()) })
     }
@@ -124,7 +127,8 @@ impl Gateway {
         if payment.paid() < least {
             return Err(Refusal::FirstPaymentTooSmall { paid: payment.paid(), least });
         }
-        Ok(Shown { contract, payment, least })
+        let is_stale = self.rules.restored.is_some();
+        Ok(Shown { contract, payment, least, is_stale })
     }
 }
 
@@ -134,6 +138,7 @@ pub struct Shown {
     contract: Contract,
     payment: VerifiedPayment,
     least: Sat,
+    is_stale: bool,
 }
 
 impl Shown {
@@ -156,9 +161,9 @@ impl Shown {
     pub fn admit(self, output: &TxOut) -> Result<Channel, Refusal> {
         let found = self.contract.terms.check_output(output)?;
         check_capacity(self.contract.capacity, found)?;
-        let Self { contract, payment, least } = self;
+        let Self { contract, payment, least, is_stale } = self;
         let contract = Arc::new(contract);
-        let account = Account { contract, payment, spent: Default::default(), least };
+        let account = Account { contract, payment, spent: Msat::ZERO, least, is_stale };
         Ok(Channel::Pending(Pending { account }))
     }
 }

@@ -82,6 +82,11 @@ pub enum Refusal {
     /// The contract confirmed too late before its expiry.
     #[error("the contract confirmed too late before its expiry; wait for the refund")]
     Late,
+    /// The record is from a backup, and what the client has paid since is not known.
+    #[error(
+        "this gateway was restored from a backup: send the newest payment as a top-up, then pay"
+    )]
+    Stale,
     /// The credit does not pay the price.
     #[error("a credit of {credit} does not pay {price}")]
     Underpaid {

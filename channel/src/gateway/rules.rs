@@ -26,6 +26,8 @@ pub struct Rules {
     pub stop: Seconds,
     /// How long before the expiry the settlement goes out.
     pub settle: Seconds,
+    /// The height of the tip when the record was last restored from a backup, if it ever was.
+    pub restored: Option<u32>,
 }
 
 impl Rules {
@@ -70,9 +72,20 @@ impl Rules {
 
     /// Checks that `expiry` is still within the offer once the client has come so far.
     ///
-    /// Funding takes its time, so only half of the shortest lifetime must be left.
+    /// Funding takes its time, so only half of the shortest lifetime must be left. After a restore
+    /// a client may show a contract that was served for long, so only payments must go on.
     pub(super) fn check_expiry(&self, expiry: Expiry, clock: Clock) -> Result<(), Refusal> {
-        let least = Seconds::new(self.lifetime.start().get().div_euclid(2));
+        let half = Seconds::new(self.lifetime.start().get().div_euclid(2));
+        let least = if self.restored.is_some() { half.min(self.stop) } else { half };
+        self.check_left(expiry, clock, least)
+    }
+
+    /// Checks that `expiry` is no later than the longest lifetime.
+    pub(super) fn check_latest(&self, expiry: Expiry, clock: Clock) -> Result<(), Refusal> {
+        self.check_left(expiry, clock, Seconds::new(0))
+    }
+
+    fn check_left(&self, expiry: Expiry, clock: Clock, least: Seconds) -> Result<(), Refusal> {
         let most = *self.lifetime.end();
         let left_secs = expiry.timestamp().get().saturating_sub(clock.now().get());
         if (u64::from(least.get())..=u64::from(most.get())).contains(&left_secs) {

@@ -70,23 +70,23 @@ impl Pending {
             }
             Input::Pay { .. } | Input::Close(_) => Err(Refusal::Pending),
             Input::Confirmed { height, confirmations } => {
-                let account = account.clone();
                 if confirmations < rules.confirmations {
                     return Ok(unchanged());
                 }
+                let account = account.confirmed(height, rules);
                 if !rules.is_stopped(account.contract.terms.expiry, clock.now()) {
                     return Ok(Channel::Open(Open { account, height }));
                 }
-                if account.spent == Msat::ZERO {
+                if account.is_unserved() {
                     return Ok(Channel::Late(Late { account, height: Some(height) }));
                 }
-                // It was served before a reorg took its contract away for so long.
+                // It was served before a reorg or a restore took its contract away for so long.
                 Ok(close(account, Cause::Expiring))
             }
             Input::Release { charge } => {
                 Ok(Channel::Pending(Self { account: account.release(charge) }))
             }
-            Input::Expire(_) if account.spent == Msat::ZERO => {
+            Input::Expire(_) if account.is_unserved() => {
                 Ok(Channel::Late(Late { account: account.clone(), height: None }))
             }
             Input::Spent(mined) => Ok(spent(account, mined)),
@@ -104,7 +104,7 @@ impl Pending {
     pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Duty {
         let contract = &self.account.contract;
         let is_stopped = rules.is_stopped(contract.terms.expiry, clock.now());
-        if is_stopped && self.account.spent == Msat::ZERO {
+        if is_stopped && self.account.is_unserved() {
             return Duty::Close(Cause::Expiring);
         }
         Duty::LookUp(contract.outpoint)
@@ -163,7 +163,13 @@ impl Open {
                 if rules.is_stopped(account.contract.terms.expiry, clock.now()) {
                     return Err(Refusal::Expiring);
                 }
-                Ok(with(account.pay(payment, price)?))
+                if !account.is_stale {
+                    return Ok(with(account.pay(payment, price)?));
+                }
+                if price > Msat::ZERO {
+                    return Err(Refusal::Stale);
+                }
+                Ok(with(account.catch_up(payment)?))
             }
             Input::Release { charge } => Ok(with(account.release(charge))),
             Input::Close(payment) => Ok(close(account.conclude(payment)?, Cause::Client)),

@@ -16,6 +16,8 @@ use crate::refund::RefundRequest;
 
 /// The greatest length of one field's value in bytes.
 pub const FIELD_LEN_MAX: usize = 6 * 1024;
+/// The greatest length of all payment fields of one request in bytes, with their names.
+pub const REQUEST_LEN_MAX: usize = 8 * 1024;
 /// The beginning of every field's name.
 pub const PREFIX: &str = "payment-channel-";
 
@@ -40,6 +42,9 @@ pub enum Fault {
     /// The value is too long.
     #[error("longer than {FIELD_LEN_MAX} bytes")]
     TooLong,
+    /// All payment fields of a request are too long.
+    #[error("together longer than {REQUEST_LEN_MAX} bytes")]
+    TooLongTogether,
     /// The value is no structured field.
     #[error("not a structured field (RFC 9651): {0}")]
     Syntax(String),

@@ -1,12 +1,15 @@
 //! The fields of an open channel: pay, receipt, status, close.
 
 use bitcoin::OutPoint;
-use sfv::{BareItem, KeyRef, List, ListEntry, ListSerializer, StringRef, TokenRef};
+use sfv::{
+    BareItem, Item, ItemSerializer, KeyRef, List, ListEntry, ListSerializer, StringRef, TokenRef,
+};
 
 use super::fields::{Reader, Writer, parse, read};
 use super::{Fault, Field, Malformed};
 use crate::message::{
-    ChannelStatus, CloseRequest, PayRequest, Receipt, StatusReply, StatusRequest, StatusSubject,
+    ChannelStatus, CloseRequest, Memo, PayRequest, Receipt, StatusReply, StatusRequest,
+    StatusSubject,
 };
 use crate::proof::Proof;
 
@@ -53,6 +56,23 @@ impl Field for Receipt {
                 price: reader.msat("price")?,
             })
         })
+    }
+}
+
+impl Field for Memo {
+    const NAME: &'static str = "payment-channel-memo";
+
+    fn encode(&self) -> String {
+        ItemSerializer::new().bare_item(self.as_bytes()).finish()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        let fault = |fault| Malformed { name: Self::NAME, fault };
+        let item = parse::<Item>(Self::NAME, value)?;
+        let wrong = || fault(Fault::Type { key: "memo", expected: "a Byte Sequence" });
+        let bytes = item.bare_item.as_byte_sequence().ok_or_else(wrong)?;
+        Self::new(bytes)
+            .map_err(|error| fault(Fault::Value { key: "memo", reason: error.to_string() }))
     }
 }
 
@@ -142,7 +162,7 @@ impl Field for StatusReply {
 }
 
 /// Returns what is on record of a channel, key by key.
-fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 11] {
+fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 12] {
     let integer = |value: u64| {
         let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
         BareItem::Integer(value.unwrap_or(sfv::Integer::MAX))
@@ -162,6 +182,7 @@ fn parameters(channel: &ChannelStatus) -> [(&'static str, BareItem); 11] {
             "signature",
             BareItem::ByteSequence(channel.payment.signature.serialize_compact().to_vec()),
         ),
+        ("least", integer(channel.least.get())),
         ("spent", integer(channel.spent.get())),
         ("credit", integer(channel.credit.get())),
         ("state", token(channel.state.as_str())),
@@ -188,6 +209,7 @@ fn channel_status(entry: &ListEntry) -> Result<ChannelStatus, Malformed> {
         capacity: reader.sat("capacity")?,
         payout: reader.payout("payout")?,
         payment: reader.payment()?,
+        least: reader.sat("least")?,
         spent: reader.msat("spent")?,
         credit: reader.msat("credit")?,
         state: reader.token("state")?,

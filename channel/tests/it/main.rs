@@ -9,6 +9,7 @@
 
 mod batch;
 mod client;
+mod event;
 mod gateway;
 mod laws;
 mod onchain;
@@ -16,7 +17,9 @@ mod opening;
 mod payment;
 mod proof;
 mod purse;
+mod recovery;
 mod refund;
+mod restored;
 mod script;
 mod settlement;
 mod shown;

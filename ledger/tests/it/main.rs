@@ -8,7 +8,9 @@
 
 mod batch;
 mod crash;
+mod events;
 mod failure;
 mod file;
 mod record;
+mod restore;
 mod support;

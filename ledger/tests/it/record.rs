@@ -74,14 +74,17 @@ async fn the_greatest_values_are_read_as_they_were_written() {
     let signature = open(1, 1_000).account().payment.payment().signature;
     let payment = VerifiedPayment::from_record(Payment { paid: Sat::MAX, signature });
     let (contract, spent, least) = (contract.into(), Msat::MAX, Sat::MAX);
-    let account = Account { contract, payment, spent, least };
+    let account = Account { contract, payment, spent, least, is_stale: false };
     let channel = Channel::Open(Open { account, height: u32::MAX });
     let (ledger, watch) = books.open();
     ledger.create(channel.clone()).await.unwrap();
     let cursor = Cursor { height: u32::MAX, hash: BlockHash::from_byte_array([0xff; 32]) };
     ledger.follow(cursor).await.unwrap();
     watch.close(ledger);
-    assert_eq!(books.on_disk(), Loaded { channels: vec![channel], cursor: Some(cursor) });
+    assert_eq!(
+        books.on_disk(),
+        Loaded { channels: vec![channel], cursor: Some(cursor), restored: None }
+    );
 }
 
 #[tokio::test]

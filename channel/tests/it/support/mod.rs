@@ -92,6 +92,7 @@ pub(crate) fn rules() -> Rules {
         confirmations: 2,
         stop: Seconds::new(u32::try_from(STOP).unwrap()),
         settle: Seconds::new(u32::try_from(SETTLE).unwrap()),
+        restored: None,
     }
 }
 

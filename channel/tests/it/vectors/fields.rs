@@ -4,7 +4,7 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::DisplayHex;
 use farebox_channel::RefundRequest;
 use farebox_channel::message::{
-    CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt, RefundReply,
+    CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt, RefundReply,
     StateReply, StatusReply, StatusRequest, StatusSubject, TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::wire::{Fault, Field, Malformed};
@@ -32,7 +32,7 @@ fn each_field_is_read_and_written_as_in_the_vectors() {
                         Value::from(key)
                     }
                     Fault::Syntax(_) => Value::Null,
-                    Fault::TooLong | Fault::Repeated => panic!("{fault}"),
+                    Fault::TooLong | Fault::TooLongTogether | Fault::Repeated => panic!("{fault}"),
                 };
                 assert_eq!(case.value("key_at_fault"), Some(&key), "{fault}");
             }
@@ -65,6 +65,9 @@ fn read(name: &str, value: &str) -> Option<Told> {
         Receipt::NAME => tell(value, receipt),
         StatusRequest::NAME => tell(value, status),
         StatusReply::NAME => tell(value, channels),
+        Memo::NAME => {
+            tell(value, |it: &Memo| json!({ "memo": it.as_bytes().to_lower_hex_string() }))
+        }
         CloseRequest::NAME => tell(value, close),
         _ => return None,
     })
@@ -173,7 +176,7 @@ fn channels(it: &StatusReply) -> Value {
             "kind": it.kind.as_str(), "expiry_unix_secs": it.expiry.get(),
             "capacity_sat": it.capacity.get(), "payout": it.payout.script().to_hex_string(),
             "paid_sat": it.payment.paid.get(), "signature": compact(&it.payment.signature),
-            "spent_msat": it.spent.get(), "credit_msat": it.credit.get(),
+            "least_sat": it.least.get(), "spent_msat": it.spent.get(), "credit_msat": it.credit.get(),
             "state": it.state.as_str(), "pass": it.pass.as_bytes().to_lower_hex_string(),
         })
     };

@@ -59,6 +59,7 @@ fn paying() -> Vec<String> {
         capacity: shown.capacity,
         payout: shown.payout,
         payment,
+        least: payment.paid,
         spent: msat(1),
         credit: msat(999_999),
         state: StateName::Open,

@@ -24,7 +24,7 @@ pub(super) fn with(index: usize, key: &str, value: Option<&str>) -> String {
 /// The key that a fault names.
 pub(super) fn named(fault: &Fault) -> Option<&'static str> {
     match fault {
-        Fault::TooLong | Fault::Syntax(_) | Fault::Repeated => None,
+        Fault::TooLong | Fault::TooLongTogether | Fault::Syntax(_) | Fault::Repeated => None,
         Fault::Missing(key) | Fault::Type { key, .. } | Fault::Value { key, .. } => Some(key),
     }
 }

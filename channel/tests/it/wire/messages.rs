@@ -216,6 +216,7 @@ fn a_record_is_read_as_it_was_written() {
                 capacity,
                 payout,
                 payment,
+                least: payment.paid,
                 spent,
                 credit,
                 state,

@@ -49,6 +49,7 @@ fn the_longest_record_of_as_many_channels_as_are_told_fits_a_field() {
         capacity: Sat::MAX,
         payout: payouts()[1].0.clone(),
         payment: greatest(),
+        least: Sat::MAX,
         spent: Msat::MAX,
         credit: Msat::MAX,
         state: StateName::Pending,

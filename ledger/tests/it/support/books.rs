@@ -89,6 +89,15 @@ impl Books {
         (ledger, Watch { commits, is_failing, gate, arrived, closed })
     }
 
+    /// Puts channels on record.
+    pub(crate) async fn record(&self, channels: &[Channel]) {
+        let (ledger, watch) = self.open();
+        for channel in channels {
+            ledger.create(channel.clone()).await.unwrap();
+        }
+        watch.close(ledger);
+    }
+
     /// Returns what is on disk, in the order of the outpoints.
     pub(crate) fn on_disk(&self) -> Loaded {
         let mut loaded = self.store().unwrap().load().unwrap();

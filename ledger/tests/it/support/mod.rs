@@ -51,6 +51,7 @@ pub(crate) fn rules() -> Rules {
         confirmations: 1,
         stop: Seconds::new(28_800),
         settle: Seconds::new(21_600),
+        restored: None,
     }
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn pending(contract: Contract) -> Channel {
     let payment = paid(&contract, FIRST);
     let (spent, least) = (Msat::ZERO, sat(FIRST));
     Channel::Pending(Pending {
-        account: Account { contract: contract.into(), payment, spent, least },
+        account: Account { contract: contract.into(), payment, spent, least, is_stale: false },
     })
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn open(number: u8, paid_sat: u64) -> Channel {
     let contract = contract(Kind::Cltv, number);
     let payment = paid(&contract, paid_sat);
     let (spent, least) = (Msat::ZERO, sat(FIRST));
-    let account = Account { contract: contract.into(), payment, spent, least };
+    let account = Account { contract: contract.into(), payment, spent, least, is_stale: false };
     Channel::Open(Open { account, height: 201 })
 }
 

@@ -1,0 +1,118 @@
+//! Going on after a loss: with an old copy of a channel, or with nothing but its key.
+//!
+//! The gateway tells what is on record, and the client believes what its own signature bears out:
+//! a payment commits to the outpoint, the capacity, the script with both keys, the amount
+//! and, while anything is left, the payout script (`BIP-0143`). The script of a `refund` contract
+//! does not name `T`: that is borne out by the refund, which the gateway signs for it. What is
+//! spent cannot be shown; but it is never more than what is signed.
+
+use bitcoin::Network;
+use secp256k1::SecretKey;
+use secp256k1::ecdsa::Signature;
+
+use super::{Distrust, Purse};
+use crate::contract::{Contract, Kind, Terms};
+use crate::message::{ChannelStatus, RefundRequest};
+use crate::payment::Payment;
+use crate::refund::{Refund, RefundError};
+
+/// A channel that its client has found again with nothing but its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    contract: Contract,
+    told: ChannelStatus,
+}
+
+impl Recovered {
+    /// Takes what a gateway tells of a channel of `key`.
+    ///
+    /// # Errors
+    /// [`Distrust`] when the key has not signed for it.
+    pub fn verify(
+        told: &ChannelStatus,
+        network: Network,
+        key: &SecretKey,
+    ) -> Result<Self, Distrust> {
+        let terms = Terms {
+            network,
+            kind: told.kind,
+            gateway_key: told.gateway_key,
+            client_key: key.public_key(secp256k1::SECP256K1),
+            expiry: told.expiry,
+        };
+        let contract = Contract {
+            terms,
+            outpoint: told.channel,
+            capacity: told.capacity,
+            payout: told.payout.clone(),
+        };
+        signed(told, &contract)?;
+        Ok(Self { contract, told: told.clone() })
+    }
+
+    /// Returns the contract.
+    #[must_use]
+    pub const fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Returns what the gateway is asked to sign, if the kind of contract needs it: its half of
+    /// the refund was lost with the client's copy.
+    #[must_use]
+    pub fn refund_request(&self) -> Option<RefundRequest> {
+        let Contract { terms, outpoint, capacity, .. } = &self.contract;
+        (terms.kind == Kind::Refund).then_some(RefundRequest {
+            outpoint: *outpoint,
+            capacity: *capacity,
+            client_key: terms.client_key,
+            expiry: terms.expiry,
+        })
+    }
+
+    /// Makes a purse of it, once the refund is complete again.
+    ///
+    /// # Errors
+    /// [`RefundError`] when it is not.
+    pub fn hold(self, gateway: Option<Signature>) -> Result<Purse, RefundError> {
+        let Self { contract, told } = self;
+        let refund = Refund::new(contract, gateway)?;
+        let mut purse = Purse::new(refund, told.payment, told.least, told.pass);
+        purse.spent = told.spent;
+        Ok(purse)
+    }
+}
+
+impl Purse {
+    /// Takes what the gateway tells of this channel, where the client's own record may be old.
+    ///
+    /// The greater payment counts, and the greater amount spent.
+    ///
+    /// # Errors
+    /// [`Distrust`] when the client has not signed for what is told.
+    pub fn resynchronise(&self, told: &ChannelStatus) -> Result<Self, Distrust> {
+        let contract = self.contract();
+        let is_ours = told.channel == contract.outpoint
+            && told.gateway_key == contract.terms.gateway_key
+            && told.kind == contract.terms.kind
+            && told.expiry == contract.terms.expiry
+            && told.capacity == contract.capacity
+            && told.payout == contract.payout;
+        if !is_ours {
+            return Err(Distrust::OtherContract);
+        }
+        let payment = signed(told, contract)?;
+        let payment = if payment.paid > self.payment.paid { payment } else { self.payment };
+        Ok(Self { payment, spent: self.spent.max(told.spent), ..self.clone() })
+    }
+}
+
+/// Returns the payment that is told, if its client has signed it and it covers what is spent.
+fn signed(told: &ChannelStatus, contract: &Contract) -> Result<Payment, Distrust> {
+    let payment = told.payment;
+    payment.verify(contract).map_err(|_| Distrust::Unsigned { named: payment.paid })?;
+    let (charged, agreed) = (told.spent, payment.paid.to_msat());
+    if charged > agreed {
+        return Err(Distrust::Overcharged { charged, agreed });
+    }
+    Ok(payment)
+}

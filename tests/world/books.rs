@@ -34,6 +34,14 @@ pub(crate) struct Page {
     pub(crate) charges: BTreeMap<ChargeId, u64>,
     /// How many whole answers each name has bought.
     pub(crate) answers: BTreeMap<String, u64>,
+    /// What was signed and is not known to a gateway that was restored, in millisatoshi.
+    pub(crate) forgotten_msat: u64,
+    /// Whether the gateway was restored since the contract was built.
+    pub(crate) is_restored: bool,
+    /// Whether a settlement was handed out that a restored gateway does not know of.
+    pub(crate) is_settled_unknown: bool,
+    /// Whether the client has lost its disk.
+    pub(crate) is_client_restored: bool,
 }
 
 impl Page {

@@ -34,6 +34,7 @@ pub(crate) struct Records {
     pub(crate) channels: BTreeMap<OutPoint, Channel>,
     attempts: BTreeMap<(OutPoint, [u8; 32]), Attempt>,
     cursor: Option<Cursor>,
+    restored: Option<u32>,
 }
 
 /// One commit that was written, channel by channel.
@@ -100,7 +101,8 @@ impl Store for ToyStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let plate = self.disk.plate();
         let channels = plate.records.channels.values().cloned().collect();
-        Ok(Loaded { channels, cursor: plate.records.cursor })
+        let Records { cursor, restored, .. } = plate.records;
+        Ok(Loaded { channels, cursor, restored })
     }
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
@@ -159,6 +161,11 @@ impl Plate {
             };
         }
         self.records.cursor = changes.cursor.or(self.records.cursor);
+        if changes.restored.is_some() {
+            self.records.restored = changes.restored;
+            // What was begun before the restore may have been answered since.
+            self.records.attempts.values_mut().for_each(|attempt| attempt.is_answered = true);
+        }
     }
 
     /// Returns the name of the order that a commit of one order comes from.

@@ -11,7 +11,7 @@ use farebox::config::FeeConfig;
 use farebox::watcher::{Wall, Watcher};
 use farebox_channel::gateway::{Gateway, Rules};
 use farebox_channel::{Keyring, Kind, Msat, Payout, Sat, Seconds, Seed, Timestamp};
-use farebox_ledger::Ledger;
+use farebox_ledger::{Ledger, restore};
 use farebox_middleware::{Cashier, Paywall, PaywallLayer};
 use http::request::Parts;
 use http::{HeaderName, Request, Response};
@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use crate::books::Books;
 use crate::chain::{SharedChain, ToyNode};
-use crate::disk::Disk;
+use crate::disk::{Disk, Records};
 use crate::life::{Life, WallClock};
 use crate::net::{Answer, Parcel};
 use crate::rng::Rng;
@@ -100,18 +100,20 @@ impl House {
         let node = ToyNode::new(self.chain.clone(), life.clone());
         let ledger =
             Ledger::open(self.disk.store(life.clone()), self.gateway.rules.clone()).unwrap();
+        let rules = ledger.rules().clone();
+        let gateway = Gateway { keyring: self.gateway.keyring.clone(), rules };
         let wall = self.wall.clone();
         let watcher = Watcher::with_wall(
             Wall::new(move || Timestamp::new(wall.now())),
             node,
-            self.gateway.clone(),
+            gateway.clone(),
             ledger.clone(),
             self.payout.clone(),
             FeeConfig { fallback: rate(3), ceiling: rate(40) },
             false,
         );
         let hosts = vec![HOST.to_owned()];
-        let cashier = Cashier::new(self.gateway.clone(), ledger, watcher.clone(), hosts);
+        let cashier = Cashier::new(gateway, ledger, watcher.clone(), hosts);
         let upstream = Upstream {
             books: self.books.clone(),
             disk: self.disk.clone(),
@@ -129,6 +131,15 @@ impl House {
         if let Some(running) = self.running.take() {
             running.life.end();
         }
+    }
+
+    /// Puts an older copy on the disk, as a gateway that is started with `--restored` does.
+    pub(crate) fn restore(&self, copy: Records, tip: u32) {
+        let mut plate = self.disk.plate();
+        plate.plan = None;
+        plate.records = copy;
+        drop(plate);
+        restore(&mut self.disk.store(Life::new()), tip).unwrap();
     }
 
     /// Returns the visits that the service behind holds back.
@@ -271,6 +282,7 @@ fn rules(rng: &mut Rng) -> Rules {
         confirmations: u32::try_from(rng.within(1..=2)).unwrap(),
         stop: Seconds::new(14_400),
         settle: Seconds::new(10_800),
+        restored: None,
     }
 }
 

@@ -117,9 +117,13 @@ fn the_gateway_can_settle(channel: &Channel, chain: &ToyChain, keys: &Keyring) -
 pub(crate) fn served_is_spent(record: Option<&Channel>, page: &Page) -> Law {
     let served = page.served_msat();
     let spent = record.map_or(0, |channel| channel.account().spent.get());
-    if spent < served {
+    let paid = record.map_or(0, |channel| channel.account().payment.paid().to_msat().get());
+    let forgotten = page.forgotten_msat;
+    let covered = if page.is_restored { paid + forgotten } else { spent };
+    if covered < served {
         return Err(format!(
-            "the gateway can always settle for what it has served: spent {spent} msat on record, \
+            "the gateway can always settle for what it has served, but for what was signed since \
+             its copy: paid {paid} and spent {spent} msat on record, {forgotten} msat forgotten, \
              served {served} msat"
         ));
     }
@@ -165,7 +169,10 @@ impl Lawful {
         let Some(saved) = saved.into_iter().find(|it| it.contract().outpoint == outpoint) else {
             return broken("it is not on its disk");
         };
-        if saved.signed().get() < page.signed_sat {
+        if let Stage::Lost(_) = &saved.stage {
+            return Ok(()); // nothing but its key is left, until it has asked the gateway
+        }
+        if saved.signed().get() < page.signed_sat && !page.is_client_restored {
             return broken("its disk does not know the greatest payment that it has signed");
         }
         if !self.refunds.insert((outpoint, stage_number(saved))) {
@@ -212,7 +219,8 @@ impl Lawful {
                 page.signed_sat
             ));
         }
-        if settled * MSAT < page.served_msat() {
+        let covered = settled * MSAT + page.forgotten_msat;
+        if covered < page.served_msat() && !page.is_settled_unknown {
             return Err(format!(
                 "the settled amount is at least what is spent: {settled} sat settled, {} msat served",
                 page.served_msat()
@@ -238,6 +246,7 @@ const fn stage_number(saved: &Saved) -> u8 {
         Stage::Held(_) => 1,
         Stage::Open(_) => 2,
         Stage::Closing(_) => 3,
+        Stage::Lost(_) => 4,
     }
 }
 
@@ -245,7 +254,8 @@ const fn stage_number(saved: &Saved) -> u8 {
 pub(crate) fn all_is_settled(truth: &Truth, chain: &ToyChain, calm_since: u64) -> Law {
     for page in truth.pages.values() {
         let outpoint = page.contract.outpoint;
-        if !chain.is_confirmed(outpoint) {
+        let is_lost = page.is_restored || page.is_client_restored;
+        if is_lost || !chain.is_confirmed(outpoint) {
             continue;
         }
         let Some((transaction, _)) = chain.mined_spender(outpoint) else {

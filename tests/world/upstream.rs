@@ -117,7 +117,7 @@ impl Upstream {
         let others: u64 =
             page.charges.iter().filter(|(other, _)| **other != id).map(|(_, msat)| msat).sum();
         let (paid, spent) = (open.account.payment.paid().to_msat().get(), open.account.spent.get());
-        if spent < others + visit.price || paid < spent {
+        if spent + page.forgotten_msat < others + visit.price || paid < spent {
             return Err(format!(
                 "nothing is served on unsaved money: paid {paid} msat, spent {spent} msat, served \
                  {others} msat before this request for {} msat",

@@ -1,5 +1,6 @@
 //! A client: the real state machine of `farebox_channel::client`, over a toy disk.
 
+mod losing;
 mod opening;
 mod paying;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{FeeRate, OutPoint, PubkeyHash, ScriptBuf, ScriptHash, Transaction, WPubkeyHash};
-use farebox_channel::client::{Funded, Held, Purse};
+use farebox_channel::client::{Funded, Held, Purse, Recovered};
 use farebox_channel::message::{ContractRequest, Offer, OpenRequest};
 use farebox_channel::wire::{Field, WELL_KNOWN};
 use farebox_channel::{Clock, Contract, Payment, Payout, Refund, Sat, Timestamp};
@@ -36,6 +37,8 @@ pub(crate) struct Client {
     pub(crate) crash: Option<(u64, When)>,
     payout: Payout,
     mind: Mind,
+    /// Older copies of the channel in use.
+    copies: Vec<Saved>,
 }
 
 /// A client's disk.
@@ -54,6 +57,8 @@ pub(crate) struct Saved {
     pub(crate) key: SecretKey,
     /// The contract's transaction.
     pub(crate) transaction: Transaction,
+    /// Whether it comes from an older copy, so that the gateway may know more.
+    pub(crate) is_old: bool,
     /// How far the client has come.
     pub(crate) stage: Stage,
 }
@@ -69,6 +74,8 @@ pub(crate) enum Stage {
     Open(Purse),
     /// The client pays no more.
     Closing(Purse),
+    /// All but the key is lost. The contract stands here for the world, and not for the client.
+    Lost(Contract),
 }
 
 /// What a client knows until it crashes.
@@ -80,6 +87,8 @@ struct Mind {
     named: Vec<(String, u64)>,
     /// The least final amount that the gateway has asked for.
     least: Option<Sat>,
+    /// What the gateway has told of a channel of which only the key is left.
+    recovered: Option<Recovered>,
 }
 
 /// What a client waits to be answered.
@@ -102,13 +111,14 @@ impl Saved {
             Stage::Funded(funded) => &funded.contract,
             Stage::Held(held) => held.refund.contract(),
             Stage::Open(purse) | Stage::Closing(purse) => purse.contract(),
+            Stage::Lost(contract) => contract,
         }
     }
 
     /// Returns the refund, once it is held.
     pub(crate) const fn refund(&self) -> Option<&Refund> {
         match &self.stage {
-            Stage::Funded(_) => None,
+            Stage::Funded(_) | Stage::Lost(_) => None,
             Stage::Held(held) => Some(&held.refund),
             Stage::Open(purse) | Stage::Closing(purse) => Some(&purse.refund),
         }
@@ -117,7 +127,7 @@ impl Saved {
     /// Returns the greatest amount that the record knows to be signed.
     pub(crate) fn signed(&self) -> Sat {
         match &self.stage {
-            Stage::Funded(_) => Sat::ZERO,
+            Stage::Funded(_) | Stage::Lost(_) => Sat::ZERO,
             Stage::Held(held) => held.first_payment,
             Stage::Open(purse) | Stage::Closing(purse) => purse.payment.paid,
         }
@@ -135,6 +145,7 @@ impl Client {
             crash,
             payout: payout(number),
             mind: Mind::default(),
+            copies: vec![],
         }
     }
 
@@ -157,6 +168,8 @@ impl Client {
         match &saved.stage {
             Stage::Funded(funded) => self.ask_refund(funded, scene),
             Stage::Held(held) => self.show(held, &saved, scene),
+            Stage::Open(purse) if saved.is_old => self.ask_status(purse.contract(), &saved, scene),
+            Stage::Lost(contract) => self.ask_status(contract, &saved, scene),
             Stage::Open(purse) => self.use_channel(purse, &saved, scene),
             Stage::Closing(purse) => self.close(purse, &saved, scene),
         }
@@ -205,6 +218,9 @@ impl Client {
     /// Saves a channel. Tells whether the client still lives: if not, nothing may be sent.
     #[must_use]
     fn save(&mut self, saved: Saved, scene: &mut Scene) -> bool {
+        if scene.rng.one_in(4) {
+            self.copies.push(saved.clone());
+        }
         let Some((left, when)) = self.crash else {
             self.shelf.current = Some(saved);
             return true;
@@ -297,6 +313,7 @@ impl Client {
         drop(chain);
         if is_over {
             self.shelf.old.extend(self.shelf.current.take());
+            self.copies.clear();
             self.mind = Mind::default();
         }
         is_over

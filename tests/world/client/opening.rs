@@ -29,7 +29,7 @@ impl Client {
             return;
         };
         let Ok(key) = SecretKey::from_slice(&scene.rng.bytes()) else { return };
-        let capacity = Sat::new(scene.rng.pick(&[10_000, 15_000, 30_000, 100_000])).unwrap();
+        let capacity = Sat::new(scene.rng.pick(&[10_000, 10_000, 15_000, 100_000])).unwrap();
         let limits = Limits {
             network: Network::Regtest,
             kind: scene.rng.pick(&Kind::ALL),
@@ -66,10 +66,14 @@ impl Client {
             agreed_msat: funded.first_payment.to_msat().get(),
             charges: BTreeMap::new(),
             answers: BTreeMap::new(),
+            forgotten_msat: 0,
+            is_restored: false,
+            is_settled_unknown: false,
+            is_client_restored: false,
         };
         scene.books.open().pages.insert(page.contract.outpoint, page);
         let kind = funded.contract.terms.kind;
-        let saved = Saved { key, transaction, stage: Stage::Funded(funded.clone()) };
+        let saved = Saved { key, transaction, is_old: false, stage: Stage::Funded(funded.clone()) };
         if !self.save(saved.clone(), scene) || kind == Kind::Refund {
             return;
         }
@@ -94,6 +98,9 @@ impl Client {
     pub(super) fn take_refund(&mut self, answer: &Answer, fib: Option<Fib>, scene: &mut Scene) {
         let Some(reply) = answer.field::<RefundReply>() else { return };
         let Some(saved) = self.shelf.current.clone() else { return };
+        if let Stage::Lost(_) = &saved.stage {
+            return self.recover(&saved, reply.signature, fib, scene);
+        }
         let Stage::Funded(funded) = saved.stage.clone() else { return };
         let held = funded.hold(Some(reply.signature));
         scene.note_fib(fib, held.is_err());

@@ -7,7 +7,7 @@ use farebox_channel::message::{
     StatusSubject,
 };
 use farebox_channel::wire::{Field, WELL_KNOWN};
-use farebox_channel::{Msat, Payment, Place, Proof, Sat, Subject, Timestamp};
+use farebox_channel::{Contract, Msat, Payment, Place, Proof, Sat, Subject, Timestamp};
 
 use super::{Asked, Client, Saved, Stage};
 use crate::gateway::{HOST, PAID};
@@ -16,7 +16,7 @@ use crate::net::Answer;
 use crate::scene::Scene;
 
 /// What requests cost, in millisatoshi.
-const PRICES: [u64; 8] = [250, 999, 1_000, 1_500, 21_500, 333_333, 1_000_000, 3_000_000];
+const PRICES: [u64; 8] = [250, 999, 1_500, 21_500, 333_333, 1_000_000, 3_000_000, 3_000_000];
 /// The field that names a request.
 const NAME: &str = "idempotency-key";
 
@@ -24,7 +24,7 @@ impl Client {
     /// Pays for a request, or does something else with an open channel.
     pub(super) fn use_channel(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
         match scene.rng.below(32) {
-            0 | 1 => self.ask_status(purse, saved, scene),
+            0 | 1 => self.ask_status(purse.contract(), saved, scene),
             2 => self.show_again(saved, scene),
             3 if scene.rng.one_in(3) => {
                 if self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
@@ -144,6 +144,8 @@ impl Client {
             "channel-closing" | "channel-ended" | "channel-expiring" | "channel-late" => {
                 Stage::Closing(purse.clone())
             }
+            "channel-restored" => return self.show_newest(purse, &saved, scene),
+            "channel-unknown" => return self.show_again(&saved, scene),
             // A named request may have been charged before.
             _ if name.is_none() && is_first => Stage::Open(purse.take_back(price)),
             _ => return,
@@ -152,11 +154,13 @@ impl Client {
     }
 
     /// Asks what is on record.
-    fn ask_status(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
-        let subject = if scene.rng.one_in(2) {
-            StatusSubject::Key(purse.contract().terms.client_key)
+    pub(super) fn ask_status(&mut self, contract: &Contract, saved: &Saved, scene: &mut Scene) {
+        // Whoever has lost all but its key knows no outpoint.
+        let is_lost = matches!(saved.stage, Stage::Lost(_));
+        let subject = if is_lost || scene.rng.one_in(2) {
+            StatusSubject::Key(contract.terms.client_key)
         } else {
-            StatusSubject::Channel(purse.contract().outpoint)
+            StatusSubject::Channel(contract.outpoint)
         };
         let time = Timestamp::new(scene.now);
         let proof = Proof::sign(&subject.proven(), PLACE, time, &saved.key);
@@ -167,11 +171,12 @@ impl Client {
     pub(super) fn take_status(&mut self, answer: &Answer, scene: &mut Scene) {
         let Some(reply) = answer.field::<StatusReply>() else { return };
         let Some(saved) = self.shelf.current.clone() else { return };
+        let outpoint = saved.contract().outpoint;
+        let Some(told) = reply.channels.iter().find(|it| it.channel == outpoint) else { return };
+        if saved.is_old {
+            return self.catch_up(&saved, told, scene);
+        }
         let Stage::Open(purse) = &saved.stage else { return };
-        let Some(told) = reply.channels.iter().find(|it| it.channel == purse.contract().outpoint)
-        else {
-            return;
-        };
         scene.mark(&format!("state {}", told.state));
         let is_signed = told.payment.verify(purse.contract()).is_ok();
         let pays = |asked: &Asked| matches!(asked, Asked::Pay { .. });

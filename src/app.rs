@@ -74,6 +74,7 @@ pub struct App {
     paywall: PaywallLayer<Watcher<Bitcoind>, Routes>,
     proxy: Proxy,
     watcher: JoinHandle<()>,
+    ledger: Ledger,
 }
 
 impl App {
@@ -133,7 +134,7 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let hosts = config.host.map_or_else(|| names(address), |host| vec![host]);
-        let cashier = Cashier::new(gateway, ledger, watcher.clone(), hosts);
+        let cashier = Cashier::new(gateway, ledger.clone(), watcher.clone(), hosts);
         Ok(Self {
             address,
             listener,
@@ -143,6 +144,7 @@ impl App {
                 .memo(config.memo_header),
             proxy: Proxy::new(config.upstream, config.routes),
             watcher: tokio::spawn(watcher.run()),
+            ledger,
         })
     }
 
@@ -152,13 +154,14 @@ impl App {
         self.address
     }
 
-    /// Serves until `stopped`, and then lets running requests end.
+    /// Serves until `stopped`, lets running requests end, and closes the store.
     ///
     /// # Errors
     /// The operating system's error when connections can no longer be accepted.
     pub async fn serve(self, stopped: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let served = server::serve(self.listener, self.paywall, self.proxy, stopped).await;
         self.watcher.abort();
+        self.ledger.close().await;
         served
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid};
-use farebox_channel::Terms;
 use farebox_channel::message::{Offer, Receipt, StateName};
+use farebox_channel::{Msat, Sat, Terms};
 
 /// Something has happened.
 #[derive(Clone, Debug)]
@@ -22,6 +22,15 @@ pub enum Event {
     Shown(OutPoint, StateName),
     /// A request was paid for.
     Paid(Receipt),
+    /// The two sides' records were brought together after a loss: what is paid and spent now.
+    Resynchronised {
+        /// The channel.
+        channel: OutPoint,
+        /// All that is paid.
+        paid: Sat,
+        /// All that counts as spent.
+        spent: Msat,
+    },
     /// The channel is closing with this settlement.
     Closing(OutPoint, Option<Txid>),
 }

@@ -22,6 +22,7 @@
 //! ```
 
 mod channel_file;
+mod closing;
 mod error;
 mod event;
 mod gateway;
@@ -29,6 +30,7 @@ mod opening;
 mod paying;
 mod policy;
 mod record;
+mod resync;
 
 pub use channel_file::ChannelFile;
 pub use error::{FileError, PayError};

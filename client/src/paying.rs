@@ -3,14 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
-use farebox_channel::client::{CannotPay, Purse};
-use farebox_channel::message::{
-    CloseRequest, Offer, PayRequest, Receipt, StateReply, StatusReply, StatusRequest, StatusSubject,
-};
+use farebox_channel::Msat;
+use farebox_channel::client::{CannotPay, Distrust, Purse};
+use farebox_channel::message::{Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, PROBLEM_PREFIX};
-use farebox_channel::{Msat, Place, Proof};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::sync::Mutex as AsyncMutex;
@@ -18,11 +15,13 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
 use crate::event::{Event, Observer};
-use crate::gateway::{Origin, field, offer, refused, step};
+use crate::gateway::{Origin, field, offer, refused};
 use crate::opening::wall;
 use crate::policy::Policy;
 use crate::record::{Record, Stage};
 
+/// The problems that tell that the two sides' records of a channel differ.
+const OUT_OF_STEP: [&str; 3] = ["channel-restored", "channel-unknown", "underpaid"];
 /// The problems that tell that a channel is not served any more.
 const OVER: [&str; 5] =
     ["channel-closing", "channel-ended", "channel-expiring", "channel-late", "channel-unknown"];
@@ -31,6 +30,9 @@ const PRICES_MAX: usize = 10_000;
 /// How often a request is sent: because its channel is over, its price was not known, and once
 /// more because that has changed.
 const ATTEMPTS_MAX: usize = 4;
+
+/// An open channel, as the requests that pay through it share it.
+pub(crate) type Till = Mutex<Record>;
 
 /// An HTTP client that pays for what it asks. Clones share channels and prices.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ pub struct PayingClient<B> {
     pub(crate) policy: Policy,
     pub(crate) observer: Observer,
     /// The open channel of each server.
-    tills: Arc<Mutex<HashMap<Origin, Arc<Mutex<Record>>>>>,
+    pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Held while a channel is opened, so that parallel requests do not open several.
     opening: Arc<AsyncMutex<()>>,
     /// What each resource cost the last time.
@@ -105,6 +107,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let resource = (request.method().clone(), request.url().clone());
         let mut price = lock(&self.prices).get(&resource).copied();
         let mut request = Some(request);
+        let mut is_in_step = false;
         for attempt in 1..=ATTEMPTS_MAX {
             // A body that is a stream has no copy, and is sent once.
             let copy = request.as_ref().and_then(Request::try_clone);
@@ -116,6 +119,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 None => self.http.execute(sent).await.map_err(PayError::from),
             };
             let response = match answered {
+                Err(error)
+                    if is_one_of(&error, &OUT_OF_STEP) && !is_in_step && request.is_some() =>
+                {
+                    is_in_step = true;
+                    self.bring_in_step(&origin, &error).await?;
+                    continue;
+                }
                 Err(error) if is_over(&error) && request.is_some() => {
                     self.give_up(&origin, &error)?;
                     price = None;
@@ -136,6 +146,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.remember(&resource, offer.price);
         }
         Err(PayError::NoOffer)
+    }
+
+    /// Brings both records of a server's channel together. A channel that the gateway takes no
+    /// longer is given up.
+    async fn bring_in_step(&self, origin: &Origin, refused: &PayError) -> Result<(), PayError> {
+        let Some(till) = self.till(origin) else { return Ok(()) };
+        match self.resynchronise(&till, origin).await {
+            Err(PayError::Refused { .. } | PayError::NotOpen(..)) if is_over(refused) => {
+                self.give_up(origin, refused)
+            }
+            other => other,
+        }
     }
 
     /// Remembers what a resource costs, for a limited number of them.
@@ -166,7 +188,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(())
     }
 
-    fn till(&self, origin: &Origin) -> Option<Arc<Mutex<Record>>> {
+    fn till(&self, origin: &Origin) -> Option<Arc<Till>> {
         lock(&self.tills).get(origin).cloned()
     }
 
@@ -214,12 +236,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
                 self.observer.tell(&Event::Paid(receipt));
-                self.account(&till, |purse| Ok(purse.receive(&receipt, price)?))?;
+                match self.account(&till, |purse| Ok(purse.receive(&receipt, price)?)) {
+                    // This client's record is older than the gateway's.
+                    Err(PayError::Distrust(Distrust::OtherPayment { .. })) => {
+                        self.resynchronise(&till, origin).await?;
+                    }
+                    other => other?,
+                }
                 Ok(response)
             }
             Err(_) if response.status() == StatusCode::PAYMENT_REQUIRED => {
                 self.account(&till, |purse| Ok(purse.take_back(price)))?;
-                Ok(response)
+                // With another price it is a new offer.
+                let is_offered = matches!(offer(&response), Ok(Some(it)) if it.price != price);
+                if is_offered { Ok(response) } else { Err(refused(response).await) }
             }
             Err(_) if is_problem(&response) => {
                 let refused = refused(response).await;
@@ -235,9 +265,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Changes the account of an open channel and saves it.
-    fn account(
+    pub(crate) fn account(
         &self,
-        till: &Mutex<Record>,
+        till: &Till,
         change: impl FnOnce(&Purse) -> Result<Purse, PayError>,
     ) -> Result<(), PayError> {
         let mut record = lock(till);
@@ -247,7 +277,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Signs for a price and saves it, so that nothing is sent that is not on record.
-    fn pay(&self, till: &Mutex<Record>, price: Msat) -> Result<PayRequest, PayError> {
+    fn pay(&self, till: &Till, price: Msat) -> Result<PayRequest, PayError> {
         let mut record = lock(till);
         let Stage::Open(purse) = &record.stage else {
             return Err(PayError::NoChannel(record.origin.clone()));
@@ -257,111 +287,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.file.save(&record)?;
         Ok(payment)
     }
-
-    /// Closes the channel with a server for what is spent. The change comes with the settlement.
-    ///
-    /// # Errors
-    /// [`PayError`] when there is none, or the gateway does not answer or refuses.
-    pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
-        let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
-        let origin = Origin::of(&url)?;
-        let is_ours = |record: &Record| {
-            record.origin == origin.as_str()
-                && record.contract().terms.kind == self.policy.kind
-                && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
-        };
-        let record = self.file.channels()?.into_iter().find(is_ours);
-        let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        self.close_record(record).await
-    }
-
-    /// Closes one channel of the file for what is spent.
-    ///
-    /// # Errors
-    /// [`PayError`] when it is not open, or the gateway does not answer or refuses. A refusal
-    /// leaves the channel open.
-    pub async fn close_channel(&self, channel: OutPoint) -> Result<StateReply, PayError> {
-        let no_channel = || PayError::NoChannel(channel.to_string());
-        let record = self.file.channels()?.into_iter().find(|record| record.outpoint() == channel);
-        self.close_record(record.ok_or_else(no_channel)?).await
-    }
-
-    async fn close_record(&self, record: Record) -> Result<StateReply, PayError> {
-        let channel = record.outpoint();
-        let url =
-            Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
-        let origin = Origin::of(&url)?;
-        // Requests that are under way may still change the account of the till.
-        let till = lock(&self.tills).remove(&origin);
-        let till = till.filter(|till| lock(till).outpoint() == channel);
-        let till = till.unwrap_or_else(|| Arc::new(Mutex::new(record)));
-        self.ask_what_is_spent(&till, &origin).await?;
-        let (purse, request) = self.sign_close(&till, &origin)?;
-        let answered = step::<_, StateReply>(&self.http, &origin, &request).await;
-        let mut record = lock(&till);
-        record.stage = match &answered {
-            Ok(reply) => Stage::Closing(purse, reply.settlement),
-            Err(PayError::Refused { .. }) => Stage::Open(purse),
-            Err(_) => return answered,
-        };
-        self.file.save(&record)?;
-        let reply = answered?;
-        self.observer.tell(&Event::Closing(channel, reply.settlement));
-        Ok(reply)
-    }
-
-    /// Asks the gateway what it has charged. It may be less than was agreed to, when an answer
-    /// was lost or broke off; more is not believed.
-    async fn ask_what_is_spent(
-        &self,
-        till: &Mutex<Record>,
-        origin: &Origin,
-    ) -> Result<(), PayError> {
-        let request = {
-            let record = lock(till);
-            let host = origin.host();
-            let place = Place { network: record.contract().terms.network, host: &host };
-            let subject = StatusSubject::Channel(record.outpoint());
-            let proof = Proof::sign(&subject.proven(), place, wall(), &record.key);
-            StatusRequest { subject, proof }
-        };
-        let told = match step::<_, StatusReply>(&self.http, origin, &request).await {
-            Ok(told) => told,
-            // The close says for itself what is wrong.
-            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let spent = told.channels.first().map(|channel| channel.spent);
-        self.account(till, |purse| {
-            let spent = spent.map_or(purse.spent, |spent| spent.min(purse.spent));
-            Ok(Purse { spent, ..purse.clone() })
-        })
-    }
-
-    /// Signs a close and saves that it was asked for.
-    fn sign_close(
-        &self,
-        till: &Mutex<Record>,
-        origin: &Origin,
-    ) -> Result<(Purse, CloseRequest), PayError> {
-        let mut record = lock(till);
-        let purse = match &record.stage {
-            Stage::Open(purse) | Stage::Closing(purse, _) => purse.clone(),
-            Stage::Funded(_) | Stage::Held(_) => {
-                return Err(PayError::NoChannel(record.origin.clone()));
-            }
-        };
-        let host = origin.host();
-        let place = Place { network: purse.contract().terms.network, host: &host };
-        let request = purse.close(place, wall(), &record.key)?;
-        record.stage = Stage::Closing(purse.clone(), None);
-        self.file.save(&record)?;
-        Ok((purse, request))
-    }
 }
 
 /// Locks a value that no holder can leave half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -384,10 +313,12 @@ fn is_of_gateway(refused: &PayError) -> bool {
 fn is_over(error: &PayError) -> bool {
     match error {
         PayError::CannotPay(CannotPay::Exhausted { .. }) | PayError::NoChannel(_) => true,
-        PayError::Refused { kind, .. } => {
-            let name = kind.strip_prefix(PROBLEM_PREFIX);
-            name.is_some_and(|name| OVER.contains(&name))
-        }
-        _ => false,
+        error => is_one_of(error, &OVER),
     }
+}
+
+/// Tells whether a gateway refuses for one of these problems.
+fn is_one_of(error: &PayError, problems: &[&str]) -> bool {
+    let PayError::Refused { kind, .. } = error else { return false };
+    kind.strip_prefix(PROBLEM_PREFIX).is_some_and(|name| problems.contains(&name))
 }

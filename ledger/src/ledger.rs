@@ -300,6 +300,15 @@ impl Ledger {
         self.order(Order::Follow(cursor)).await.map(|_| ())
     }
 
+    /// Saves what waits, and closes the store. All that is asked of the ledger afterwards fails.
+    pub async fn close(&self) {
+        let (closed, waiting) = oneshot::channel();
+        // If the writer is gone, the store is closed already.
+        if self.queue.send(Command::Close(closed)).await.is_ok() {
+            let _closed = waiting.await;
+        }
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Channels) -> T) -> T {
         // A reader cannot leave the map half changed, so a poisoned lock is still good.
         read(&self.committed.read().unwrap_or_else(PoisonError::into_inner))
@@ -307,8 +316,7 @@ impl Ledger {
 
     async fn order(&self, order: Order) -> Result<Done, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { order, reply };
-        self.queue.send(command).await.map_err(|_| LedgerError::Stopped)?;
+        self.queue.send(Command::Order(order, reply)).await.map_err(|_| LedgerError::Stopped)?;
         answer.await.map_err(|_| LedgerError::Stopped)?
     }
 }

@@ -85,10 +85,12 @@ impl From<Channel> for Done {
 /// What the writer answers.
 type Answer = Result<Done, LedgerError>;
 
-/// An order, and where its answer goes.
-pub(crate) struct Command {
-    pub(crate) order: Order,
-    pub(crate) reply: oneshot::Sender<Answer>,
+/// What is sent to the writer.
+pub(crate) enum Command {
+    /// An order, and where its answer goes.
+    Order(Order, oneshot::Sender<Answer>),
+    /// Close the store, and tell when that is done.
+    Close(oneshot::Sender<()>),
 }
 
 /// The owner of the store.
@@ -111,27 +113,35 @@ impl<S: Store> Writer<S> {
         Self { store, rules, committed, commands, events }
     }
 
-    /// Works until every handle of the ledger is gone.
+    /// Works until it is closed, or every handle of the ledger is gone.
     pub(crate) fn run(mut self) {
         let mut batch = Vec::new();
         while let Some(first) = self.commands.blocking_recv() {
-            batch.push(first);
-            while batch.len() < BATCH_MAX
-                && let Ok(next) = self.commands.try_recv()
-            {
-                batch.push(next);
+            let mut next = Some(first);
+            let mut closing = None;
+            while let Some(command) = next {
+                match command {
+                    Command::Order(order, reply) => batch.push((order, reply)),
+                    Command::Close(closed) => closing = Some(closed),
+                }
+                let is_full = batch.len() >= BATCH_MAX || closing.is_some();
+                next = if is_full { None } else { self.commands.try_recv().ok() };
             }
             self.commit(&mut batch);
+            if let Some(closed) = closing {
+                drop(self);
+                // Whoever has stopped waiting does not mind.
+                let _told = closed.send(());
+                return;
+            }
         }
     }
 
     /// Applies a batch in order, saves what changed, and only then answers.
-    fn commit(&mut self, batch: &mut Vec<Command>) {
+    fn commit(&mut self, batch: &mut Vec<(Order, oneshot::Sender<Answer>)>) {
         let mut head = Head::new(&mut self.store, &self.committed);
-        let answers: Vec<_> = batch
-            .drain(..)
-            .map(|Command { order, reply }| (reply, head.apply(order, &self.rules)))
-            .collect();
+        let answers: Vec<_> =
+            batch.drain(..).map(|(order, reply)| (reply, head.apply(order, &self.rules))).collect();
         let Head { changed, cursor, attempts, events, .. } = head;
         let is_unchanged = changed.is_empty() && cursor.is_none() && attempts.is_empty();
         let attempts = attempts.into_iter().collect();

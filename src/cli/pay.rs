@@ -120,6 +120,9 @@ fn tell(event: &Event, print_refund: bool) {
             let left = Msat::to_sat_ceil(receipt.credit);
             eprintln!("farebox: paid {} · credit {left} · {} in all", receipt.price, receipt.paid);
         }
+        Event::Resynchronised { channel, paid, spent } => {
+            eprintln!("farebox: channel {channel} goes on with {paid} paid and {spent} spent");
+        }
         Event::Closing(channel, Some(txid)) => {
             eprintln!("farebox: channel {channel} is closing with {txid}");
         }

@@ -97,6 +97,19 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("path = \"/paid\"", "path = \"/paid/\"", "`route[0].path`", "none at its end"),
     ("path = \"/paid\"", "path = \"/p%61id\"", "`route[0].path`", "encoded no more"),
     ("path = \"/\"", "path = \"/PAID\"", "`route[1].path`", "already"),
+    (
+        "[upstream]",
+        "[upstream]\nusage_header = \"Payment-Channel-X\"",
+        "`upstream.usage_header`",
+        "does not begin",
+    ),
+    (
+        "[upstream]",
+        "[upstream]\nmemo_header = \"payment-channel-memo\"",
+        "`upstream.memo_header`",
+        "does not begin",
+    ),
+    ("[upstream]", "[upstream]\nmemo_header = \"two words\"", "`upstream.memo_header`", ""),
 ];
 
 #[test]
@@ -112,8 +125,13 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
 
 /// Starts the program with a configuration that it refuses, and returns what it says.
 fn refused(config: &Path) -> String {
-    let program = env!("CARGO_BIN_EXE_farebox");
-    let ended = Command::new(program).args(["serve", "--config"]).arg(config).output().unwrap();
+    refused_with(config, &[])
+}
+
+/// The same, with more arguments.
+fn refused_with(config: &Path, arguments: &[&str]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
+    let ended = program.args(["serve", "--config"]).arg(config).args(arguments).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     let words = String::from_utf8(ended.stderr).unwrap();
     assert!(words.starts_with("farebox: "), "{words}");
@@ -145,6 +163,10 @@ async fn the_key_file_is_private_and_bound_to_its_store() {
     std::fs::rename(&key, &aside).unwrap();
     let words = refused(&config);
     assert!(words.contains("no key file") && words.contains("restore the key file"), "{words}");
+    let nothing = world.file("nothing.toml");
+    let elsewhere = "key_file = \"other.key\"\nstore = \"other.sqlite\"\n".to_owned();
+    std::fs::write(&nothing, elsewhere + &std::fs::read_to_string(&config).unwrap()).unwrap();
+    assert!(refused_with(&nothing, &["--restored"]).contains("restore it from its backup"));
     std::fs::rename(&aside, &key).unwrap();
 
     std::fs::rename(&store, &aside).unwrap();
@@ -162,6 +184,12 @@ async fn the_key_file_is_private_and_bound_to_its_store() {
     std::fs::write(&key, "not a seed").unwrap();
     assert!(refused(&config).contains("64 hexadecimal digits"));
     std::fs::write(&key, seed).unwrap();
+
+    let away = world.file("away.toml");
+    let url = world.node.url();
+    let nowhere = std::fs::read_to_string(&config).unwrap().replace(&url, "http://127.0.0.1:9");
+    std::fs::write(&away, nowhere).unwrap();
+    assert!(refused_with(&away, &["--restored"]).contains("starts with its node only"));
 
     world.gateway.restart();
     assert_eq!(world.buyer().send("/free/x", &[]).await.status, 200);

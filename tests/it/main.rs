@@ -18,5 +18,6 @@ mod paid_request;
 mod program;
 mod proxy;
 mod refusals;
+mod restored;
 mod support;
 mod written;

@@ -1,10 +1,13 @@
 //! The main job: a 402, a channel, paid requests, a close, a settlement in a block.
 
+use std::collections::BTreeSet;
+
 use bitcoin::Amount;
 use farebox_channel::client::Purse;
 use farebox_channel::message::{PayRequest, Receipt, StateName, StateReply};
 use farebox_channel::{Kind, Msat, Sat};
 use farebox_client::{ChannelFile, PayingClient, Policy, Stage};
+use http::Version;
 
 use crate::support::{Buyer, CAPACITY_SAT, FIRST_SAT, PRICE_MSAT, World, header, until};
 
@@ -93,10 +96,11 @@ async fn prices_below_a_satoshi_add_up_exactly_and_each_receipt_says_so() {
     assert_eq!(closing.paid.get(), 450);
 }
 
-#[tokio::test]
-async fn parallel_requests_on_one_channel_are_all_served_and_charged_once_each() {
+async fn parallel_requests_are_all_served_and_charged_once_each(http: Option<reqwest::Client>) {
     let world = World::start().await;
-    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let version = if http.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
+    buyer.http = http.unwrap_or(buyer.http);
     let price = Msat::new(PRICE_MSAT).unwrap();
     let mut purse = buyer.purse().clone();
     let mut requests = Vec::new();
@@ -111,10 +115,22 @@ async fn parallel_requests_on_one_channel_are_all_served_and_charged_once_each()
     let sent = requests.iter().map(|request| buyer.send_owned("/paid/x", header(request)));
     let answers = futures_util::future::join_all(sent).await;
 
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    let spent = answers.iter().map(|answer| answer.receipt().spent.get()).max().unwrap();
-    assert_eq!(spent, 300 * PRICE_MSAT);
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.version == version));
+    let spent: BTreeSet<_> = answers.iter().map(|answer| answer.receipt().spent.get()).collect();
+    let each: BTreeSet<_> = (1..=300).map(|count| count * PRICE_MSAT).collect();
+    assert_eq!(spent, each, "each request has its own place on the account");
     assert_eq!(world.api.hits(), 300);
+}
+
+#[tokio::test]
+async fn parallel_requests_on_one_channel_are_all_served_and_charged_once_each() {
+    parallel_requests_are_all_served_and_charged_once_each(None).await;
+}
+
+#[tokio::test]
+async fn streams_of_one_http2_connection_share_a_channel_as_connections_do() {
+    let http = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    parallel_requests_are_all_served_and_charged_once_each(Some(http)).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use farebox::config::Config;
 use farebox_channel::message::{
-    CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt, RefundReply,
+    CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt, RefundReply,
     RefundRequest, StateReply, StatusReply, StatusRequest, TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::wire::Field;
@@ -24,7 +24,7 @@ fn capitalised(name: &str) -> String {
     name.split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     Offer::NAME,
     OpenRequest::NAME,
     TermsReply::NAME,
@@ -36,6 +36,7 @@ const FIELDS: [&str; 14] = [
     StateReply::NAME,
     PayRequest::NAME,
     Receipt::NAME,
+    Memo::NAME,
     StatusRequest::NAME,
     StatusReply::NAME,
     CloseRequest::NAME,

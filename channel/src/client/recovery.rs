@@ -12,7 +12,7 @@ use secp256k1::ecdsa::Signature;
 
 use super::{Distrust, Purse};
 use crate::contract::{Contract, Kind, Terms};
-use crate::message::{ChannelStatus, RefundRequest};
+use crate::message::{ChannelStatus, Receipt, RefundRequest};
 use crate::payment::Payment;
 use crate::refund::{Refund, RefundError};
 
@@ -103,6 +103,24 @@ impl Purse {
         let payment = signed(told, contract)?;
         let payment = if payment.paid > self.payment.paid { payment } else { self.payment };
         Ok(Self { payment, spent: self.spent.max(told.spent), ..self.clone() })
+    }
+
+    /// Takes the receipt of the newest payment, sent as a top-up to a gateway whose record is old.
+    ///
+    /// What is signed may count as spent as a whole; then the next request is paid anew.
+    ///
+    /// # Errors
+    /// [`Distrust`] when the gateway claims more than what is signed.
+    pub fn catch_up(&self, receipt: &Receipt) -> Result<Self, Distrust> {
+        let (named, signed) = (receipt.paid, self.payment.paid);
+        if named > signed {
+            return Err(Distrust::OtherPayment { named, signed });
+        }
+        let (charged, agreed) = (receipt.spent, signed.to_msat());
+        if charged > agreed {
+            return Err(Distrust::Overcharged { charged, agreed });
+        }
+        Ok(Self { spent: self.spent.max(charged), ..self.clone() })
     }
 }
 

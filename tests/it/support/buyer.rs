@@ -9,7 +9,7 @@ use farebox_channel::message::{
 };
 use farebox_channel::wire::Field;
 use farebox_channel::{Clock, Kind, Payout, Place, Proof, Sat, Timestamp};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use secp256k1::SecretKey;
 use serde_json::Value;
 
@@ -22,6 +22,7 @@ pub(crate) const WELL_KNOWN: &str = "/.well-known/payment-channel";
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -233,10 +234,11 @@ pub(crate) fn header<F: Field>(message: &F) -> (&'static str, String) {
 
 /// Reads an answer to its end.
 pub(crate) async fn read(response: reqwest::Response) -> Answer {
-    let (status, headers) = (response.status(), response.headers().clone());
+    let (status, version) = (response.status(), response.version());
+    let headers = response.headers().clone();
     // A body that breaks off is what some tests are about.
     let body = response.text().await.unwrap_or_else(|error| format!("broken off: {error}"));
-    Answer { status, headers, body }
+    Answer { status, version, headers, body }
 }
 
 /// Returns the machine's time.

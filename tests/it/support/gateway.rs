@@ -33,7 +33,7 @@ impl Gateway {
     fn start_as(program: Command, folder: &TempDir, config: &str) -> Self {
         let path = folder.path().join("farebox.toml");
         std::fs::write(&path, config).unwrap();
-        let (process, stdout, host) = spawn(program, &path);
+        let (process, stdout, host) = spawn(program, &path, &[]);
         Self { process, _stdout: stdout, config: path, host }
     }
 
@@ -55,8 +55,13 @@ impl Gateway {
 
     /// Starts it again with the same command.
     pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Starts it again with more arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
         let program = Command::new(env!("CARGO_BIN_EXE_farebox"));
-        let (process, stdout, host) = spawn(program, &self.config);
+        let (process, stdout, host) = spawn(program, &self.config, arguments);
         (self.process, self._stdout, self.host) = (process, stdout, host);
     }
 
@@ -81,10 +86,15 @@ pub(crate) fn terminate(pid: u32) {
 }
 
 /// Starts the program and reads from it where it listens.
-fn spawn(mut program: Command, config: &Path) -> (Child, BufReader<ChildStdout>, String) {
+fn spawn(
+    mut program: Command,
+    config: &Path,
+    arguments: &[&str],
+) -> (Child, BufReader<ChildStdout>, String) {
     let mut process = program
         .args(["serve", "--config"])
         .arg(config)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

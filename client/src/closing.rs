@@ -1,0 +1,123 @@
+//! Closing a channel: for what is spent, so that unspent credit comes back.
+
+use std::sync::{Arc, Mutex};
+
+use bitcoin::OutPoint;
+use farebox_chain::{Chain, Wallet};
+use farebox_channel::Place;
+use farebox_channel::client::Purse;
+use farebox_channel::message::{CloseRequest, StateReply, StatusSubject};
+use reqwest::Url;
+
+use crate::error::PayError;
+use crate::event::Event;
+use crate::gateway::{Origin, step};
+use crate::opening::wall;
+use crate::paying::{PayingClient, Till, lock};
+use crate::record::{Record, Stage};
+
+/// The end of the problem that tells of a final payment which the gateway does not take.
+const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
+
+impl<B: Chain + Wallet> PayingClient<B> {
+    /// Closes the channel with a server for what is spent. The change comes with the settlement.
+    ///
+    /// # Errors
+    /// [`PayError`] when there is none, or the gateway does not answer or refuses.
+    pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
+        let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
+        let origin = Origin::of(&url)?;
+        let is_ours = |record: &Record| {
+            record.origin == origin.as_str()
+                && record.contract().terms.kind == self.policy.kind
+                && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
+        };
+        let record = self.file.channels()?.into_iter().find(is_ours);
+        let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
+        self.close_record(record).await
+    }
+
+    /// Closes one channel of the file for what is spent.
+    ///
+    /// # Errors
+    /// [`PayError`] when it is not open, or the gateway does not answer or refuses. A refusal
+    /// leaves the channel open.
+    pub async fn close_channel(&self, channel: OutPoint) -> Result<StateReply, PayError> {
+        let no_channel = || PayError::NoChannel(channel.to_string());
+        let record = self.file.channels()?.into_iter().find(|record| record.outpoint() == channel);
+        self.close_record(record.ok_or_else(no_channel)?).await
+    }
+
+    async fn close_record(&self, record: Record) -> Result<StateReply, PayError> {
+        let channel = record.outpoint();
+        let url =
+            Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
+        let origin = Origin::of(&url)?;
+        // Requests that are under way may still change the account of the till.
+        let till = lock(&self.tills).remove(&origin);
+        let till = till.filter(|till| lock(till).outpoint() == channel);
+        let till = till.unwrap_or_else(|| Arc::new(Mutex::new(record)));
+        self.ask_what_is_spent(&till, &origin).await?;
+        let reply = match self.close_till(&till, &origin).await {
+            // One of the two records is old. What the gateway counts as spent it would take with
+            // a close of its own too, as long as it is signed.
+            Err(PayError::Refused { kind, .. }) if kind.ends_with(OUT_OF_BOUNDS) => {
+                self.resynchronise(&till, &origin).await?;
+                self.close_till(&till, &origin).await
+            }
+            reply => reply,
+        }?;
+        self.observer.tell(&Event::Closing(channel, reply.settlement));
+        Ok(reply)
+    }
+
+    /// Asks for the close. A refusal leaves the channel open.
+    async fn close_till(&self, till: &Till, origin: &Origin) -> Result<StateReply, PayError> {
+        let (purse, request) = self.sign_close(till, origin)?;
+        let answered = step::<_, StateReply>(&self.http, origin, &request).await;
+        let mut record = lock(till);
+        record.stage = match &answered {
+            Ok(reply) => Stage::Closing(purse, reply.settlement),
+            Err(PayError::Refused { .. }) => Stage::Open(purse),
+            Err(_) => return answered,
+        };
+        self.file.save(&record)?;
+        answered
+    }
+
+    /// Asks the gateway what it has charged. It may be less than was agreed to, when an answer
+    /// was lost or broke off; more is not believed.
+    async fn ask_what_is_spent(&self, till: &Till, origin: &Origin) -> Result<(), PayError> {
+        let record = lock(till).clone();
+        let subject = StatusSubject::Channel(record.outpoint());
+        let network = record.contract().terms.network;
+        let told = match self.status(origin, subject, network, &record.key).await {
+            Ok(told) => told,
+            // The close says for itself what is wrong.
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let spent = told.first().map(|channel| channel.spent);
+        self.account(till, |purse| {
+            let spent = spent.map_or(purse.spent, |spent| spent.min(purse.spent));
+            Ok(Purse { spent, ..purse.clone() })
+        })
+    }
+
+    /// Signs a close and saves that it was asked for.
+    fn sign_close(&self, till: &Till, origin: &Origin) -> Result<(Purse, CloseRequest), PayError> {
+        let mut record = lock(till);
+        let purse = match &record.stage {
+            Stage::Open(purse) | Stage::Closing(purse, _) => purse.clone(),
+            Stage::Funded(_) | Stage::Held(_) => {
+                return Err(PayError::NoChannel(record.origin.clone()));
+            }
+        };
+        let host = origin.host();
+        let place = Place { network: purse.contract().terms.network, host: &host };
+        let request = purse.close(place, wall(), &record.key)?;
+        record.stage = Stage::Closing(purse.clone(), None);
+        self.file.save(&record)?;
+        Ok((purse, request))
+    }
+}

@@ -1,0 +1,14 @@
+//! The paywall before a service, without sockets: a real ledger on disk, and a node that is quiet.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod events;
+mod limits;
+mod memo;
+mod privacy;
+mod support;

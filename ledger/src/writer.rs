@@ -86,6 +86,7 @@ impl From<Channel> for Done {
 type Answer = Result<Done, LedgerError>;
 
 /// What is sent to the writer.
+#[expect(clippy::large_enum_variant, reason = "all commands but the last are orders")]
 pub(crate) enum Command {
     /// An order, and where its answer goes.
     Order(Order, oneshot::Sender<Answer>),

@@ -48,7 +48,7 @@ async fn a_memo_goes_to_the_service_and_the_answers_memo_comes_back() {
 async fn a_client_cannot_set_the_services_field_itself() {
     let desk = Desk::open().await;
     let forged = ("x-memo", ":Zm9yZ2Vk:".to_owned());
-    let (_, asked) = pay(&desk, &[], &[forged.clone()]).await;
+    let (_, asked) = pay(&desk, &[], std::slice::from_ref(&forged)).await;
     assert!(!asked.contains_key(FIELD));
     let (_, asked) = pay(&desk, &[], &[forged, header(&memo("mine"))]).await;
     assert_eq!(asked.get_all(FIELD).iter().collect::<Vec<_>>(), [":bWluZQ==:"]);

@@ -93,10 +93,10 @@ impl World {
             answer.problem().unwrap_or("")
         ));
         let is_taken = visit.has_arrived || (answer.status == 200 && visit.price == 0);
-        let is_true_now =
-            is_taken && parcel.lie == Some(Lie::OtherPayout) && self.believe_payouts();
-        if let Some(lie) = parcel.lie.filter(|lie| !lie.may_be_taken() && is_taken && !is_true_now)
-        {
+        let is_lie = |lie: &Lie| !lie.may_be_taken() && is_taken;
+        if self.has_losses && parcel.lie == Some(Lie::OtherPayout) {
+            self.believe_payouts();
+        } else if let Some(lie) = parcel.lie.filter(is_lie) {
             self.scene.broken.push(format!("a lie buys nothing: {lie:?}"));
         }
         if visit.has_arrived {
@@ -107,17 +107,14 @@ impl World {
     }
 
     /// A gateway that has lost a record takes the payout script that it is shown next, and so does
-    /// the truth. Tells whether there was such a record.
-    fn believe_payouts(&self) -> bool {
-        let mut is_any = false;
+    /// the truth.
+    fn believe_payouts(&self) {
         for (outpoint, page) in &mut self.scene.books.open().pages {
             let record = self.house.disk.channel(*outpoint).filter(|_| page.is_restored);
-            if let Some(record) = record.filter(|it| it.contract().payout != page.contract.payout) {
+            if let Some(record) = record {
                 page.contract.payout = record.contract().payout.clone();
-                is_any = true;
             }
         }
-        is_any
     }
 
     /// Counts what the service behind has answered.

@@ -36,6 +36,8 @@ pub(crate) struct Page {
     pub(crate) answers: BTreeMap<String, u64>,
     /// What was signed and is not known to a gateway that was restored, in millisatoshi.
     pub(crate) forgotten_msat: u64,
+    /// The same, before the gateway was restored last.
+    pub(crate) forgotten_before_msat: u64,
     /// Whether the gateway was restored since the contract was built.
     pub(crate) is_restored: bool,
     /// Whether a settlement was handed out that a restored gateway does not know of.

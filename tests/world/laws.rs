@@ -49,8 +49,13 @@ fn paid_never_falls(Written { before, after }: &Written) -> Law {
     if rank(after) < rank(before) {
         return Err(format!("a closing channel never opens again: it is {}", after.name()));
     }
-    let is_changed = paid(before) != paid(after) && rank(before) > 0;
-    if is_changed || (rank(after) == 0 && paid(after) < paid(before)) {
+    if paid(before) != paid(after) && rank(before) > 0 {
+        let (before, after) = (paid(before), paid(after));
+        return Err(format!(
+            "what a closing channel settles never changes: {before}, then {after}"
+        ));
+    }
+    if rank(after) == 0 && paid(after) < paid(before) {
         let (before, after) = (paid(before), paid(after));
         return Err(format!("paid never falls while a channel is open: {before}, then {after}"));
     }

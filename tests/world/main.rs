@@ -40,7 +40,7 @@ use life::lock;
 use world::World;
 
 /// The seeds that every run of the tests plays.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 180;
 /// The threads that play them.
 const THREADS: usize = 2;
 

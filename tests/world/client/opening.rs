@@ -67,6 +67,7 @@ impl Client {
             charges: BTreeMap::new(),
             answers: BTreeMap::new(),
             forgotten_msat: 0,
+            forgotten_before_msat: 0,
             is_restored: false,
             is_settled_unknown: false,
             is_client_restored: false,

@@ -200,6 +200,7 @@ impl World {
 
     /// Notes what a commit shows to have happened.
     fn note_written(&mut self, Written { before, after }: &Written) {
+        self.note_caught_up(before.as_ref(), after);
         let was_closing = matches!(before, Some(Channel::Closing(_) | Channel::Ended(_)));
         let before_name = before.as_ref().map(Channel::name);
         if before_name != Some(after.name()) {
@@ -222,5 +223,19 @@ impl World {
         {
             self.scene.mark("settlement replaced for its fee");
         }
+    }
+
+    /// A restored gateway that is shown a payment counts it as spent, so it has forgotten no more
+    /// than what was signed beyond it.
+    fn note_caught_up(&self, before: Option<&Channel>, after: &Channel) {
+        let (Some(Channel::Open(before)), Channel::Open(now)) = (before, after) else { return };
+        if !before.account.is_stale || now.account.is_stale {
+            return;
+        }
+        let mut truth = self.scene.books.open();
+        let Some(page) = truth.pages.get_mut(&after.contract().outpoint) else { return };
+        let beyond = page.signed_sat.saturating_sub(now.account.payment.paid().get());
+        let forgotten = page.forgotten_before_msat + beyond * 1_000;
+        page.forgotten_msat = page.forgotten_msat.min(forgotten);
     }
 }

@@ -58,6 +58,8 @@ impl World {
         let deep = self.scene.rng.one_in(10);
         let depth = if deep { self.scene.rng.within(4..=8) } else { self.scene.rng.within(1..=3) };
         self.is_deeply_reorged |= depth >= 6;
+        // Those who mine on may not have heard of what was in the blocks that are gone.
+        let is_slow = self.scene.rng.one_in(3);
         let is_lost = self.scene.rng.one_in(4);
         let is_respent = self.scene.rng.one_in(4);
         let chain = self.scene.chain.clone();
@@ -82,7 +84,7 @@ impl World {
         }
         for block in 0..=depth {
             let rng = &mut self.scene.rng;
-            chain.mine(self.scene.now - (depth - block) * 300, &own, |_| rng.one_in(2));
+            chain.mine(self.scene.now - (depth - block) * 300, &own, |_| !is_slow && rng.one_in(2));
             own.clear();
         }
         drop(chain);
@@ -201,6 +203,7 @@ impl World {
         for (outpoint, page) in &mut self.scene.books.open().pages {
             let known = copy.channels.get(outpoint);
             let paid_sat = known.map_or(0, |channel| channel.account().payment.paid().get());
+            page.forgotten_before_msat = page.forgotten_msat;
             page.forgotten_msat += page.signed_sat.saturating_sub(paid_sat) * 1_000;
             page.is_restored = true;
             page.answers.clear();

@@ -1,6 +1,7 @@
 //! A world: clients, a gateway and a chain, and what happens to them, step by step.
 
 mod calm;
+mod crossing;
 mod post;
 mod weather;
 

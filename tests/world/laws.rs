@@ -11,6 +11,7 @@ use crate::books::{Page, Truth};
 use crate::chain::ToyChain;
 use crate::client::{Client, Saved, Stage};
 use crate::disk::Written;
+use crate::lies::other_script;
 use crate::script::check_spend;
 
 /// A law that is broken, in words.
@@ -240,7 +241,10 @@ fn change(page: &Page, transaction: &Transaction) -> u64 {
     let at = |it: &bitcoin::TxIn| it.previous_output == page.contract.outpoint;
     let index = transaction.input.iter().position(at).unwrap();
     let output = transaction.output.get(index);
-    let output = output.filter(|it| &*it.script_pubkey == page.contract.payout.script());
+    let payout = page.contract.payout.script();
+    // A liar may have signed for another script of its own, after a restore of the gateway.
+    let is_own = |script: &ScriptBuf| **script == *payout || *script == other_script();
+    let output = output.filter(|it| is_own(&it.script_pubkey));
     output.map_or(0, |output| output.value.to_sat())
 }
 

@@ -173,8 +173,7 @@ fn false_close(
 fn false_contract(lie: Lie, purse: &Purse, key: &SecretKey) -> ContractRequest {
     let mut contract = purse.contract().clone();
     if lie == Lie::OtherPayout {
-        let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([6; 20]));
-        contract.payout = Payout::new(script).unwrap();
+        contract.payout = Payout::new(other_script()).unwrap();
     } else {
         contract.capacity = Sat::new(contract.capacity.get() + 1_000).unwrap();
     }
@@ -191,6 +190,11 @@ fn false_contract(lie: Lie, purse: &Purse, key: &SecretKey) -> ContractRequest {
     }
 }
 
+/// Returns another payout script of a liar.
+pub(crate) fn other_script() -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([6; 20]))
+}
+
 /// Spends the coin of a contract that is not mined, for a higher fee.
 fn spend_coin(saved: &Saved, scene: &mut Scene) {
     let taken = scene.chain.look().accept(&respent(&saved.transaction));
@@ -201,7 +205,7 @@ fn spend_coin(saved: &Saved, scene: &mut Scene) {
 
 /// Returns a transaction that spends the coins of another one to somewhere else.
 pub(crate) fn respent(transaction: &Transaction) -> Transaction {
-    let script_pubkey = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([6; 20]));
+    let script_pubkey = other_script();
     let sum: bitcoin::Amount = transaction.output.iter().map(|output| output.value).sum();
     let output = vec![TxOut { value: sum / 2, script_pubkey }];
     Transaction { output, lock_time: LockTime::ZERO, ..transaction.clone() }

@@ -26,15 +26,25 @@ impl Client {
         match scene.rng.below(32) {
             0 | 1 => self.ask_status(purse.contract(), saved, scene),
             2 => self.show_again(saved, scene),
+            11..=18 if self.is_hasty() => self.begin_to_close(purse, saved, scene),
             3 if scene.rng.one_in(3) => {
-                if self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
-                    self.close(purse, saved, scene);
-                }
+                self.begin_to_close(purse, saved, scene);
             }
             4 | 5 => self.pay_ahead(purse, saved, scene),
             6..=10 if !self.mind.named.is_empty() => self.ask_again(purse, scene),
             _ => self.pay(purse, saved, scene),
         }
+    }
+
+    fn begin_to_close(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
+        if self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
+            self.close(purse, saved, scene);
+        }
+    }
+
+    /// Tells whether the client closes soon: a reorg may then find the contract still shallow.
+    const fn is_hasty(&self) -> bool {
+        self.number % 4 == 1
     }
 
     fn pay(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
@@ -46,8 +56,8 @@ impl Client {
         };
         let Ok((next, request)) = purse.pay(Msat::new(price).unwrap(), &saved.key) else {
             scene.log.note(format!("client {} has nothing left for {price} msat", self.number));
-            if scene.rng.one_in(2) && self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
-                self.close(purse, saved, scene);
+            if scene.rng.one_in(2) {
+                self.begin_to_close(purse, saved, scene);
             }
             return;
         };

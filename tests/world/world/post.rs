@@ -93,10 +93,10 @@ impl World {
             answer.problem().unwrap_or("")
         ));
         let is_taken = visit.has_arrived || (answer.status == 200 && visit.price == 0);
-        let is_lie = |lie: &Lie| !lie.may_be_taken() && is_taken;
-        if self.has_losses && parcel.lie == Some(Lie::OtherPayout) {
-            self.believe_payouts();
-        } else if let Some(lie) = parcel.lie.filter(is_lie) {
+        // A gateway that has lost its record takes the payout script that it is shown next.
+        let is_new = self.has_losses && parcel.lie == Some(Lie::OtherPayout);
+        let is_lie = |lie: &Lie| !lie.may_be_taken() && is_taken && !is_new;
+        if let Some(lie) = parcel.lie.filter(is_lie) {
             self.scene.broken.push(format!("a lie buys nothing: {lie:?}"));
         }
         if visit.has_arrived {
@@ -104,17 +104,6 @@ impl World {
         }
         let (client, ticket) = (parcel.client, parcel.ticket);
         self.scene.net.push(Letter::Answer { client, ticket, answer });
-    }
-
-    /// A gateway that has lost a record takes the payout script that it is shown next, and so does
-    /// the truth.
-    fn believe_payouts(&self) {
-        for (outpoint, page) in &mut self.scene.books.open().pages {
-            let record = self.house.disk.channel(*outpoint).filter(|_| page.is_restored);
-            if let Some(record) = record {
-                page.contract.payout = record.contract().payout.clone();
-            }
-        }
     }
 
     /// Counts what the service behind has answered.

@@ -55,8 +55,11 @@ impl World {
 
     /// Blocks are taken away, and others put in their place.
     pub(super) fn reorg(&mut self) {
-        let deep = self.scene.rng.one_in(10);
-        let depth = if deep { self.scene.rng.within(4..=8) } else { self.scene.rng.within(1..=3) };
+        let depth = match self.scene.rng.below(20) {
+            0 => self.scene.rng.within(6..=8),
+            1..=6 => self.scene.rng.within(4..=5),
+            _ => self.scene.rng.within(1..=3),
+        };
         self.is_deeply_reorged |= depth >= 6;
         // Those who mine on may not have heard of what was in the blocks that are gone.
         let is_slow = self.scene.rng.one_in(3);

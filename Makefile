@@ -5,6 +5,9 @@ CACHE := $(or $(FAREBOX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farebox)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
+TARGET ?= header
+SECS ?= 60
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +27,14 @@ test: ## Run all tests
 world: ## Play worlds from seeds, each with all its mishaps (SEEDS=5000 FIRST=0)
 	FAREBOX_WORLD_SEEDS=$(or $(SEEDS),1000) FAREBOX_WORLD_FIRST=$(or $(FIRST),0) \
 		cargo test --locked --test world no_law
+
+# Needs a nightly toolchain, cargo-fuzz (`cargo install cargo-fuzz`) and a C++ compiler. What a
+# run finds new goes to its work folder, not to the corpus; `cargo fuzz cmin` chooses from it.
+.PHONY: fuzz
+fuzz: ## Look for inputs that break a target (TARGET=header SECS=60)
+	@mkdir -p fuzz/work/$(TARGET)
+	CARGO_PROFILE_RELEASE_LTO=off cargo +nightly fuzz run $(TARGET) fuzz/work/$(TARGET) fuzz/corpus/$(TARGET) -- \
+		-max_total_time=$(SECS) -timeout=10
 
 .PHONY: check
 check: fmt clippy doc deny purity ## Run all checks but the tests

@@ -38,6 +38,7 @@ pub(crate) struct HeaderInfo {
 pub(crate) struct OutputInfo {
     pub(crate) bestblock: BlockHash,
     pub(crate) confirmations: u32,
+    pub(crate) coinbase: bool,
     #[serde(deserialize_with = "amount")]
     pub(crate) value: Amount,
     #[serde(rename = "scriptPubKey")]

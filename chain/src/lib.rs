@@ -120,6 +120,8 @@ pub struct Unspent {
     pub output: TxOut,
     /// Its confirmations: zero in the mempool.
     pub confirmations: u32,
+    /// Whether it is a coinbase's that cannot be spent yet.
+    pub is_immature: bool,
     /// The tip that the confirmations are counted from.
     pub tip: BlockHash,
 }

@@ -1,6 +1,7 @@
 //! bitcoind as a node that follows the chain.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::constants::COINBASE_MATURITY;
 use bitcoin::{Amount, Block, BlockHash, FeeRate, Network, OutPoint, Transaction, TxOut, Txid};
 use serde_json::json;
 
@@ -64,6 +65,7 @@ impl Chain for Bitcoind {
         Ok(info.map(|info| Unspent {
             output: TxOut { value: info.value, script_pubkey: info.script.hex },
             confirmations: info.confirmations,
+            is_immature: info.coinbase && info.confirmations < COINBASE_MATURITY,
             tip: info.bestblock,
         }))
     }

@@ -59,6 +59,9 @@ pub enum SettlementError {
     /// A channel is named twice.
     #[error("a channel is to be settled twice in one transaction")]
     Repeated,
+    /// A contract's key is none of this keyring: it is another seed's or network's.
+    #[error("a contract is another gateway's")]
+    Foreign,
     /// A recorded payment does not fit its contract, or nothing is to be settled.
     #[error("there is nothing that could be settled")]
     Nothing,
@@ -79,6 +82,12 @@ impl Settlement {
         payout: &Payout,
         rate: FeeRate,
     ) -> Result<Self, SettlementError> {
+        let is_own = |Member { contract: Contract { terms, .. }, .. }: &Member<'_>| {
+            keyring.terms(terms.kind, terms.client_key, terms.expiry) == *terms
+        };
+        if !members.iter().all(is_own) {
+            return Err(SettlementError::Foreign);
+        }
         let pairs = order(members)?;
         let paid = members
             .iter()

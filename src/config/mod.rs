@@ -221,12 +221,9 @@ impl Checker<'_> {
             }
             return Err(self.refuse("host", format!("is needed with this `listen`: {allowed}")));
         };
-        let authority = host.parse::<Authority>().ok();
-        let port = authority.as_ref().and_then(Authority::port_u16);
-        let is_good = authority.is_some()
-            && !host.contains('@')
-            && !matches!(port, Some(80 | 443))
-            && host == host.to_ascii_lowercase();
+        let authority = host.parse::<Authority>().ok().filter(is_plain_authority);
+        let is_good = host == host.to_ascii_lowercase()
+            && authority.is_some_and(|it| !matches!(it.port_u16(), Some(80 | 443)));
         if is_good { Ok(Some(host)) } else { Err(self.refuse("host", allowed)) }
     }
 
@@ -338,12 +335,13 @@ impl Checker<'_> {
     fn upstream(&self, url: &str) -> Result<Upstream, ConfigError> {
         let key = "upstream.url";
         let uri: Uri = self.checked(key, url.parse())?;
-        let allowed = "an http URL without a query, such as \"http://127.0.0.1:3000\"";
+        let allowed = "an http URL without a user or a query, such as \"http://127.0.0.1:3000\"";
         if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() {
             return Err(self.refuse(key, allowed));
         }
         let base = uri.path().trim_end_matches('/').to_owned();
-        let authority = uri.into_parts().authority.ok_or_else(|| self.refuse(key, allowed))?;
+        let authority = uri.into_parts().authority.filter(is_plain_authority);
+        let authority = authority.ok_or_else(|| self.refuse(key, allowed))?;
         Ok(Upstream { authority, base })
     }
 
@@ -387,4 +385,11 @@ impl Checker<'_> {
         }
         Ok(Route { path: raw.path, price })
     }
+}
+
+/// Tells whether there is a host, and a port or none, in the one spelling that is theirs.
+fn is_plain_authority(authority: &Authority) -> bool {
+    let host = authority.host();
+    let port = authority.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    !host.is_empty() && *authority == *format!("{host}{port}")
 }

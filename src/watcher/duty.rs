@@ -162,7 +162,8 @@ impl<B: Chain + Wallet> Watcher<B> {
         let tip = followed.filter(|followed| followed.hash == unspent.tip);
         let tip = tip.ok_or(DutyError::NotYet)?;
         let confirmations = unspent.confirmations;
-        if confirmations == 0 {
+        // What cannot be spent yet could not be settled.
+        if confirmations == 0 || unspent.is_immature {
             return Ok(());
         }
         let height = tip.height.saturating_add(1).saturating_sub(confirmations);

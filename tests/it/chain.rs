@@ -19,17 +19,17 @@ use crate::support::{Buyer, FIRST_SAT, PRICE_MSAT, World, header, set_median_tim
 const STOP_SECS: u64 = 12 * 60 * 60;
 const SETTLE_SECS: u64 = 10 * 60 * 60;
 
-fn payment(buyer: &Buyer) -> PayRequest {
+pub(crate) fn payment(buyer: &Buyer) -> PayRequest {
     let price = Msat::new(PRICE_MSAT).unwrap();
     buyer.purse().pay(price, &buyer.key).unwrap().1
 }
 
-fn expiry(buyer: &Buyer) -> u64 {
+pub(crate) fn expiry(buyer: &Buyer) -> u64 {
     u64::from(buyer.purse().contract().terms.expiry.get())
 }
 
 /// Returns the signed refund of a buyer's channel, to a fresh address of its wallet.
-async fn refund(world: &World, buyer: &Buyer) -> Transaction {
+pub(crate) async fn refund(world: &World, buyer: &Buyer) -> Transaction {
     let address = world.wallet().fresh_address().await.unwrap();
     let payout = Payout::try_from(&address).unwrap();
     let rate = FeeRate::from_sat_per_vb_u32(2);
@@ -37,7 +37,7 @@ async fn refund(world: &World, buyer: &Buyer) -> Transaction {
 }
 
 /// Tells whether the node would take a transaction, and why not.
-async fn verdict(node: &Regtest, transaction: &Transaction) -> Result<(), String> {
+pub(crate) async fn verdict(node: &Regtest, transaction: &Transaction) -> Result<(), String> {
     let hex = serialize_hex(transaction);
     let told: Value = node.node(None).call("testmempoolaccept", json!([[hex]])).await.unwrap();
     match told[0]["reject-reason"].as_str() {

@@ -9,7 +9,7 @@ use farebox_channel::Msat;
 
 use crate::support::World;
 
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 network = "regtest"
 
 [bitcoind]
@@ -28,7 +28,7 @@ path = "/"
 free = true
 "#;
 
-fn parse(text: &str) -> Result<Config, String> {
+pub(crate) fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("some/farebox.toml")).map_err(|error| error.to_string())
 }
 
@@ -120,6 +120,22 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
         assert!(words.starts_with("some/farebox.toml: "), "{words}");
         assert!(words.contains(key), "{bad}: {words}");
         assert!(words.contains(allowed), "{bad}: {words}");
+    }
+}
+
+#[test]
+fn a_host_or_port_that_no_url_has_is_refused() {
+    let with = |host| parse(&GOOD.replacen("network", &format!("host = \"{host}\"\nnetwork"), 1));
+    for host in ["", ":8402", "api.example.com:", "api.example.com:99999", "api.example.com:08443"]
+    {
+        assert!(with(host).unwrap_err().contains("`host`"), "{host}");
+    }
+    for host in ["api.example.com", "api.example.com:8443", "127.0.0.1:8402", "[::1]:8402"] {
+        assert_eq!(with(host).unwrap().host.as_deref(), Some(host));
+    }
+    for host in ["127.0.0.1:99999", "127.0.0.1:", ":3000", "user@127.0.0.1:3000"] {
+        let words = parse(&GOOD.replacen("127.0.0.1:3000", host, 1)).unwrap_err();
+        assert!(words.contains("`upstream.url`"), "{host}: {words}");
     }
 }
 

@@ -20,4 +20,5 @@ mod proxy;
 mod refusals;
 mod restored;
 mod support;
+mod threats;
 mod written;

@@ -215,7 +215,7 @@ async fn a_get_with_a_body_of_unknown_length_arrives_whole() {
 }
 
 /// Writes a request by hand, because clients tidy up what they send, and reads to the end.
-async fn speak(host: &str, request: &str) -> String {
+pub(crate) async fn speak(host: &str, request: &str) -> String {
     let mut socket = TcpStream::connect(host).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

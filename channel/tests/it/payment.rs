@@ -9,7 +9,8 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{SECP256K1, SecretKey};
 
 use crate::support::{
-    CAPACITY, EXPIRY, client_key, contract, digest, expiry, key, law, outpoint, payouts, sat,
+    CAPACITY, EXPIRY, client_key, contract, digest, expiry, high_s, key, law, outpoint, payouts,
+    sat,
 };
 
 /// What a client signs for 40,000 sat, part by part, to be changed by a test.
@@ -152,21 +153,9 @@ fn a_payment_of_everything_with_single_and_no_output_is_refused() {
 
 #[test]
 fn a_high_s_signature_is_refused() {
-    const ORDER: [u8; 32] = [
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xfe, 0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36,
-        0x41, 0x41,
-    ];
     let contract = contract(Kind::Cltv);
     let payment = Payment::sign(&contract, sat(5_000), &client_key()).unwrap();
-    let mut compact = payment.signature.serialize_compact();
-    let mut borrow = 0;
-    for (s, order) in compact[32..].iter_mut().zip(ORDER).rev() {
-        let difference = i16::from(order) - i16::from(*s) - borrow;
-        borrow = i16::from(difference < 0);
-        *s = u8::try_from(difference.rem_euclid(256)).unwrap();
-    }
-    let mut signature = Signature::from_compact(&compact).unwrap();
+    let mut signature = high_s(&payment.signature);
     assert_ne!(signature, payment.signature);
     let high = Payment { signature, ..payment };
     assert_eq!(high.verify(&contract), Err(PaymentError::BadSignature));

@@ -1,6 +1,6 @@
 //! The settlement: who gets what, in which order, at which size, for which fee.
 
-use bitcoin::{Amount, EcdsaSighashType, Transaction, TxOut};
+use bitcoin::{Amount, EcdsaSighashType, FeeRate, Transaction, TxOut};
 use farebox_channel::{Contract, Kind, Member, Sat, Settlement, SettlementError, VerifiedPayment};
 use secp256k1::SECP256K1;
 
@@ -18,9 +18,13 @@ pub(crate) fn channel(kind: Kind, number: u8, paid_sat: u64) -> Paid {
 }
 
 pub(crate) fn settle(channels: &[Paid], sat_per_vb: u64) -> Result<Settlement, SettlementError> {
+    settle_at(channels, rate(sat_per_vb))
+}
+
+pub(crate) fn settle_at(channels: &[Paid], rate: FeeRate) -> Result<Settlement, SettlementError> {
     let members: Vec<_> =
         channels.iter().map(|(contract, payment)| Member { contract, payment }).collect();
-    Settlement::build(&members, &keyring(), &p2wpkh(), rate(sat_per_vb))
+    Settlement::build(&members, &keyring(), &p2wpkh(), rate)
 }
 
 /// The outputs that `transaction` spends, out of those of `channels`.

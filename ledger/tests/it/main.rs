@@ -13,5 +13,6 @@ mod failure;
 mod file;
 mod named;
 mod record;
+mod replay;
 mod restore;
 mod support;

@@ -5,7 +5,7 @@ use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Draft, Held};
 use farebox_channel::message::{
-    ContractRequest, OpenRequest, RefundReply, RefundRequest, StateName, StateReply, WatchRequest,
+    ContractRequest, OpenRequest, RefundReply, RefundRequest, StateName, WatchRequest,
 };
 use farebox_channel::wire::Field;
 use farebox_channel::{Expiry, Kind, Payment, Sat, Seconds};
@@ -214,8 +214,7 @@ async fn a_refund_contract_that_spends_legacy_coins_is_refused() {
     let _sent: Txid = wallet.call("sendrawtransaction", json!([hex])).await.unwrap();
     world.mine(1).await;
     let by_outpoint = ContractRequest { transaction: None, ..shown };
-    let reply: StateReply = buyer.ask(&by_outpoint).await;
-    assert_eq!(reply.state, StateName::Open);
+    buyer.until_state(&by_outpoint, StateName::Open).await;
 }
 
 #[tokio::test]

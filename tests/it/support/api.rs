@@ -77,6 +77,10 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
+        "moved" => {
+            let elsewhere = parts.uri.query().unwrap().to_owned();
+            (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere)]).into_response()
+        }
         "echo" => Body::from_stream(body.into_data_stream()).into_response(),
         "slow" => {
             tokio::time::sleep(Duration::from_secs(1)).await;

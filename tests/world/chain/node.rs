@@ -87,7 +87,7 @@ impl Chain for ToyNode {
             let output = chain.unspent_output(outpoint)?.clone();
             let mined = chain.coin_height(outpoint);
             let confirmations = mined.map_or(0, |height| chain.height() + 1 - height);
-            Some(Unspent { output, confirmations, tip: chain.tip_hash() })
+            Some(Unspent { output, confirmations, is_immature: false, tip: chain.tip_hash() })
         })
     }
 

@@ -15,6 +15,8 @@ use farebox_channel::{
     ChainTime, Clock, Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seconds, Seed,
     Terms, Timestamp, VerifiedPayment,
 };
+use secp256k1::constants::CURVE_ORDER;
+use secp256k1::ecdsa::Signature;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 
 pub(crate) use law::law;
@@ -195,6 +197,18 @@ pub(crate) fn step(channel: &Channel, input: Input) -> Channel {
 /// The input that pays `paid_sat` in all and charges `price_msat`.
 pub(crate) fn pay(channel: &Channel, paid_sat: u64, price_msat: u64) -> Input {
     Input::Pay { payment: paid(channel.contract(), paid_sat), price: msat(price_msat) }
+}
+
+/// The same signature with the other S, which the network does not relay.
+pub(crate) fn high_s(low: &Signature) -> Signature {
+    let mut compact = low.serialize_compact();
+    let mut borrow = 0;
+    for (s, order) in compact[32..].iter_mut().zip(CURVE_ORDER).rev() {
+        let difference = i16::from(order) - i16::from(*s) - borrow;
+        borrow = i16::from(difference < 0);
+        *s = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    Signature::from_compact(&compact).unwrap()
 }
 
 /// The digest of input `index`, which spends `contract`, for `flag`.

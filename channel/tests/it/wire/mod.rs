@@ -1,5 +1,6 @@
 //! Header fields: what is written is read again, and what is wrong is named.
 
+mod bounds;
 mod examples;
 mod malformed;
 mod messages;

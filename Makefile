@@ -23,6 +23,11 @@ test: ## Run all tests
 	@scripts/setup test
 	cargo test --workspace --locked
 
+.PHONY: world
+world: ## Play worlds from seeds, each with all its mishaps (SEEDS=5000 FIRST=0)
+	FAREBOX_WORLD_SEEDS=$(or $(SEEDS),1000) FAREBOX_WORLD_FIRST=$(or $(FIRST),0) \
+		cargo test --locked --test world no_law
+
 # Needs a nightly toolchain, cargo-fuzz (`cargo install cargo-fuzz`) and a C++ compiler. What a
 # run finds new goes to its work folder, not to the corpus; `cargo fuzz cmin` chooses from it.
 .PHONY: fuzz

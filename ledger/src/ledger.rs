@@ -174,12 +174,15 @@ impl Ledger {
         self.read(|channels| channels.get(outpoint).cloned())
     }
 
-    /// Returns the channels that `is_wanted`, as of the last commit.
+    /// Returns the channels that `is_wanted`, as of the last commit, in the order of their
+    /// outpoints.
     #[must_use]
     pub fn select(&self, is_wanted: impl Fn(&Channel) -> bool) -> Vec<Channel> {
-        self.read(|channels| {
+        let mut selected: Vec<_> = self.read(|channels| {
             channels.by_outpoint.values().filter(|channel| is_wanted(channel)).cloned().collect()
-        })
+        });
+        selected.sort_by_key(|channel| channel.contract().outpoint);
+        selected
     }
 
     /// Returns the channels of a client's key.

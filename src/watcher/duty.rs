@@ -2,12 +2,11 @@
 
 use std::mem::{self, Discriminant};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, FeeRate, OutPoint, Transaction};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::{Cause, Channel, Closing, Duty, Input};
-use farebox_channel::{Member, Payout, Settlement, SettlementError, UnusualScript};
+use farebox_channel::{Member, Payout, Settlement, SettlementError, Timestamp, UnusualScript};
 use farebox_middleware::Node;
 use thiserror::Error;
 
@@ -19,7 +18,7 @@ const SETTLE_BLOCKS: u16 = 6;
 const DUTIES_MAX: usize = 4;
 
 /// How long to wait after a duty has failed.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL_SECS: u64 = 5;
 
 /// Why a channel's duty could not be done now.
 #[derive(Debug, Error)]
@@ -47,16 +46,16 @@ impl From<ChainError> for DutyError {
 pub(super) struct Attempt {
     duty: Discriminant<Duty>,
     tip: BlockHash,
-    failed_at: Option<Instant>,
+    failed_at: Option<Timestamp>,
 }
 
 impl Attempt {
     /// Tells whether the same duty is to be tried again: once per block, and a while after it
     /// failed.
-    fn is_stale(&self, duty: &Duty, tip: &BlockHash) -> bool {
+    fn is_stale(&self, duty: &Duty, tip: &BlockHash, wall: Timestamp) -> bool {
         self.duty != mem::discriminant(duty)
             || self.tip != *tip
-            || self.failed_at.is_some_and(|failed_at| failed_at.elapsed() > RETRY_INTERVAL)
+            || self.failed_at.is_some_and(|at| at.distance(wall) > RETRY_INTERVAL_SECS)
     }
 }
 
@@ -80,7 +79,7 @@ impl<B: Chain + Wallet> Watcher<B> {
         let outpoint = channel.contract().outpoint;
         let next = ControlFlow::Continue(());
         let Some(duty) = channel.due(self.clock(), &self.0.gateway.rules) else { return next };
-        let is_fresh = |attempt: &Attempt| !attempt.is_stale(&duty, &tip.hash);
+        let is_fresh = |attempt: &Attempt| !attempt.is_stale(&duty, &tip.hash, self.0.wall.now());
         if lock(&self.0.attempts).get(&outpoint).is_some_and(is_fresh) {
             return next;
         }
@@ -96,7 +95,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             }
             Ok(()) => {}
         }
-        let failed_at = attended.is_err().then(Instant::now);
+        let failed_at = attended.is_err().then(|| self.0.wall.now());
         let attempt = Attempt { duty: mem::discriminant(&duty), tip: tip.hash, failed_at };
         lock(&self.0.attempts).insert(outpoint, attempt);
         match attended {

@@ -61,6 +61,9 @@ impl<B: Chain + Wallet> Watcher<B> {
         if block.header.prev_blockhash != cursor.hash {
             return Ok(None); // A reorg between two calls: the next step sees it.
         }
+        // A step that failed or was cut short may have told of another block at this height, which
+        // no reorg takes back since it was never followed.
+        self.undo(height).await?;
         self.connect(&block, height).await?;
         Ok(Some(Cursor { height, hash }))
     }
@@ -87,6 +90,11 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Takes back what the block at `height` has done.
     async fn disconnect(&self, height: u32) -> Result<(), WatchError> {
         tracing::warn!(block.height = height, "a block is no longer in the chain");
+        self.undo(height).await
+    }
+
+    /// Tells channels to forget what has happened to them from the block at `height` on.
+    async fn undo(&self, height: u32) -> Result<(), WatchError> {
         for (outpoint, input) in self.undone(height) {
             self.tell(outpoint, input).await?;
         }

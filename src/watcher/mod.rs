@@ -7,10 +7,11 @@
 mod duty;
 mod follow;
 mod sightings;
+mod wall;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::{BlockHash, Network, OutPoint, Transaction, TxOut};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use crate::config::FeeConfig;
 use duty::Attempt;
 use sightings::Sightings;
+pub use wall::Wall;
 
 /// How often the node is asked for news.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -79,6 +81,7 @@ struct Post<B> {
     payout: Option<Payout>,
     fees: FeeConfig,
     any_truc_policy: bool,
+    wall: Wall,
     /// How far the chain is followed. Whoever holds it sees no reorg half done.
     followed: AsyncMutex<Option<Cursor>>,
     /// An address of the wallet that no saved settlement pays yet.
@@ -116,6 +119,20 @@ impl<B: Chain + Wallet> Watcher<B> {
         fees: FeeConfig,
         any_truc_policy: bool,
     ) -> Self {
+        Self::with_wall(Wall::system(), node, gateway, ledger, payout, fees, any_truc_policy)
+    }
+
+    /// Makes a watcher whose own clock is `wall`.
+    #[must_use]
+    pub fn with_wall(
+        wall: Wall,
+        node: B,
+        gateway: Gateway,
+        ledger: Ledger,
+        payout: Option<Payout>,
+        fees: FeeConfig,
+        any_truc_policy: bool,
+    ) -> Self {
         let followed = ledger.resumed_at();
         Self(Arc::new(Post {
             node,
@@ -124,6 +141,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             payout,
             fees,
             any_truc_policy,
+            wall,
             followed: AsyncMutex::new(followed),
             spare_payout: Mutex::default(),
             tip: RwLock::new(None),
@@ -139,14 +157,13 @@ impl<B: Chain + Wallet> Watcher<B> {
     pub async fn run(self) {
         let mut last_failure = None;
         loop {
-            match self.step().await {
+            match self.round().await {
                 Ok(()) => {
                     if last_failure.take().is_some() {
                         tracing::info!("the chain is followed again");
                     }
                 }
                 Err(error) => {
-                    *write(&self.0.tip) = None;
                     let failure = error.to_string();
                     if last_failure.as_ref() != Some(&failure) {
                         tracing::error!(
@@ -159,6 +176,19 @@ impl<B: Chain + Wallet> Watcher<B> {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Asks the node for news once, follows the chain to its tip, and does what is due.
+    ///
+    /// # Errors
+    /// [`WatchError`] when the node or the ledger fails. Until the next round succeeds, the node
+    /// counts as away.
+    pub async fn round(&self) -> Result<(), WatchError> {
+        let followed = self.step().await;
+        if followed.is_err() {
+            *write(&self.0.tip) = None;
+        }
+        followed
     }
 
     /// Returns the tip while the node answers.
@@ -212,8 +242,7 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 
 impl<B: Chain + Wallet> Node for Watcher<B> {
     fn clock(&self) -> Clock {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall = Timestamp::new(since.map_or(0, |since| since.as_secs()));
+        let wall = self.0.wall.now();
         let told = self.0.median_time_past.read().unwrap_or_else(PoisonError::into_inner);
         Clock { median_time_past: *told, wall }
     }

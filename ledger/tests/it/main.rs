@@ -11,6 +11,7 @@ mod crash;
 mod events;
 mod failure;
 mod file;
+mod named;
 mod record;
 mod replay;
 mod restore;

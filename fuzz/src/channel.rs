@@ -261,6 +261,10 @@ fn check_account(before: &Channel, after: &Channel, input: &Input) {
             assert_eq!(new_paid, old_paid.max(payment.paid()));
             old.spent.checked_add(*price).unwrap()
         }
+        Input::Repeat(payment) => {
+            assert_eq!(new_paid, old_paid.max(payment.paid()));
+            old.spent
+        }
         Input::Release { charge } => {
             assert_eq!(new.payment, old.payment);
             old.spent.checked_sub(*charge).unwrap_or_default()
@@ -324,7 +328,7 @@ fn check_refusal(channel: &Channel, input: &Input, refusal: &Refusal) {
             assert!(paid < least && least <= most);
             assert!(least.to_msat() >= account.spent && *least >= account.least);
         }
-        (Input::Pay { .. } | Input::Close(_) | Input::Release { .. }, _) => {}
+        (Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. }, _) => {}
         (_, refusal) => panic!("{input:?} is refused: {refusal}"),
     }
 }

@@ -77,7 +77,8 @@ pub struct Ledger {
     committed: Arc<Committed>,
     queue: mpsc::Sender<Command>,
     holds: Arc<Holds>,
-    events: broadcast::Sender<Event>,
+    /// The writer has the strong one, so that subscribers see the end when it stops.
+    events: broadcast::WeakSender<Event>,
     rules: Arc<Rules>,
     resumed_at: Option<Cursor>,
 }
@@ -140,13 +141,14 @@ impl Ledger {
         let (queue, orders) = mpsc::channel(QUEUE_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let shared = Arc::clone(&committed);
-        let writer = Writer::new(store, rules.clone(), shared, orders, events.clone());
+        let weak = events.downgrade();
+        let writer = Writer::new(store, rules.clone(), shared, orders, events);
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
             .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
         let (holds, rules) = (Arc::default(), Arc::new(rules));
-        Ok(Self { committed, queue, holds, events, rules, resumed_at: loaded.cursor })
+        Ok(Self { committed, queue, holds, events: weak, rules, resumed_at: loaded.cursor })
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
@@ -165,7 +167,8 @@ impl Ledger {
     /// Tells from now on what happens to channels, each time once it is on record.
     #[must_use]
     pub fn subscribe(&self) -> Events {
-        Events(self.events.subscribe())
+        let events = self.events.upgrade();
+        Events(events.map_or_else(|| broadcast::channel(1).1, |events| events.subscribe()))
     }
 
     /// Returns a channel as of the last commit.

@@ -13,7 +13,7 @@ pub struct Restored {
     pub credit: Msat,
 }
 
-/// Notes that `store` was restored from a backup, while the chain's tip is at height `tip`.
+/// Notes that `store` was restored from a backup, while the chain is known up to height `tip`.
 ///
 /// What was paid and served since the backup is not on record. See [`Channel::restored`] for what
 /// becomes of the channels; every named request counts as answered.
@@ -25,7 +25,9 @@ pub struct Restored {
 pub fn restore(store: &mut impl Store, tip: u32) -> Result<Restored, StoreError> {
     let mut restored = Restored::default();
     let mut channels = Vec::new();
-    for before in store.load()?.channels {
+    let loaded = store.load()?;
+    let cursor = loaded.cursor.map_or(0, |cursor| cursor.height);
+    for before in loaded.channels {
         let credit = before.account().credit();
         let after = before.clone().restored();
         if after == before {
@@ -38,6 +40,6 @@ pub fn restore(store: &mut impl Store, tip: u32) -> Result<Restored, StoreError>
         channels.push(after);
     }
     let channels = channels.iter().collect();
-    store.commit(&Changes { channels, restored: Some(tip), ..Changes::default() })?;
+    store.commit(&Changes { channels, restored: Some(tip.max(cursor)), ..Changes::default() })?;
     Ok(restored)
 }

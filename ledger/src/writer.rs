@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Attempt, Channel, Event, Input, Refusal, Rules};
+use farebox_channel::gateway::{Attempt, Channel, Event, Input, Rules};
 use farebox_channel::message::{Memo, Receipt};
 use farebox_channel::{Clock, Msat};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -210,14 +210,10 @@ impl<'a, S: Store> Head<'a, S> {
                     Some(known) => Some(known.repeat(&name)?),
                     None => None,
                 };
-                // A pending channel takes payments for nothing, and serves no request, also none
-                // that was charged before a reorg took the contract away.
-                if first.is_some() && matches!(self.channel(outpoint), Some(Channel::Pending(_))) {
-                    return Err(Refusal::Pending.into());
-                }
-                // What is paid for already costs nothing, but may bring a greater payment.
-                let price = if first.is_some() { Msat::ZERO } else { price };
-                let pay = Input::Pay { payment, price };
+                let pay = match first {
+                    Some(_) => Input::Repeat(payment),
+                    None => Input::Pay { payment, price },
+                };
                 let channel = self.step(outpoint, clock, rules, pay, memo)?;
                 if first.is_none() {
                     let receipt = channel.account().receipt(price);

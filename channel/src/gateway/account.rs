@@ -72,13 +72,14 @@ impl Account {
 
     /// Returns the account once its contract is found in the block at `height`.
     ///
-    /// A contract that was mined after the restore was never served before it. For an older
+    /// A contract that was first mined after the restore was never served before it. For an older
     /// one that is as unknown as for a channel on record.
     pub(super) fn confirmed(&self, height: u32, rules: &Rules) -> Self {
-        match (self.is_stale, rules.restored) {
-            (false, _) => self.clone(),
-            (true, Some(restored)) if height > restored => Self { is_stale: false, ..self.clone() },
-            (true, _) => self.count_as_spent(),
+        let is_new = rules.restored.is_some_and(|restored| height > restored);
+        match self.is_stale {
+            true if is_new && self.spent == Msat::ZERO => Self { is_stale: false, ..self.clone() },
+            true => self.count_as_spent(),
+            false => self.clone(),
         }
     }
 

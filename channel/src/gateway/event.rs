@@ -45,6 +45,12 @@ pub enum Happened {
         /// What the client has sent along.
         memo: Option<Memo>,
     },
+    /// After a restore of the gateway's record its client has shown its newest payment. All of it
+    /// counts as spent.
+    CaughtUp {
+        /// All that is paid, and spent.
+        paid: Sat,
+    },
     /// A charge, or a part of it, was taken back.
     Released {
         /// What was taken back.
@@ -105,6 +111,9 @@ impl Event {
 fn on_account(before: &Channel, after: &Channel, memo: Option<Memo>) -> Option<Happened> {
     let (before, after) = (before.account(), after.account());
     let (paid, spent) = (after.payment.paid(), after.spent);
+    if before.is_stale && !after.is_stale {
+        return Some(Happened::CaughtUp { paid });
+    }
     if let Some(charge) = before.spent.checked_sub(spent).filter(|charge| *charge > Msat::ZERO) {
         return Some(Happened::Released { charge, spent });
     }

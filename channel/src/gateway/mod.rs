@@ -71,6 +71,8 @@ pub enum Input {
         /// The price to charge.
         price: Msat,
     },
+    /// The client asks again for an answer that is paid for, with its newest payment, verified.
+    Repeat(VerifiedPayment),
     /// A request was not answered, so its charge is taken back.
     Release {
         /// What was charged.
@@ -126,9 +128,10 @@ impl Channel {
             (Self::Late(late), input) => late.handle(input),
             (Self::Open(open), input) => open.handle(clock, rules, input),
             (Self::Closing(closing), input) => closing.handle(input),
-            (Self::Ended(_), Input::Pay { .. } | Input::Close(_) | Input::Release { .. }) => {
-                Err(Refusal::Ended)
-            }
+            (
+                Self::Ended(_),
+                Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. },
+            ) => Err(Refusal::Ended),
             (
                 Self::Ended(_),
                 Input::Expire(_)
@@ -153,8 +156,12 @@ impl Channel {
                 let account = Account { is_stale: true, ..account.count_as_spent() };
                 Self::Pending(Pending { account })
             }
-            Self::Pending(Pending { account }) => {
+            Self::Pending(Pending { account }) if account.spent == Msat::ZERO => {
                 Self::Pending(Pending { account: Account { is_stale: true, ..account } })
+            }
+            Self::Pending(Pending { account }) => {
+                let account = Account { is_stale: true, ..account.count_as_spent() };
+                Self::Pending(Pending { account })
             }
             Self::Late(_) | Self::Closing(_) | Self::Ended(_) => self,
         }

@@ -68,9 +68,9 @@ impl Pending {
             Input::Pay { payment, price } if price.get() == 0 => {
                 Ok(Channel::Pending(Self { account: account.pay(payment, price)? }))
             }
-            Input::Pay { .. } | Input::Close(_) => Err(Refusal::Pending),
+            Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) => Err(Refusal::Pending),
             Input::Confirmed { height, confirmations } => {
-                if confirmations < rules.confirmations {
+                if confirmations < rules.confirmations || self.waits(height, confirmations, rules) {
                     return Ok(unchanged());
                 }
                 let account = account.confirmed(height, rules);
@@ -86,7 +86,7 @@ impl Pending {
             Input::Release { charge } => {
                 Ok(Channel::Pending(Self { account: account.release(charge) }))
             }
-            Input::Expire(_) if account.is_unserved() => {
+            Input::Expire(_) if account.spent == Msat::ZERO => {
                 Ok(Channel::Late(Late { account: account.clone(), height: None }))
             }
             Input::Spent(mined) => Ok(spent(account, mined)),
@@ -100,14 +100,28 @@ impl Pending {
 }
 
 impl Pending {
-    /// A contract that never confirms is not looked for until its refund.
+    /// A contract that never confirms is not looked for until its refund, unless it may have been
+    /// served before a restore.
     pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Duty {
-        let contract = &self.account.contract;
-        let is_stopped = rules.is_stopped(contract.terms.expiry, clock.now());
-        if is_stopped && self.account.is_unserved() {
+        let Account { contract, spent, is_stale, .. } = &self.account;
+        let (now, expiry) = (clock.now(), contract.terms.expiry);
+        let is_over =
+            if *is_stale { now >= expiry.timestamp() } else { rules.is_stopped(expiry, now) };
+        if is_over && *spent == Msat::ZERO {
             return Duty::Close(Cause::Expiring);
         }
         Duty::LookUp(contract.outpoint)
+    }
+
+    /// Tells whether a contract from before a restore has to wait for more blocks: the node may
+    /// have forgotten a settlement that was handed out since the backup.
+    fn waits(&self, height: u32, confirmations: u32, rules: &Rules) -> bool {
+        let tip = height.saturating_add(confirmations).saturating_sub(1);
+        let is_old = |restored| height <= restored || self.account.spent > Msat::ZERO;
+        self.account.is_stale
+            && rules.restored.is_some_and(|restored| {
+                is_old(restored) && tip < restored.saturating_add(DEPTH_FINAL)
+            })
     }
 }
 
@@ -124,7 +138,7 @@ pub struct Late {
 impl Late {
     pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
         match input {
-            Input::Pay { .. } | Input::Close(_) => Err(Refusal::Late),
+            Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) => Err(Refusal::Late),
             Input::Unconfirmed if self.height.is_some() => {
                 Ok(Channel::Pending(Pending { account: self.account.clone() }))
             }
@@ -159,18 +173,17 @@ impl Open {
         let account = &self.account;
         let with = |account| Channel::Open(Self { account, height: self.height });
         match input {
-            Input::Pay { payment, price } => {
-                if rules.is_stopped(account.contract.terms.expiry, clock.now()) {
-                    return Err(Refusal::Expiring);
-                }
-                if !account.is_stale {
-                    return Ok(with(account.pay(payment, price)?));
-                }
-                if price > Msat::ZERO {
-                    return Err(Refusal::Stale);
-                }
+            Input::Pay { payment, price: Msat::ZERO } if account.is_stale => {
                 Ok(with(account.catch_up(payment)?))
             }
+            Input::Pay { .. } | Input::Repeat(_) if account.is_stale => Err(Refusal::Stale),
+            Input::Pay { .. } | Input::Repeat(_)
+                if rules.is_stopped(account.contract.terms.expiry, clock.now()) =>
+            {
+                Err(Refusal::Expiring)
+            }
+            Input::Pay { payment, price } => Ok(with(account.pay(payment, price)?)),
+            Input::Repeat(payment) => Ok(with(account.pay(payment, Msat::ZERO)?)),
             Input::Release { charge } => Ok(with(account.release(charge))),
             Input::Close(payment) => Ok(close(account.conclude(payment)?, Cause::Client)),
             Input::Expire(cause) => Ok(close(account.clone(), cause)),
@@ -211,7 +224,9 @@ impl Closing {
         let closing = self.clone();
         match input {
             // What is settled is signed already, so no charge can be taken back any more.
-            Input::Pay { .. } | Input::Close(_) | Input::Release { .. } => Err(Refusal::Closing),
+            Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. } => {
+                Err(Refusal::Closing)
+            }
             Input::Settle(settlement) => {
                 Ok(Channel::Closing(Self { settlement: Some(settlement), ..closing }))
             }
@@ -240,7 +255,7 @@ impl Closing {
             (_, Some(_)) => None,
             (Some(settlement), None) => Some(Duty::Broadcast(settlement.transaction.clone())),
             // A channel that was never served is left to its client's refund.
-            (None, None) if self.cause == Cause::Spent && self.account.spent == Msat::ZERO => None,
+            (None, None) if self.cause == Cause::Spent && self.account.is_unserved() => None,
             (None, None) => Some(Duty::Settle),
         }
     }

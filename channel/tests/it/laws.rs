@@ -21,6 +21,7 @@ use crate::support::{
 #[derive(Clone, Debug)]
 enum Event {
     Pay(Index, u64),
+    Repeat(Index),
     Release(u64),
     Close(Index),
     Expire(Cause),
@@ -37,6 +38,7 @@ fn event() -> impl Strategy<Value = Event> {
     let price = prop_oneof![Just(0), 1..3_000_u64, 0..50_000_000_u64];
     prop_oneof![
         12 => (any::<Index>(), price.clone()).prop_map(|(paid, price)| Event::Pay(paid, price)),
+        2 => any::<Index>().prop_map(Event::Repeat),
         3 => price.prop_map(Event::Release),
         1 => any::<Index>().prop_map(Event::Close),
         1 => select(causes).prop_map(Event::Expire),
@@ -55,6 +57,7 @@ fn input(event: &Event, channel: &Channel, payments: &[VerifiedPayment]) -> Inpu
         Event::Pay(index, price) => {
             Input::Pay { payment: *index.get(payments), price: msat(*price) }
         }
+        Event::Repeat(index) => Input::Repeat(*index.get(payments)),
         Event::Release(charge) => Input::Release { charge: msat(*charge) },
         Event::Close(index) => Input::Close(*index.get(payments)),
         Event::Expire(cause) => Input::Expire(*cause),
@@ -86,6 +89,9 @@ fn check_account(before: &Channel, after: &Channel, input: &Input) {
         Input::Pay { payment, price } => {
             assert_eq!(new_paid, old_paid.max(payment.paid()));
             assert_eq!(new.spent.checked_sub(old.spent), Some(*price));
+        }
+        Input::Repeat(payment) => {
+            assert_eq!((new_paid, new.spent), (old_paid.max(payment.paid()), old.spent));
         }
         Input::Release { charge } => {
             assert_eq!(new_paid, old_paid);

@@ -1,6 +1,10 @@
 //! A gateway that was restored from a backup: it grants nothing twice.
 
-use farebox_channel::gateway::{Cause, Channel, Duty, Gateway, Input, Refusal, Rules};
+use bitcoin::Txid;
+use bitcoin::hashes::Hash;
+use farebox_channel::gateway::{
+    Cause, Channel, DEPTH_FINAL, Duty, Gateway, Input, Mined, Refusal, Rules, Spender,
+};
 use farebox_channel::message::StateName;
 use farebox_channel::{Clock, Kind, Msat};
 
@@ -20,8 +24,10 @@ fn handle(channel: &Channel, clock: Clock, input: Input) -> Result<Channel, Refu
     channel.handle(clock, &restored_rules(), input)
 }
 
+/// The channel once its contract, mined at `height`, and the restore are deep in the chain.
 fn confirmed(channel: &Channel, height: u32) -> Channel {
-    handle(channel, now(), Input::Confirmed { height, confirmations: 2 }).unwrap()
+    let confirmations = RESTORED + DEPTH_FINAL + 1 - height;
+    handle(channel, now(), Input::Confirmed { height, confirmations }).unwrap()
 }
 
 /// An open channel with 500 sat of credit, as it stands once its backup was restored and its
@@ -108,7 +114,7 @@ fn a_contract_with_little_time_left_may_be_shown_again_after_a_restore() {
 #[test]
 fn a_restored_channel_that_is_near_its_expiry_is_settled_and_not_forgotten() {
     let late = clock_at(EXPIRY - STOP);
-    let found = Input::Confirmed { height: 201, confirmations: 2 };
+    let found = Input::Confirmed { height: 201, confirmations: 106 };
     for channel in [open(Kind::Cltv), pending(Kind::Cltv)] {
         let channel = channel.restored();
         let look_up = Some(Duty::LookUp(channel.contract().outpoint));
@@ -118,6 +124,61 @@ fn a_restored_channel_that_is_near_its_expiry_is_settled_and_not_forgotten() {
         };
         assert_eq!((closing.cause, closing.account.spent), (Cause::Expiring, msat(1_000_000)));
     }
+}
+
+#[test]
+fn a_contract_from_before_a_restore_waits_until_the_restore_is_deep() {
+    // A settlement may be on its way that neither the backup nor the node knows of any more.
+    for channel in [open(Kind::Cltv).restored(), pending(Kind::Cltv).restored(), shown_again()] {
+        let wait = |tip| {
+            let found = Input::Confirmed { height: 201, confirmations: tip - 200 };
+            handle(&channel, now(), found).unwrap().name()
+        };
+        assert_eq!(wait(RESTORED + DEPTH_FINAL - 1), StateName::Pending);
+        assert_eq!(wait(RESTORED + DEPTH_FINAL), StateName::Open);
+    }
+}
+
+#[test]
+fn what_was_counted_once_is_not_granted_again_when_a_reorg_mines_the_contract_anew() {
+    let channel = handle(&stale(), now(), Input::Unconfirmed).unwrap();
+    let mined_anew = confirmed(&channel, RESTORED + 1);
+    assert_eq!(money(&mined_anew), (2_000, 2_000_000));
+    assert_eq!(handle(&mined_anew, now(), pay(&channel, 9_000, 1)), Err(Refusal::Stale));
+    // Served before a reorg, and pending when the backup was taken.
+    let served = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 2_000, 1_500_000));
+    let pending = step(&served, Input::Unconfirmed).restored();
+    assert_eq!(money(&confirmed(&pending, RESTORED + 1)), (2_000, 2_000_000));
+}
+
+#[test]
+fn a_contract_that_is_shown_after_a_restore_and_never_confirms_is_given_up_at_its_expiry() {
+    let channel = shown_again();
+    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
+    assert_eq!(channel.due(clock_at(EXPIRY - 1), &restored_rules()), look_up);
+    let give_up = Some(Duty::Close(Cause::Expiring));
+    assert_eq!(channel.due(clock_at(EXPIRY), &restored_rules()), give_up);
+    let late = handle(&channel, clock_at(EXPIRY), Input::Expire(Cause::Expiring)).unwrap();
+    assert_eq!(
+        (late.name(), late.due(clock_at(EXPIRY), &restored_rules())),
+        (StateName::Late, None)
+    );
+}
+
+#[test]
+fn a_contract_that_is_shown_after_a_restore_and_found_spent_is_settled_if_a_reorg_allows_it() {
+    let spent = Mined { txid: Txid::all_zeros(), height: 301, by: Spender::Refund };
+    let spent = handle(&shown_again(), now(), Input::Spent(spent)).unwrap();
+    let unspent = handle(&spent, now(), Input::Unspent).unwrap();
+    assert_eq!(unspent.due(now(), &restored_rules()), Some(Duty::Settle));
+}
+
+#[test]
+fn a_client_may_show_its_newest_payment_until_the_channel_is_settled() {
+    let shown = handle(&stale(), clock_at(EXPIRY - STOP), pay(&stale(), 2_900, 0)).unwrap();
+    assert_eq!(money(&shown), (2_900, 2_900_000));
+    let next = handle(&shown, clock_at(EXPIRY - STOP), pay(&shown, 3_000, 0));
+    assert_eq!(next, Err(Refusal::Expiring));
 }
 
 #[test]

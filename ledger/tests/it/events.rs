@@ -68,3 +68,14 @@ async fn a_slow_subscriber_holds_nobody_up_and_learns_how_much_it_has_missed() {
     assert_eq!(events.next().await, Err(Missed(4)));
     assert!(matches!(events.next().await, Ok(Some(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_sees_the_end_once_the_ledger_is_closed_whoever_still_holds_it() {
+    let books = Books::new();
+    let (ledger, watch) = books.open();
+    let mut events = ledger.subscribe();
+    ledger.close().await;
+    assert_eq!(events.next().await, Ok(None));
+    assert_eq!(ledger.subscribe().next().await, Ok(None));
+    watch.close(ledger);
+}

@@ -14,7 +14,7 @@ use bitcoin::{FeeRate, Network};
 use farebox::config::FeeConfig;
 use farebox::regtest::Regtest;
 use farebox::watcher::{Watcher, check_node};
-use farebox_channel::gateway::{Gateway, Rules};
+use farebox_channel::gateway::Rules;
 use farebox_channel::{Keyring, Kind, Msat, Sat, Seconds, Seed};
 use farebox_client::{ChannelFile, PayingClient, Policy};
 use farebox_ledger::{Ledger, SqliteStore};
@@ -45,7 +45,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         restored: None,
     };
     let ledger = Ledger::open(store, rules)?;
-    let gateway = Gateway { keyring, rules: ledger.rules().clone() };
 
     // The watcher follows the chain and settles. Its wallet takes the gateway's share.
     let fees = FeeConfig {
@@ -54,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let wallet = node.node(Some("gateway"));
     check_node(&wallet, Network::Regtest, false, false).await?;
-    let watcher = Watcher::new(wallet, gateway.clone(), ledger.clone(), None, fees, false);
+    let watcher = Watcher::new(wallet, keyring.clone(), ledger.clone(), None, fees, false);
     tokio::spawn(watcher.clone().run());
 
     // The paywall: any tower service can stand behind it.
@@ -65,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         is_paid.then(|| Msat::new(2_500)).and_then(Result::ok)
     };
     let paywall =
-        PaywallLayer::new(Cashier::new(gateway, ledger, watcher, vec![host.clone()]), pricing);
+        PaywallLayer::new(Cashier::new(keyring, ledger, watcher, vec![host.clone()]), pricing);
     let router = Router::new()
         .route("/joke", get(async || "A satoshi walks into a bar. Nobody charges it.\n"))
         .route("/", get(async || "/joke costs 2.5 sat.\n"))

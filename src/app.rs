@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bitcoin::FeeRate;
-use farebox_chain::{Bitcoind, Chain, ChainError};
-use farebox_channel::gateway::{Gateway, Rules};
+use bitcoin::{FeeRate, Network};
+use farebox_chain::{Bitcoind, Chain, ChainError, Tip};
+use farebox_channel::gateway::Rules;
 use farebox_channel::{DUST_MAX, Keyring, Sat};
 use farebox_ledger::{Ledger, Restored, SqliteStore, StoreError, StoreLock, restore};
 use farebox_middleware::{Cashier, PaywallLayer};
@@ -47,6 +47,11 @@ pub enum StartError {
     /// A restored store is to be marked, and the node does not tell where the chain stands.
     #[error("a restored gateway starts with its node only: {0}")]
     RestoredWithoutNode(ChainError),
+    /// A restored store is to be marked, and the node does not know the newest blocks yet.
+    #[error(
+        "a restored gateway starts once bitcoind has all blocks: it is in its initial download"
+    )]
+    RestoredBehind,
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -95,6 +100,9 @@ impl App {
         let has_payout = config.payout.is_some();
         let any_truc_policy = config.bitcoind.any_truc_policy;
         let tip = match check_node(&node, config.network, has_payout, any_truc_policy).await {
+            Ok(tip) if age == StoreAge::Restored && is_behind(&tip) => {
+                return Err(StartError::RestoredBehind);
+            }
             Ok(tip) => Some(tip),
             Err(WatchError::Chain(error)) if age == StoreAge::Restored => {
                 return Err(StartError::RestoredWithoutNode(error));
@@ -112,7 +120,8 @@ impl App {
         let mut store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
         key_file.keep()?;
         if let (StoreAge::Restored, Some(tip)) = (age, tip) {
-            let Restored { channels, credit } = restore(&mut store, tip.height).map_err(failed)?;
+            let Restored { channels, credit } =
+                restore(&mut store, tip.headers.max(tip.height)).map_err(failed)?;
             tracing::warn!(
                 channels,
                 credit_msat = credit.get(),
@@ -121,10 +130,9 @@ impl App {
             );
         }
         let ledger = Ledger::open(store, rules(&config, &node).await).map_err(failed)?;
-        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         let watcher = Watcher::new(
             node,
-            gateway.clone(),
+            keyring.clone(),
             ledger.clone(),
             config.payout.clone(),
             config.fees,
@@ -134,7 +142,7 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let hosts = config.host.map_or_else(|| names(address), |host| vec![host]);
-        let cashier = Cashier::new(gateway, ledger.clone(), watcher.clone(), hosts);
+        let cashier = Cashier::new(keyring, ledger.clone(), watcher.clone(), hosts);
         Ok(Self {
             address,
             listener,
@@ -164,6 +172,12 @@ impl App {
         self.ledger.close().await;
         served
     }
+}
+
+/// Tells whether a node does not know yet where the chain stands. A regtest node without new
+/// blocks always says so.
+fn is_behind(tip: &Tip) -> bool {
+    tip.is_initial_download && tip.network != Network::Regtest
 }
 
 /// Returns the rules of the gateway. The first payment follows the fee rate, unless it is set.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 pub(crate) struct ChainInfo {
     pub(crate) chain: String,
     pub(crate) blocks: u32,
+    pub(crate) headers: u32,
     pub(crate) bestblockhash: BlockHash,
     pub(crate) mediantime: u64,
     pub(crate) initialblockdownload: bool,

@@ -85,8 +85,10 @@ pub struct Tip {
     pub network: Network,
     /// The height of the newest block.
     pub height: u32,
-    /// Its hash.
+    /// The hash of the newest block.
     pub hash: BlockHash,
+    /// The height of the newest header: more than `height` while the node catches up.
+    pub headers: u32,
     /// The median time of the eleven newest blocks, in Unix seconds (`BIP-0113`).
     pub median_time_past: u64,
     /// Whether the node is still in its initial download.

@@ -26,6 +26,7 @@ impl Chain for Bitcoind {
         Ok(Tip {
             network,
             height: info.blocks,
+            headers: info.headers,
             hash: info.bestblockhash,
             median_time_past: info.mediantime,
             is_initial_download: info.initialblockdownload,

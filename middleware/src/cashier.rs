@@ -9,7 +9,9 @@ use farebox_channel::message::{
     RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
     TermsReply, WatchReply, WatchRequest,
 };
-use farebox_channel::{ChainTime, Clock, Msat, Place, Proof, ProofError, Subject, VerifiedPayment};
+use farebox_channel::{
+    ChainTime, Clock, Keyring, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
+};
 use farebox_ledger::{AttemptId, Charge, Hold, Ledger, LedgerError, Paid};
 use secp256k1::PublicKey;
 
@@ -59,13 +61,15 @@ impl Charged {
 }
 
 impl<N: Node> Cashier<N> {
-    /// Makes a cashier for the gateway that clients know by one of `hosts`.
+    /// Makes a cashier for the gateway that clients know by one of `hosts`. Its rules are those of
+    /// the ledger.
     ///
     /// The host stands in every proof, in lower case, with its port unless that is the scheme's
     /// own. It comes from the configuration and not from a request, so that no other gateway can
     /// pass on a proof that it was given.
     #[must_use]
-    pub fn new(gateway: Gateway, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
+    pub fn new(keyring: Keyring, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
+        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         Self(Arc::new(Desk { gateway, ledger, node, hosts, under_way: UnderWay::default() }))
     }
 

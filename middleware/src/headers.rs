@@ -71,9 +71,26 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes a field, however it is spelt.
+pub(crate) fn remove(headers: &mut HeaderMap, field: &HeaderName) {
+    let length = field.as_str().len();
+    let is_it = |name: &&HeaderName| name.as_str().len() == length && begins(name, field.as_str());
+    let spelt: Vec<HeaderName> = headers.keys().filter(is_it).cloned().collect();
+    for name in spelt {
+        headers.remove(name);
+    }
+}
+
 /// Tells whether a field is one of the payment's.
 fn is_ours(name: &HeaderName) -> bool {
-    name.as_str().starts_with(PREFIX)
+    begins(name, PREFIX)
+}
+
+/// Tells whether a field's name begins so. Many services take an underscore for a hyphen
+/// (RFC 3875 §4.1.18).
+fn begins(name: &HeaderName, beginning: &str) -> bool {
+    let name = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    name.take(beginning.len()).eq(beginning.bytes())
 }
 
 /// Puts a client's memo into the field where the service reads it.

@@ -6,17 +6,17 @@
 //! rule about channels and does not know bitcoind: the embedder brings a [`Node`].
 //!
 //! ```
-//! use farebox_channel::{Msat, gateway::Gateway};
+//! use farebox_channel::{Keyring, Msat};
 //! use farebox_ledger::Ledger;
 //! use farebox_middleware::{Cashier, Node, PaywallLayer, Pricing};
 //! use http::request::Parts;
 //!
 //! fn paywall<N: Node>(
-//!     gateway: Gateway,
+//!     keyring: Keyring,
 //!     ledger: Ledger,
 //!     node: N,
 //! ) -> PaywallLayer<N, impl Pricing> {
-//!     let cashier = Cashier::new(gateway, ledger, node, vec!["api.example.com".to_owned()]);
+//!     let cashier = Cashier::new(keyring, ledger, node, vec!["api.example.com".to_owned()]);
 //!     // Everything below /paid costs a satoshi and a half; all else is free.
 //!     let pricing = |request: &Parts| {
 //!         let is_paid = request.uri.path().starts_with("/paid");

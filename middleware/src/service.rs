@@ -21,7 +21,7 @@ use crate::answer;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::{Cashier, Charged};
 use crate::headers::{
-    Asked, hand_over, insert, is_prefetch, make_private, strip, take, take_memo, usage,
+    Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
 use crate::layer::{ReleasePolicy, ServiceFields};
 use crate::naming::name;
@@ -108,7 +108,7 @@ impl<S, N, P> Paywall<S, N, P> {
         let (mut parts, body) = request.into_parts();
         let asked = take(&mut parts.headers);
         if let Some(field) = &self.fields.memo {
-            parts.headers.remove(field);
+            remove(&mut parts.headers, field);
         }
         if parts.uri.path() == WELL_KNOWN {
             return Ok(answer::well_known(&self.cashier, asked).await.map(PaidBody::told));

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Network};
 use farebox_chain::Access;
-use farebox_channel::wire::PREFIX;
 use farebox_channel::{DUST_MAX, Kind, Msat, Payout, Sat, Seconds};
 use farebox_middleware::ReleasePolicy;
 use http::Uri;
@@ -186,6 +185,12 @@ impl Checker<'_> {
             self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
         })?;
         let listen: SocketAddr = self.checked("listen", raw.listen.parse())?;
+        let usage_header = self.field("upstream.usage_header", raw.upstream.usage_header)?;
+        let memo_header = self.field("upstream.memo_header", raw.upstream.memo_header)?;
+        if memo_header.is_some() && memo_header == usage_header {
+            let allowed = "another field than `upstream.usage_header`";
+            return Err(self.refuse("upstream.memo_header", allowed));
+        }
         Ok(Config {
             listen,
             host: self.host(raw.host, listen)?,
@@ -200,8 +205,8 @@ impl Checker<'_> {
                 server_error: raw.release.server_error,
                 broken_answer: raw.release.broken_answer,
             },
-            usage_header: self.field("upstream.usage_header", raw.upstream.usage_header)?,
-            memo_header: self.field("upstream.memo_header", raw.upstream.memo_header)?,
+            usage_header,
+            memo_header,
             upstream: self.upstream(&raw.upstream.url)?,
             routes: self.routes(raw.routes)?,
         })
@@ -326,10 +331,16 @@ impl Checker<'_> {
     ) -> Result<Option<HeaderName>, ConfigError> {
         let name = name.map(|name| name.parse()).transpose();
         let name: Option<HeaderName> = self.checked(key, name)?;
-        if name.as_ref().is_some_and(|name| name.as_str().starts_with(PREFIX)) {
-            return Err(self.refuse(key, format!("a field that does not begin with `{PREFIX}`")));
+        // No field of HTTP itself, of the payment or of the proxy is taken away from anybody.
+        let is_own = |name: &HeaderName| {
+            name.as_str().starts_with("x-") && !name.as_str().starts_with("x-forwarded-")
+        };
+        match name {
+            Some(name) if !is_own(&name) => {
+                Err(self.refuse(key, "a field that begins with `x-`, but not with `x-forwarded-`"))
+            }
+            name => Ok(name),
         }
-        Ok(name)
     }
 
     fn upstream(&self, url: &str) -> Result<Upstream, ConfigError> {

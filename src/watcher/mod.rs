@@ -16,7 +16,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, Network, OutPoint, Transaction, TxOut};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::Gateway;
-use farebox_channel::{ChainTime, Clock, Payout, Sat, Terms, Timestamp};
+use farebox_channel::{ChainTime, Clock, Keyring, Payout, Sat, Terms, Timestamp};
 use farebox_ledger::{Cursor, Ledger, LedgerError};
 use farebox_middleware::{Node, NodeError};
 use thiserror::Error;
@@ -113,13 +113,13 @@ impl<B: Chain + Wallet> Watcher<B> {
     #[must_use]
     pub fn new(
         node: B,
-        gateway: Gateway,
+        keyring: Keyring,
         ledger: Ledger,
         payout: Option<Payout>,
         fees: FeeConfig,
         any_truc_policy: bool,
     ) -> Self {
-        Self::with_wall(Wall::system(), node, gateway, ledger, payout, fees, any_truc_policy)
+        Self::with_wall(Wall::system(), node, keyring, ledger, payout, fees, any_truc_policy)
     }
 
     /// Makes a watcher whose own clock is `wall`.
@@ -127,13 +127,14 @@ impl<B: Chain + Wallet> Watcher<B> {
     pub fn with_wall(
         wall: Wall,
         node: B,
-        gateway: Gateway,
+        keyring: Keyring,
         ledger: Ledger,
         payout: Option<Payout>,
         fees: FeeConfig,
         any_truc_policy: bool,
     ) -> Self {
         let followed = ledger.resumed_at();
+        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         Self(Arc::new(Post {
             node,
             gateway,

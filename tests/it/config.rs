@@ -101,13 +101,20 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "[upstream]",
         "[upstream]\nusage_header = \"Payment-Channel-X\"",
         "`upstream.usage_header`",
-        "does not begin",
+        "begins with `x-`",
     ),
     (
         "[upstream]",
         "[upstream]\nmemo_header = \"payment-channel-memo\"",
         "`upstream.memo_header`",
-        "does not begin",
+        "begins with `x-`",
+    ),
+    ("[upstream]", "[upstream]\nmemo_header = \"host\"", "`upstream.memo_header`", "begins with"),
+    (
+        "[upstream]",
+        "[upstream]\nmemo_header = \"X-Note\"\nusage_header = \"x-note\"",
+        "`upstream.memo_header`",
+        "another field",
     ),
     ("[upstream]", "[upstream]\nmemo_header = \"two words\"", "`upstream.memo_header`", ""),
 ];

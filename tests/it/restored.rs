@@ -29,9 +29,11 @@ fn lose_store(world: &mut World) {
     }
 }
 
+/// Starts the gateway as restored, and mines until the restore is deep.
 async fn start_restored(world: &mut World) {
     world.gateway.restart_with(&["--restored"]);
     world.until_the_node_is_followed().await;
+    world.mine(6).await;
 }
 
 /// Asks until the channel has been looked up again.

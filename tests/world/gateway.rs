@@ -100,20 +100,19 @@ impl House {
         let node = ToyNode::new(self.chain.clone(), life.clone());
         let ledger =
             Ledger::open(self.disk.store(life.clone()), self.gateway.rules.clone()).unwrap();
-        let rules = ledger.rules().clone();
-        let gateway = Gateway { keyring: self.gateway.keyring.clone(), rules };
+        let keyring = self.gateway.keyring.clone();
         let wall = self.wall.clone();
         let watcher = Watcher::with_wall(
             Wall::new(move || Timestamp::new(wall.now())),
             node,
-            gateway.clone(),
+            keyring.clone(),
             ledger.clone(),
             self.payout.clone(),
             FeeConfig { fallback: rate(3), ceiling: rate(40) },
             false,
         );
         let hosts = vec![HOST.to_owned()];
-        let cashier = Cashier::new(gateway, ledger, watcher.clone(), hosts);
+        let cashier = Cashier::new(keyring, ledger, watcher.clone(), hosts);
         let upstream = Upstream {
             books: self.books.clone(),
             disk: self.disk.clone(),

@@ -87,3 +87,17 @@ async fn without_a_field_for_it_a_memo_stays_at_the_paywall() {
     assert_eq!(answer.status, 200);
     assert!(api.asked.lock().unwrap()[0].is_empty());
 }
+
+#[tokio::test]
+async fn fields_that_are_spelt_with_underscores_are_taken_for_the_same() {
+    let desk = Desk::open().await;
+    let spelt = [
+        ("x_memo", ":Zm9yZ2Vk:".to_owned()),
+        ("payment_channel-anything", "1".to_owned()),
+        ("payment_channel_pay", "1".to_owned()),
+        ("x_memory", "kept".to_owned()),
+    ];
+    let (answer, asked) = pay(&desk, &[], &spelt).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(asked.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x_memory"]);
+}

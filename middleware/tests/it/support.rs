@@ -160,8 +160,8 @@ impl Desk {
 
     /// A layer that charges the price for everything.
     pub(crate) fn layer(&self) -> PaywallLayer<Quiet, impl Pricing> {
-        let (gateway, ledger) = (self.gateway.clone(), self.ledger.clone());
-        let cashier = Cashier::new(gateway, ledger, Quiet, vec![HOST.to_owned()]);
+        let (keyring, ledger) = (self.gateway.keyring.clone(), self.ledger.clone());
+        let cashier = Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()]);
         PaywallLayer::new(cashier, |_: &Parts| Msat::new(PRICE_MSAT).ok())
     }
 

@@ -45,6 +45,7 @@ impl Chain for ToyNode {
             network: Network::Regtest,
             height: chain.height(),
             hash: chain.tip_hash(),
+            headers: chain.height(),
             median_time_past: chain.median_time_past(),
             is_initial_download: false,
         })

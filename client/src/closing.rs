@@ -1,6 +1,6 @@
 //! Closing a channel: for what is spent, so that unspent credit comes back.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
@@ -13,8 +13,9 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::opening::wall;
-use crate::paying::{PayingClient, Till, lock};
+use crate::paying::{PayingClient, lock};
 use crate::record::{Record, Stage};
+use crate::till::Till;
 
 /// The end of the problem that tells of a final payment which the gateway does not take.
 const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
@@ -55,8 +56,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let origin = Origin::of(&url)?;
         // Requests that are under way may still change the account of the till.
         let till = lock(&self.tills).remove(&origin);
-        let till = till.filter(|till| lock(till).outpoint() == channel);
-        let till = till.unwrap_or_else(|| Arc::new(Mutex::new(record)));
+        let till = till.filter(|till| till.record().outpoint() == channel);
+        let till = till.unwrap_or_else(|| Arc::new(Till::new(record, true)));
         self.ask_what_is_spent(&till, &origin).await?;
         let reply = match self.close_till(&till, &origin).await {
             // One of the two records is old. What the gateway counts as spent it would take with
@@ -75,7 +76,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn close_till(&self, till: &Till, origin: &Origin) -> Result<StateReply, PayError> {
         let (purse, request) = self.sign_close(till, origin)?;
         let answered = step::<_, StateReply>(&self.http, origin, &request).await;
-        let mut record = lock(till);
+        let mut record = till.record();
         record.stage = match &answered {
             Ok(reply) => Stage::Closing(purse, reply.settlement),
             Err(PayError::Refused { .. }) => Stage::Open(purse),
@@ -88,7 +89,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Asks the gateway what it has charged. It may be less than was agreed to, when an answer
     /// was lost or broke off; more is not believed.
     async fn ask_what_is_spent(&self, till: &Till, origin: &Origin) -> Result<(), PayError> {
-        let record = lock(till).clone();
+        let record = till.record().clone();
+        let Some(own) = till.purse() else { return Ok(()) };
         let subject = StatusSubject::Channel(record.outpoint());
         let network = record.contract().terms.network;
         let told = match self.status(origin, subject, network, &record.key).await {
@@ -97,16 +99,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let spent = told.first().map(|channel| channel.spent);
+        let Some(told) = told.first() else { return Ok(()) };
+        // A gateway with an older record does not know what it has charged since.
+        if told.payment.paid < own.payment.paid {
+            return self.resynchronise(till, origin).await;
+        }
         self.account(till, |purse| {
-            let spent = spent.map_or(purse.spent, |spent| spent.min(purse.spent));
-            Ok(Purse { spent, ..purse.clone() })
+            Ok(Purse { spent: told.spent.min(purse.spent), ..purse.clone() })
         })
     }
 
     /// Signs a close and saves that it was asked for.
     fn sign_close(&self, till: &Till, origin: &Origin) -> Result<(Purse, CloseRequest), PayError> {
-        let mut record = lock(till);
+        let mut record = till.record();
         let purse = match &record.stage {
             Stage::Open(purse) | Stage::Closing(purse, _) => purse.clone(),
             Stage::Funded(_) | Stage::Held(_) => {

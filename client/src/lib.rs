@@ -31,6 +31,7 @@ mod paying;
 mod policy;
 mod record;
 mod resync;
+mod till;
 
 pub use channel_file::ChannelFile;
 pub use error::{FileError, PayError};

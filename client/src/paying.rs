@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::Msat;
-use farebox_channel::client::{CannotPay, Distrust, Purse};
+use farebox_channel::client::{CannotPay, Purse};
 use farebox_channel::message::{Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, PROBLEM_PREFIX};
 use reqwest::header::CONTENT_TYPE;
@@ -19,6 +19,7 @@ use crate::gateway::{Origin, field, offer, refused};
 use crate::opening::wall;
 use crate::policy::Policy;
 use crate::record::{Record, Stage};
+use crate::till::Till;
 
 /// The problems that tell that the two sides' records of a channel differ.
 const OUT_OF_STEP: [&str; 3] = ["channel-restored", "channel-unknown", "underpaid"];
@@ -27,12 +28,9 @@ const OVER: [&str; 5] =
     ["channel-closing", "channel-ended", "channel-expiring", "channel-late", "channel-unknown"];
 /// The greatest number of prices to remember.
 const PRICES_MAX: usize = 10_000;
-/// How often a request is sent: because its channel is over, its price was not known, and once
-/// more because that has changed.
-const ATTEMPTS_MAX: usize = 4;
-
-/// An open channel, as the requests that pay through it share it.
-pub(crate) type Till = Mutex<Record>;
+/// How often a request is sent: because its price was not known, its channel is over, both sides'
+/// records differ, and once more because the price has changed.
+const ATTEMPTS_MAX: usize = 5;
 
 /// An HTTP client that pays for what it asks. Clones share channels and prices.
 #[derive(Clone, Debug)]
@@ -114,24 +112,29 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let Some(sent) = copy.or_else(|| request.take()) else {
                 return Err(PayError::OneShotBody);
             };
-            let answered = match price {
-                Some(price) => self.send_paid(&origin, sent, price).await,
-                None => self.http.execute(sent).await.map_err(PayError::from),
+            let till = self.till(&origin);
+            let (signed_at, answered) = match (price, &till) {
+                (Some(price), Some(till)) => self.send_paid(&origin, till, sent, price).await,
+                (Some(_), None) => (0, Err(PayError::NoChannel(origin.as_str().to_owned()))),
+                (None, _) => (0, self.http.execute(sent).await.map_err(PayError::from)),
             };
-            let response = match answered {
-                Err(error)
-                    if is_one_of(&error, &OUT_OF_STEP) && !is_in_step && request.is_some() =>
-                {
+            let response = match (answered, &till) {
+                (Err(error), Some(till)) if is_one_of(&error, &OUT_OF_STEP) && !is_in_step => {
                     is_in_step = true;
-                    self.bring_in_step(&origin, &error).await?;
+                    self.bring_in_step(&origin, till, signed_at, &error).await?;
+                    if request.is_none() {
+                        return Err(error);
+                    }
                     continue;
                 }
-                Err(error) if is_over(&error) && request.is_some() => {
-                    self.give_up(&origin, &error)?;
+                (Err(error), till) if is_over(&error) && request.is_some() => {
+                    if let Some(till) = till {
+                        self.give_up(&origin, till, &error)?;
+                    }
                     price = None;
                     continue;
                 }
-                answered => answered?,
+                (answered, _) => answered?,
             };
             if response.headers().contains_key(Receipt::NAME) {
                 return Ok(response);
@@ -148,13 +151,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Err(PayError::NoOffer)
     }
 
-    /// Brings both records of a server's channel together. A channel that the gateway takes no
-    /// longer is given up.
-    async fn bring_in_step(&self, origin: &Origin, refused: &PayError) -> Result<(), PayError> {
-        let Some(till) = self.till(origin) else { return Ok(()) };
-        match self.resynchronise(&till, origin).await {
+    /// Brings both records of a server's channel together, unless another request has done so
+    /// since this one was signed. A channel that the gateway takes no longer is given up.
+    async fn bring_in_step(
+        &self,
+        origin: &Origin,
+        till: &Arc<Till>,
+        signed_at: u32,
+        refused: &PayError,
+    ) -> Result<(), PayError> {
+        let Some(_turn) = till.turn(signed_at).await else { return Ok(()) };
+        match self.resynchronise(till, origin).await {
+            Err(error) if is_over(&error) => self.give_up(origin, till, &error),
             Err(PayError::Refused { .. } | PayError::NotOpen(..)) if is_over(refused) => {
-                self.give_up(origin, refused)
+                self.give_up(origin, till, refused)
             }
             other => other,
         }
@@ -176,19 +186,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         let _opening = self.opening.lock().await;
         if let Some(till) = self.till(origin)
-            && matches!(&lock(&till).stage, Stage::Open(purse) if purse.left() >= offer.price)
+            && till.purse().is_some_and(|purse| purse.left() >= offer.price)
         {
             return Ok(());
         }
-        let record = match self.resume(origin, offer.price)? {
-            Some(record) => record,
-            None => self.open(origin, offer).await?,
+        let till = match self.resume(origin, offer.price)? {
+            Some(record) => Till::new(record, true),
+            None => Till::new(self.open(origin, offer).await?, false),
         };
-        lock(&self.tills).insert(origin.clone(), Arc::new(Mutex::new(record)));
+        lock(&self.tills).insert(origin.clone(), Arc::new(till));
         Ok(())
     }
 
-    fn till(&self, origin: &Origin) -> Option<Arc<Till>> {
+    pub(crate) fn till(&self, origin: &Origin) -> Option<Arc<Till>> {
         lock(&self.tills).get(origin).cloned()
     }
 
@@ -207,12 +217,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
 
     /// Stops paying through a channel. One that the gateway serves no longer is on record as
     /// closing: its change comes with the settlement, or with the refund.
-    fn give_up(&self, origin: &Origin, error: &PayError) -> Result<(), PayError> {
-        let Some(till) = lock(&self.tills).remove(origin) else { return Ok(()) };
+    fn give_up(&self, origin: &Origin, till: &Arc<Till>, error: &PayError) -> Result<(), PayError> {
+        {
+            let mut tills = lock(&self.tills);
+            // By now there may be another one, of another request.
+            if tills.get(origin).is_some_and(|current| Arc::ptr_eq(current, till)) {
+                tills.remove(origin);
+            }
+        }
         if !matches!(error, PayError::Refused { .. }) {
             return Ok(());
         }
-        let mut record = lock(&till);
+        let mut record = till.record();
         if let Stage::Open(purse) = &record.stage {
             record.stage = Stage::Closing(purse.clone(), None);
             self.file.save(&record)?;
@@ -220,33 +236,48 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(())
     }
 
-    /// Sends a request with a payment.
+    /// Sends a request with a payment. Returns too when it was signed, in turns of the till.
     async fn send_paid(
         &self,
         origin: &Origin,
-        mut request: Request,
+        till: &Till,
+        request: Request,
         price: Msat,
+    ) -> (u32, Result<Response, PayError>) {
+        match self.pay(till, price) {
+            Ok((payment, signed_at)) => {
+                let sent = self.send_signed(origin, till, request, payment, signed_at).await;
+                (signed_at, sent)
+            }
+            Err(error) => (till.turns(), Err(error)),
+        }
+    }
+
+    async fn send_signed(
+        &self,
+        origin: &Origin,
+        till: &Till,
+        mut request: Request,
+        payment: PayRequest,
+        signed_at: u32,
     ) -> Result<Response, PayError> {
-        let no_channel = || PayError::NoChannel(origin.as_str().to_owned());
-        let till = self.till(origin).ok_or_else(no_channel)?;
-        let payment = self.pay(&till, price)?;
+        let price = payment.price_max.unwrap_or_default();
         let value = payment.encode().parse().map_err(|_| PayError::NoField(PayRequest::NAME))?;
         request.headers_mut().insert(PayRequest::NAME, value);
         let response = self.http.execute(request).await?;
+        // What was signed before both records were brought together counts as spent since.
+        let take_back = |purse: &Purse| {
+            let is_counted = till.turns() != signed_at;
+            Ok(if is_counted { purse.clone() } else { purse.take_back(price) })
+        };
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
                 self.observer.tell(&Event::Paid(receipt));
-                match self.account(&till, |purse| Ok(purse.receive(&receipt, price)?)) {
-                    // This client's record is older than the gateway's.
-                    Err(PayError::Distrust(Distrust::OtherPayment { .. })) => {
-                        self.resynchronise(&till, origin).await?;
-                    }
-                    other => other?,
-                }
+                self.receive(origin, till, &receipt, price).await?;
                 Ok(response)
             }
             Err(_) if response.status() == StatusCode::PAYMENT_REQUIRED => {
-                self.account(&till, |purse| Ok(purse.take_back(price)))?;
+                self.account(till, take_back)?;
                 // With another price it is a new offer.
                 let is_offered = matches!(offer(&response), Ok(Some(it)) if it.price != price);
                 if is_offered { Ok(response) } else { Err(refused(response).await) }
@@ -256,7 +287,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 // A refusal of the gateway changes nothing. Whoever else says no may have been
                 // paid, so the price stays on the account.
                 if is_of_gateway(&refused) {
-                    self.account(&till, |purse| Ok(purse.take_back(price)))?;
+                    self.account(till, take_back)?;
                 }
                 Err(refused)
             }
@@ -270,22 +301,23 @@ impl<B: Chain + Wallet> PayingClient<B> {
         till: &Till,
         change: impl FnOnce(&Purse) -> Result<Purse, PayError>,
     ) -> Result<(), PayError> {
-        let mut record = lock(till);
+        let mut record = till.record();
         let Stage::Open(purse) = &record.stage else { return Ok(()) };
         record.stage = Stage::Open(change(purse)?);
         Ok(self.file.save(&record)?)
     }
 
-    /// Signs for a price and saves it, so that nothing is sent that is not on record.
-    fn pay(&self, till: &Till, price: Msat) -> Result<PayRequest, PayError> {
-        let mut record = lock(till);
+    /// Signs for a price and saves it, so that nothing is sent that is not on record. Returns too
+    /// how often the till was brought in step by then.
+    fn pay(&self, till: &Till, price: Msat) -> Result<(PayRequest, u32), PayError> {
+        let mut record = till.record();
         let Stage::Open(purse) = &record.stage else {
             return Err(PayError::NoChannel(record.origin.clone()));
         };
         let (purse, payment) = purse.pay(price, &record.key)?;
         record.stage = Stage::Open(purse);
         self.file.save(&record)?;
-        Ok(payment)
+        Ok((payment, till.turns()))
     }
 }
 

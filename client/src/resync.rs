@@ -2,12 +2,12 @@
 
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
-use farebox_channel::client::{Purse, Recovered};
+use farebox_channel::client::{Distrust, Purse, Recovered};
 use farebox_channel::message::{
     ChannelStatus, ContractRequest, Receipt, RefundReply, StateName, StateReply, StatusReply,
     StatusRequest, StatusSubject,
 };
-use farebox_channel::{Place, Proof};
+use farebox_channel::{Contract, Msat, Place, Proof};
 use reqwest::Url;
 use secp256k1::{SECP256K1, SecretKey};
 
@@ -15,8 +15,9 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::opening::wall;
-use crate::paying::{PayingClient, Till, lock};
+use crate::paying::PayingClient;
 use crate::record::{Record, Stage};
+use crate::till::Till;
 
 impl<B: Chain + Wallet> PayingClient<B> {
     /// Finds the channels of `key` with a server and puts them on record, where the client's own
@@ -35,15 +36,28 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 continue;
             }
             let recovered = Recovered::verify(&told, network, &key)?;
-            let mut record =
-                self.file.channels()?.into_iter().find(|it| it.outpoint() == told.channel);
-            let stage = match record.take().map(|record| record.stage) {
-                Some(Stage::Open(purse)) => Stage::Open(purse.resynchronise(&told)?),
+            if let Some(till) =
+                self.till(&origin).filter(|it| it.record().outpoint() == told.channel)
+            {
+                self.account(&till, |purse| Ok(purse.resynchronise(&told)?))?;
+                open.push(told.channel);
+                continue;
+            }
+            let known = self.file.channels()?.into_iter().find(|it| it.outpoint() == told.channel);
+            let is_ours = |contract: &Contract| contract == recovered.contract();
+            let purse = match known.map(|record| record.stage) {
+                Some(Stage::Open(purse)) => purse.resynchronise(&told)?,
                 Some(Stage::Closing(..)) => continue,
-                Some(Stage::Funded(_) | Stage::Held(_)) | None => {
-                    Stage::Open(self.hold_again(&origin, recovered).await?)
+                Some(Stage::Held(held)) if is_ours(held.refund.contract()) => {
+                    recovered.with(held.refund)
                 }
+                Some(Stage::Funded(funded)) if !is_ours(&funded.contract) => {
+                    return Err(Distrust::OtherContract.into());
+                }
+                Some(Stage::Held(_)) => return Err(Distrust::OtherContract.into()),
+                Some(Stage::Funded(_)) | None => self.hold_again(&origin, recovered).await?,
             };
+            let stage = Stage::Open(purse);
             self.file.save(&Record { origin: origin.as_str().to_owned(), key, stage })?;
             open.push(told.channel);
         }
@@ -61,30 +75,82 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(lost.hold(signature)?)
     }
 
+    /// Takes a receipt. Where this client's record is older than the gateway's, both are brought
+    /// together first; the answer that the receipt came with is there in any case.
+    pub(crate) async fn receive(
+        &self,
+        origin: &Origin,
+        till: &Till,
+        receipt: &Receipt,
+        price: Msat,
+    ) -> Result<(), PayError> {
+        let seen = till.turns();
+        let distrust = match self.account(till, |purse| Ok(purse.receive(receipt, price)?)) {
+            Err(PayError::Distrust(distrust)) => distrust,
+            other => return other,
+        };
+        let is_old = match distrust {
+            Distrust::OtherPayment { .. } => true,
+            Distrust::Overcharged { .. } => receipt.price <= price && till.may_be_old(),
+            Distrust::OtherContract | Distrust::Unsigned { .. } => false,
+        };
+        if !is_old {
+            return Err(distrust.into());
+        }
+        if let Some(_turn) = till.turn(seen).await {
+            match self.resynchronise(till, origin).await {
+                // The next request will find out.
+                Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
+                    return Ok(());
+                }
+                other => other?,
+            }
+        }
+        match till.purse() {
+            Some(purse) if receipt.paid > purse.payment.paid => Err(distrust.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Brings the two records of a channel together: takes what the gateway knows and this client
     /// does not, and shows the newest payment to a gateway that does not know it.
+    ///
+    /// What no signature bears out is believed once in a run: how much of the credit is spent.
     pub(crate) async fn resynchronise(&self, till: &Till, origin: &Origin) -> Result<(), PayError> {
-        let Some((purse, record)) = open_purse(till) else { return Ok(()) };
-        let contract = purse.contract();
-        let (subject, network) =
-            (StatusSubject::Channel(contract.outpoint), contract.terms.network);
-        match self.status(origin, subject, network, &record.key).await {
+        let Some(before) = till.purse() else { return Ok(()) };
+        let contract = before.contract();
+        let (channel, network) = (contract.outpoint, contract.terms.network);
+        let key = till.record().key;
+        let mut is_believed = false;
+        match self.status(origin, StatusSubject::Channel(channel), network, &key).await {
             Ok(told) => {
-                for told in told.iter().filter(|told| told.channel == contract.outpoint) {
-                    self.account(till, |purse| Ok(purse.resynchronise(told)?))?;
+                for told in told.iter().filter(|told| told.channel == channel) {
+                    self.account(till, |purse| {
+                        let next = purse.resynchronise(told)?;
+                        is_believed |= next.spent > purse.spent && next.payment == purse.payment;
+                        Ok(next)
+                    })?;
                 }
             }
             // A gateway that has lost its record takes the contract once more.
-            Err(PayError::Refused { .. }) => self.show_again(origin, &purse).await?,
+            Err(PayError::Refused { .. }) => self.show_again(origin, &before).await?,
             Err(error) => return Err(error),
         }
-        let Some((purse, _)) = open_purse(till) else { return Ok(()) };
-        let channel = contract.outpoint;
-        let receipt: Receipt = step(&self.http, origin, &purse.top_up()).await?;
-        self.account(till, |purse| Ok(purse.catch_up(&receipt)?))?;
-        if let Some((Purse { payment, spent, .. }, _)) = open_purse(till) {
-            self.observer.tell(&Event::Resynchronised { channel, paid: payment.paid, spent });
+        let Some(newest) = till.purse() else { return Ok(()) };
+        let receipt: Receipt = step(&self.http, origin, &newest.top_up()).await?;
+        self.account(till, |purse| {
+            till.finish_turn();
+            let next = purse.catch_up(&receipt)?;
+            is_believed |= next.spent > purse.spent;
+            Ok(next)
+        })?;
+        let Some(after) = till.purse() else { return Ok(()) };
+        if is_believed && !till.give_in() {
+            let (charged, agreed) = (after.spent, before.spent);
+            return Err(Distrust::Overcharged { charged, agreed }.into());
         }
+        let (paid, spent) = (after.payment.paid, after.spent);
+        self.observer.tell(&Event::Resynchronised { channel, paid, spent });
         Ok(())
     }
 
@@ -104,6 +170,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let StateReply { state, .. } = step(&self.http, origin, &shown).await?;
         match state {
             StateName::Open => Ok(()),
+            StateName::Pending => Err(PayError::NotNow(
+                "the gateway looks the contract up again; try again later".to_owned(),
+            )),
             state => Err(PayError::NotOpen(contract.outpoint, state)),
         }
     }
@@ -126,14 +195,5 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(PayError::NoField(_)) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Returns the purse of a till that is open, with its record.
-fn open_purse(till: &Till) -> Option<(Purse, Record)> {
-    let record = lock(till);
-    match &record.stage {
-        Stage::Open(purse) => Some((purse.clone(), record.clone())),
-        Stage::Funded(_) | Stage::Held(_) | Stage::Closing(..) => None,
     }
 }

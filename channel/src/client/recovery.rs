@@ -74,11 +74,15 @@ impl Recovered {
     /// # Errors
     /// [`RefundError`] when it is not.
     pub fn hold(self, gateway: Option<Signature>) -> Result<Purse, RefundError> {
-        let Self { contract, told } = self;
-        let refund = Refund::new(contract, gateway)?;
-        let mut purse = Purse::new(refund, told.payment, told.least, told.pass);
-        purse.spent = told.spent;
-        Ok(purse)
+        let refund = Refund::new(self.contract.clone(), gateway)?;
+        Ok(self.with(refund))
+    }
+
+    /// Makes a purse of it with the refund of its contract, which the client has kept.
+    #[must_use]
+    pub fn with(self, refund: Refund) -> Purse {
+        let ChannelStatus { payment, least, pass, spent, .. } = self.told;
+        Purse { spent, ..Purse::new(refund, payment, least, pass) }
     }
 }
 

@@ -19,6 +19,7 @@ mod program;
 mod proxy;
 mod refusals;
 mod restored;
+mod resync;
 mod support;
 mod threats;
 mod written;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+pub use crate::keyfile::StoreAge;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::proxy::Proxy;
 use crate::routes::Routes;
@@ -60,15 +61,6 @@ pub enum StartError {
         /// What went wrong.
         source: io::Error,
     },
-}
-
-/// What a gateway's store is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreAge {
-    /// The one that this gateway has written last, or a new one.
-    Current,
-    /// A backup, or none where the store was lost.
-    Restored,
 }
 
 /// A gateway that is ready to serve.

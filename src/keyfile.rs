@@ -9,8 +9,6 @@ use bitcoin::hex::{DisplayHex, FromHex};
 use farebox_channel::Seed;
 use thiserror::Error;
 
-use crate::app::StoreAge;
-
 /// Why there is no seed.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
@@ -65,6 +63,15 @@ pub enum KeyFileError {
     /// No random numbers are to be had.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+/// What a gateway's store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreAge {
+    /// The one that this gateway has written last, or a new one.
+    Current,
+    /// A backup, or none where the store was lost.
+    Restored,
 }
 
 /// A seed, and its file as far as it has come.

@@ -36,7 +36,7 @@ fn read(headers: &HeaderMap) -> Result<Asked, Malformed> {
         if is_ours(name) { name.as_str().len().saturating_add(value.len()) } else { 0 }
     };
     if headers.iter().map(length).sum::<usize>() > REQUEST_LEN_MAX {
-        return Err(Malformed { name: PREFIX, fault: Fault::TooLongTogether });
+        return Err(Malformed { name: "payment-channel-*", fault: Fault::TooLongTogether });
     }
     Ok(Asked { step: read_step(headers)?, memo: read_memo(headers)? })
 }

@@ -49,7 +49,7 @@ pub enum Fault {
     #[error("not a structured field (RFC 9651): {0}")]
     Syntax(String),
     /// The request asks for another step too, or for this one twice.
-    #[error("a request asks for one step only")]
+    #[error("a request has this field once, and asks for one step only")]
     Repeated,
     /// A required key is missing.
     #[error("`{0}` is missing")]

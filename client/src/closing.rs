@@ -6,7 +6,7 @@ use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::Place;
 use farebox_channel::client::Purse;
-use farebox_channel::message::{CloseRequest, StateReply, StatusSubject};
+use farebox_channel::message::{CloseRequest, Receipt, StateReply, StatusSubject};
 use reqwest::Url;
 
 use crate::error::PayError;
@@ -100,13 +100,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(error) => return Err(error),
         };
         let Some(told) = told.first() else { return Ok(()) };
-        // A gateway with an older record does not know what it has charged since.
-        if told.payment.paid < own.payment.paid {
-            return self.resynchronise(till, origin).await;
+        if told.payment.paid >= own.payment.paid {
+            return self.account(till, |purse| {
+                Ok(Purse { spent: told.spent.min(purse.spent), ..purse.clone() })
+            });
         }
-        self.account(till, |purse| {
-            Ok(Purse { spent: told.spent.min(purse.spent), ..purse.clone() })
-        })
+        // The newest payment was lost on its way, or the gateway's record is older than that.
+        let receipt: Receipt = match step(&self.http, origin, &own.top_up()).await {
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
+            receipt => receipt?,
+        };
+        self.account(till, |purse| Ok(Purse { spent: receipt.spent, ..purse.catch_up(&receipt)? }))
     }
 
     /// Signs a close and saves that it was asked for.

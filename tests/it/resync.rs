@@ -11,7 +11,7 @@ use farebox_chain::Bitcoind;
 use farebox_channel::Kind;
 use farebox_channel::client::{Distrust, Purse};
 use farebox_channel::message::{
-    ChannelStatus, Offer, PayRequest, Receipt, StatusReply, StatusRequest,
+    ChannelStatus, Offer, PayRequest, Receipt, StateName, StatusReply, StatusRequest,
 };
 use farebox_channel::wire::Field;
 use farebox_client::{ChannelFile, PayError, PayingClient, Policy, Record, Stage};
@@ -62,7 +62,11 @@ async fn the_paying_client_goes_on_by_itself_when_the_gateway_was_restored() {
     lose_store(&mut world);
     start_restored(&mut world).await;
     let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 2).await;
+    until("the contract is looked up again", async || {
+        client.get(&world.gateway.url("/paid/x")).await.is_ok()
+    })
+    .await;
+    get(&client, &world, 1).await;
 
     assert_eq!(client.file().channels().unwrap().len(), 1, "no second channel was needed");
     let Stage::Open(purse) = record(&client).stage else { panic!("it is open") };
@@ -193,24 +197,46 @@ async fn a_close_right_after_a_restore_pays_for_what_was_served_since_the_backup
 }
 
 #[tokio::test]
+async fn a_payment_that_was_lost_on_its_way_is_not_closed_for() {
+    let mut world = World::start().await;
+    let mining = world.keep_mining();
+    let client = world.paying_client(Kind::Cltv);
+    get(&client, &world, 268).await;
+    drop(mining);
+    world.gateway.kill();
+    for _ in 0..4 {
+        assert!(client.get(&world.gateway.url("/paid/x")).await.is_err());
+    }
+    assert!(purse(&client).payment.paid.get() > 402, "more was signed than ever arrived");
+    drop(client);
+    world.gateway.restart();
+    world.until_the_node_is_followed().await;
+
+    let client = world.paying_client(Kind::Cltv);
+    let closing = client.close(&world.gateway.url("/")).await.unwrap();
+
+    assert_eq!(closing.paid.get(), 402, "268 requests of 1.5 sat");
+}
+
+#[tokio::test]
 async fn requests_in_parallel_get_in_step_once_for_all() {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let client = world.paying_client(Kind::Cltv);
+    get(&client, &world, 3).await;
+    let Record { key, stage, .. } = record(&client);
+    drop(client);
+    back_up(&mut world);
+    let client = world.paying_client(Kind::Cltv);
     get(&client, &world, 300).await;
     drop((client, mining));
-    lose_store(&mut world);
-    start_restored(&mut world).await;
-    let client = world.paying_client(Kind::Cltv);
+    restore(&mut world).await;
+    let Stage::Open(purse) = stage else { panic!("it is open") };
+    let (buyer, channel) = (world.buyer(), purse.contract().outpoint);
     until("the contract is looked up again", async || {
-        client.get(&world.gateway.url("/paid/x")).await.is_ok()
+        buyer.told(channel, &key).await.state == StateName::Open
     })
     .await;
-    drop(client);
-    lose_store(&mut world);
-    start_restored(&mut world).await;
-    let buyer = world.buyer_with_channel(Kind::Cltv).await;
-    drop(buyer);
 
     let client = world.paying_client(Kind::Cltv);
     let url = world.gateway.url("/paid/x");

@@ -14,7 +14,7 @@ use farebox_channel::message::{
     ChannelStatus, Offer, PayRequest, Receipt, StateName, StatusReply, StatusRequest,
 };
 use farebox_channel::wire::Field;
-use farebox_client::{ChannelFile, PayError, PayingClient, Policy, Record, Stage};
+use farebox_client::{ChannelFile, Event, Observer, PayError, PayingClient, Policy, Record, Stage};
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::net::TcpListener;
 
@@ -238,7 +238,13 @@ async fn requests_in_parallel_get_in_step_once_for_all() {
     })
     .await;
 
-    let client = world.paying_client(Kind::Cltv);
+    let counted = Arc::new(Mutex::new(0));
+    let counting = Arc::clone(&counted);
+    let client = world.paying_client(Kind::Cltv).observed_by(Observer::new(move |event| {
+        if let Event::Resynchronised { .. } = event {
+            *counting.lock().unwrap() += 1;
+        }
+    }));
     let url = world.gateway.url("/paid/x");
     let requests = (0..40).map(|_| client.get(&url));
     let answers = futures_util::future::join_all(requests).await;
@@ -246,7 +252,9 @@ async fn requests_in_parallel_get_in_step_once_for_all() {
     for answer in answers {
         assert_eq!(answer.unwrap().status(), 200);
     }
-    assert_eq!(client.file().channels().unwrap().len(), 1);
+    assert_eq!(*counted.lock().unwrap(), 1, "once for all");
+    let own = self::purse(&client);
+    assert_eq!(own.spent, buyer.told(channel, &key).await.spent, "both sides agree");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_payment_that_does_not_count_is_refused_and_changes_nothing() {
         assert_eq!(answer.refusal(), refusal(402, kind));
         assert!(answer.headers.contains_key("payment-channel-offer"));
     }
-    let cheap = PayRequest { payment: sign(500), ..good };
+    let cheap = PayRequest { payment: sign(500), price_max: None, ..good };
     let answer = buyer.send("/dear/x", &[header(&cheap)]).await;
     assert_eq!(answer.refusal(), refusal(402, "underpaid"));
 

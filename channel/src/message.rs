@@ -12,7 +12,7 @@ use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 use thiserror::Error;
 
-use crate::contract::Kind;
+use crate::contract::{Contract, Kind};
 use crate::pass::Pass;
 use crate::payment::Payment;
 use crate::payout::Payout;
@@ -112,6 +112,25 @@ pub struct ContractRequest {
     pub payout: Payout,
     /// The newest payment.
     pub payment: Payment,
+}
+
+impl ContractRequest {
+    /// Makes the message that shows `contract` with a payment, and with its transaction unless
+    /// that is broadcast already.
+    #[must_use]
+    pub fn of(contract: &Contract, payment: Payment, transaction: Option<Transaction>) -> Self {
+        let Contract { terms, outpoint, capacity, payout } = contract;
+        Self {
+            outpoint: *outpoint,
+            transaction,
+            capacity: *capacity,
+            kind: terms.kind,
+            client_key: terms.client_key,
+            expiry: terms.expiry,
+            payout: payout.clone(),
+            payment,
+        }
+    }
 }
 
 /// Where a channel stands.

@@ -34,6 +34,19 @@ pub struct RefundRequest {
 }
 
 impl RefundRequest {
+    /// Returns what the gateway is asked to sign for `contract`, if its kind needs it.
+    #[must_use]
+    pub fn of(contract: &Contract) -> Option<Self> {
+        let Contract { terms, outpoint, capacity, .. } = contract;
+        let (client_key, expiry) = (terms.client_key, terms.expiry);
+        (terms.kind == Kind::Refund).then_some(Self {
+            outpoint: *outpoint,
+            capacity: *capacity,
+            client_key,
+            expiry,
+        })
+    }
+
     /// Returns the digest that the gateway signs.
     pub(crate) fn digest(&self, gateway_key: PublicKey, network: Network) -> Message {
         let Self { client_key, expiry, .. } = *self;
@@ -73,13 +86,11 @@ impl Refund {
     /// # Errors
     /// [`RefundError`] when the signature is missing or wrong: then the contract must not be shown.
     pub fn new(contract: Contract, gateway: Option<Signature>) -> Result<Self, RefundError> {
-        let Terms { network, kind, gateway_key, client_key, expiry } = contract.terms;
-        if kind == Kind::Cltv {
+        let Some(request) = RefundRequest::of(&contract) else {
             return Ok(Self { contract, gateway: None });
-        }
+        };
         let signature = gateway.ok_or(RefundError::Unsigned)?;
-        let Contract { outpoint, capacity, .. } = contract;
-        let request = RefundRequest { outpoint, capacity, client_key, expiry };
+        let Terms { network, gateway_key, .. } = contract.terms;
         SECP256K1
             .verify_ecdsa(&request.digest(gateway_key, network), &signature, &gateway_key)
             .map_err(|_| RefundError::BadSignature)?;

@@ -13,11 +13,11 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::opening::wall;
-use crate::paying::{PayingClient, lock};
+use crate::paying::{PayingClient, is_one_of, lock};
 use crate::record::{Record, Stage};
 use crate::till::Till;
 
-/// The end of the problem that tells of a final payment which the gateway does not take.
+/// The problem that tells of a final payment which the gateway does not take.
 const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -62,7 +62,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let reply = match self.close_till(&till, &origin).await {
             // One of the two records is old. What the gateway counts as spent it would take with
             // a close of its own too, as long as it is signed.
-            Err(PayError::Refused { kind, .. }) if kind.ends_with(OUT_OF_BOUNDS) => {
+            Err(error) if is_one_of(&error, &[OUT_OF_BOUNDS]) => {
                 self.resynchronise(&till, &origin).await?;
                 self.close_till(&till, &origin).await
             }

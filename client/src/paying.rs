@@ -350,7 +350,7 @@ fn is_over(error: &PayError) -> bool {
 }
 
 /// Tells whether a gateway refuses for one of these problems.
-fn is_one_of(error: &PayError, problems: &[&str]) -> bool {
+pub(crate) fn is_one_of(error: &PayError, problems: &[&str]) -> bool {
     let PayError::Refused { kind, .. } = error else { return false };
     kind.strip_prefix(PROBLEM_PREFIX).is_some_and(|name| problems.contains(&name))
 }

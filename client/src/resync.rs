@@ -157,16 +157,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Shows a contract that is mined, with the newest payment.
     async fn show_again(&self, origin: &Origin, purse: &Purse) -> Result<(), PayError> {
         let contract = purse.contract();
-        let shown = ContractRequest {
-            outpoint: contract.outpoint,
-            transaction: None,
-            capacity: contract.capacity,
-            kind: contract.terms.kind,
-            client_key: contract.terms.client_key,
-            expiry: contract.terms.expiry,
-            payout: contract.payout.clone(),
-            payment: purse.payment,
-        };
+        let shown = ContractRequest::of(contract, purse.payment, None);
         let StateReply { state, .. } = step(&self.http, origin, &shown).await?;
         match state {
             StateName::Open => Ok(()),

@@ -311,21 +311,7 @@ impl<N: Node> Cashier<N> {
 
     /// Returns what is told of a channel to its client.
     fn told(&self, channel: &Channel) -> ChannelStatus {
-        let (contract, account) = (channel.contract(), channel.account());
-        ChannelStatus {
-            channel: contract.outpoint,
-            gateway_key: contract.terms.gateway_key,
-            kind: contract.terms.kind,
-            expiry: contract.terms.expiry,
-            capacity: contract.capacity,
-            payout: contract.payout.clone(),
-            payment: *account.payment.payment(),
-            least: account.least,
-            spent: account.spent,
-            credit: account.credit(),
-            state: channel.name(),
-            pass: self.0.gateway.pass(contract.outpoint),
-        }
+        channel.status(self.0.gateway.pass(channel.contract().outpoint))
     }
 
     /// Returns where a channel stands now.

@@ -4,6 +4,7 @@
 //! the file's name, the key and what is allowed there.
 
 mod raw;
+mod upstream;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -322,38 +323,6 @@ impl Checker<'_> {
             return Err(self.refuse("fees.fallback_sat_per_vb", allowed));
         }
         Ok(FeeConfig { fallback, ceiling })
-    }
-
-    fn field(
-        &self,
-        key: &'static str,
-        name: Option<String>,
-    ) -> Result<Option<HeaderName>, ConfigError> {
-        let name = name.map(|name| name.parse()).transpose();
-        let name: Option<HeaderName> = self.checked(key, name)?;
-        // No field of HTTP itself, of the payment or of the proxy is taken away from anybody.
-        let is_own = |name: &HeaderName| {
-            name.as_str().starts_with("x-") && !name.as_str().starts_with("x-forwarded-")
-        };
-        match name {
-            Some(name) if !is_own(&name) => {
-                Err(self.refuse(key, "a field that begins with `x-`, but not with `x-forwarded-`"))
-            }
-            name => Ok(name),
-        }
-    }
-
-    fn upstream(&self, url: &str) -> Result<Upstream, ConfigError> {
-        let key = "upstream.url";
-        let uri: Uri = self.checked(key, url.parse())?;
-        let allowed = "an http URL without a user or a query, such as \"http://127.0.0.1:3000\"";
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() {
-            return Err(self.refuse(key, allowed));
-        }
-        let base = uri.path().trim_end_matches('/').to_owned();
-        let authority = uri.into_parts().authority.filter(is_plain_authority);
-        let authority = authority.ok_or_else(|| self.refuse(key, allowed))?;
-        Ok(Upstream { authority, base })
     }
 
     fn routes(&self, raw: Vec<raw::Route>) -> Result<Routes, ConfigError> {

@@ -39,19 +39,26 @@ fn purse(client: &PayingClient<Bitcoind>) -> Purse {
     purse
 }
 
-#[tokio::test]
-async fn the_paying_client_goes_on_by_itself_when_the_gateway_was_restored() {
+/// A gateway that was restored from a backup of three requests, after some more. Returns the
+/// client's record from the time of the backup too.
+async fn restored_after(more: u32) -> (World, Record) {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let client = world.paying_client(Kind::Cltv);
     get(&client, &world, 3).await;
+    let backed_up = record(&client);
     drop(client);
     back_up(&mut world);
     let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 300).await;
+    get(&client, &world, more).await;
     drop((client, mining));
-
     restore(&mut world).await;
+    (world, backed_up)
+}
+
+#[tokio::test]
+async fn the_paying_client_goes_on_by_itself_when_the_gateway_was_restored() {
+    let (mut world, _) = restored_after(300).await;
     let client = world.paying_client(Kind::Cltv);
     until("the contract is looked up again", async || {
         client.get(&world.gateway.url("/paid/x")).await.is_ok()
@@ -170,17 +177,7 @@ async fn an_old_copy_from_within_the_first_payment_loses_no_answer() {
 
 #[tokio::test]
 async fn a_close_right_after_a_restore_pays_for_what_was_served_since_the_backup() {
-    let mut world = World::start().await;
-    let mining = world.keep_mining();
-    let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 3).await;
-    drop(client);
-    back_up(&mut world);
-    let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 400).await;
-    drop((client, mining));
-
-    restore(&mut world).await;
+    let (world, _) = restored_after(400).await;
     let client = world.paying_client(Kind::Cltv);
     until("the contract is looked up again", async || {
         client.close(&world.gateway.url("/")).await.is_ok()
@@ -220,17 +217,7 @@ async fn a_payment_that_was_lost_on_its_way_is_not_closed_for() {
 
 #[tokio::test]
 async fn requests_in_parallel_get_in_step_once_for_all() {
-    let mut world = World::start().await;
-    let mining = world.keep_mining();
-    let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 3).await;
-    let Record { key, stage, .. } = record(&client);
-    drop(client);
-    back_up(&mut world);
-    let client = world.paying_client(Kind::Cltv);
-    get(&client, &world, 300).await;
-    drop((client, mining));
-    restore(&mut world).await;
+    let (world, Record { key, stage, .. }) = restored_after(300).await;
     let Stage::Open(purse) = stage else { panic!("it is open") };
     let (buyer, channel) = (world.buyer(), purse.contract().outpoint);
     until("the contract is looked up again", async || {

@@ -210,13 +210,7 @@ impl Funded {
     /// Returns what the gateway is asked to sign, if the kind of contract needs it.
     #[must_use]
     pub fn refund_request(&self) -> Option<RefundRequest> {
-        let Contract { terms, outpoint, capacity, .. } = &self.contract;
-        (terms.kind == Kind::Refund).then_some(RefundRequest {
-            outpoint: *outpoint,
-            capacity: *capacity,
-            client_key: terms.client_key,
-            expiry: terms.expiry,
-        })
+        RefundRequest::of(&self.contract)
     }
 
     /// Checks that the refund is complete.
@@ -252,16 +246,8 @@ impl Held {
         let paid = contract
             .payable(self.first_payment)
             .ok_or(PaymentError::BeyondCapacity { capacity })?;
-        Ok(ContractRequest {
-            outpoint: contract.outpoint,
-            transaction: self.transaction.clone(),
-            capacity,
-            kind: contract.terms.kind,
-            client_key: contract.terms.client_key,
-            expiry: contract.terms.expiry,
-            payout: contract.payout.clone(),
-            payment: Payment::sign(contract, paid, key)?,
-        })
+        let payment = Payment::sign(contract, paid, key)?;
+        Ok(ContractRequest::of(contract, payment, self.transaction.clone()))
     }
 
     /// Makes a purse of the gateway's answer to the shown contract.

@@ -11,7 +11,7 @@ use secp256k1::SecretKey;
 use secp256k1::ecdsa::Signature;
 
 use super::{Distrust, Purse};
-use crate::contract::{Contract, Kind, Terms};
+use crate::contract::{Contract, Terms};
 use crate::message::{ChannelStatus, Receipt, RefundRequest};
 use crate::payment::Payment;
 use crate::refund::{Refund, RefundError};
@@ -60,13 +60,7 @@ impl Recovered {
     /// the refund was lost with the client's copy.
     #[must_use]
     pub fn refund_request(&self) -> Option<RefundRequest> {
-        let Contract { terms, outpoint, capacity, .. } = &self.contract;
-        (terms.kind == Kind::Refund).then_some(RefundRequest {
-            outpoint: *outpoint,
-            capacity: *capacity,
-            client_key: terms.client_key,
-            expiry: terms.expiry,
-        })
+        RefundRequest::of(&self.contract)
     }
 
     /// Makes a purse of it, once the refund is complete again.

@@ -25,7 +25,8 @@ pub use rules::Rules;
 pub use state::{Closing, Ended, Late, Mined, Open, Pending, Spender};
 
 use crate::contract::Contract;
-use crate::message::StateName;
+use crate::message::{ChannelStatus, StateName};
+use crate::pass::Pass;
 use crate::payment::VerifiedPayment;
 use crate::settlement::Settlement;
 use crate::units::{Clock, Msat};
@@ -208,6 +209,26 @@ impl Channel {
                 Spender::Settlement => StateName::Settled,
                 Spender::Refund => StateName::Lost,
             },
+        }
+    }
+
+    /// Returns what is told of the channel to its client, with its pass.
+    #[must_use]
+    pub fn status(&self, pass: Pass) -> ChannelStatus {
+        let (contract, account) = (self.contract(), self.account());
+        ChannelStatus {
+            channel: contract.outpoint,
+            gateway_key: contract.terms.gateway_key,
+            kind: contract.terms.kind,
+            expiry: contract.terms.expiry,
+            capacity: contract.capacity,
+            payout: contract.payout.clone(),
+            payment: *account.payment.payment(),
+            least: account.least,
+            spent: account.spent,
+            credit: account.credit(),
+            state: self.name(),
+            pass,
         }
     }
 

@@ -13,21 +13,7 @@ use crate::support::{
 
 /// What an honest gateway tells of a channel.
 fn told(channel: &Channel) -> ChannelStatus {
-    let (contract, account) = (channel.contract(), channel.account());
-    ChannelStatus {
-        channel: contract.outpoint,
-        gateway_key: contract.terms.gateway_key,
-        kind: contract.terms.kind,
-        expiry: contract.terms.expiry,
-        capacity: contract.capacity,
-        payout: contract.payout.clone(),
-        payment: *account.payment.payment(),
-        least: account.least,
-        spent: account.spent,
-        credit: account.credit(),
-        state: channel.name(),
-        pass: keyring().pass(contract.outpoint),
-    }
+    channel.status(keyring().pass(channel.contract().outpoint))
 }
 
 /// A channel that has paid 5,000 sat and spent 4,200 of them.

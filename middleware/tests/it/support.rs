@@ -124,17 +124,7 @@ impl Desk {
 
     /// The channel, open.
     fn channel(&self) -> Channel {
-        let Contract { terms, outpoint, capacity, payout } = self.contract.clone();
-        let shown = ContractRequest {
-            outpoint,
-            transaction: None,
-            capacity,
-            kind: terms.kind,
-            client_key: terms.client_key,
-            expiry: terms.expiry,
-            payout,
-            payment: self.payment(1_000),
-        };
+        let shown = ContractRequest::of(&self.contract, self.payment(1_000), None);
         let chain = Quiet.chain_time().unwrap();
         let shown = self.gateway.check_shown(&shown, Quiet.clock(), chain).unwrap();
         let channel = shown.admit(&self.contract.output()).unwrap();

@@ -10,11 +10,11 @@ use std::error::Error;
 
 use axum::Router;
 use axum::routing::get;
-use bitcoin::{FeeRate, Network};
+use bitcoin::Network;
 use farebox::config::FeeConfig;
 use farebox::regtest::Regtest;
-use farebox::watcher::{Watcher, check_node};
-use farebox_channel::gateway::Rules;
+use farebox::watcher::{Fitness, Setup, Watcher};
+use farebox_channel::gateway::{Rules, Settling};
 use farebox_channel::{Keyring, Kind, Msat, Sat, Seconds, Seed};
 use farebox_client::{ChannelFile, PayingClient, Policy};
 use farebox_ledger::{Ledger, SqliteStore};
@@ -42,18 +42,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         confirmations: 1,
         stop: Seconds::new(43_200),
         settle: Seconds::new(36_000),
+        settling: Settling::default(),
+        unconfirmed: None,
         restored: None,
     };
     let ledger = Ledger::open(store, rules)?;
 
     // The watcher follows the chain and settles. Its wallet takes the gateway's share.
-    let fees = FeeConfig {
-        fallback: FeeRate::from_sat_per_vb_u32(2),
-        ceiling: FeeRate::from_sat_per_vb_u32(200),
-    };
+    let fitness = Fitness::new(Network::Regtest);
     let wallet = node.node(Some("gateway"));
-    check_node(&wallet, Network::Regtest, false, false).await?;
-    let watcher = Watcher::new(wallet, keyring.clone(), ledger.clone(), None, fees, false);
+    fitness.check(&wallet).await?;
+    let setup = Setup { fitness, payout: None, fees: FeeConfig::default() };
+    let watcher = Watcher::new(wallet, keyring.clone(), ledger.clone(), setup);
     tokio::spawn(watcher.clone().run());
 
     // The paywall: any tower service can stand behind it.

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bitcoin::{FeeRate, Network};
-use farebox_chain::{Bitcoind, Chain, ChainError, Tip};
+use bitcoin::FeeRate;
+use farebox_chain::{Bitcoind, Chain, ChainError};
 use farebox_channel::gateway::Rules;
 use farebox_channel::{DUST_MAX, Keyring, Sat};
 use farebox_ledger::{Ledger, Restored, SqliteStore, StoreError, StoreLock, restore};
@@ -15,13 +15,14 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::admin::{AdminSocket, Desk, SocketError};
 use crate::config::Config;
 pub use crate::keyfile::StoreAge;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::server;
-use crate::watcher::{WatchError, Watcher, check_node};
+use crate::watcher::{Fitness, Setup, WatchError, Watcher, is_downloading};
 
 /// The size that the first payment pays for by default, in vB: more than any single settlement.
 const FIRST_PAYMENT_VSIZE: u64 = 200;
@@ -53,6 +54,14 @@ pub enum StartError {
         "a restored gateway starts once bitcoind has all blocks: it is in its initial download"
     )]
     RestoredBehind,
+    /// The operator's commands cannot be taken.
+    #[error("{path}: {source}")]
+    Admin {
+        /// The admin socket.
+        path: PathBuf,
+        /// What went wrong.
+        source: SocketError,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -71,6 +80,7 @@ pub struct App {
     paywall: PaywallLayer<Watcher<Bitcoind>, Routes>,
     proxy: Proxy,
     watcher: JoinHandle<()>,
+    admin: JoinHandle<()>,
     ledger: Ledger,
 }
 
@@ -89,10 +99,9 @@ impl App {
             config.bitcoind.access.clone(),
         );
         // An unfit node is refused before anything is made that would have to be undone.
-        let has_payout = config.payout.is_some();
-        let any_truc_policy = config.bitcoind.any_truc_policy;
-        let tip = match check_node(&node, config.network, has_payout, any_truc_policy).await {
-            Ok(tip) if age == StoreAge::Restored && is_behind(&tip) => {
+        let setup = setup(&config);
+        let tip = match setup.fitness.check(&node).await {
+            Ok(tip) if age == StoreAge::Restored && is_downloading(&tip) => {
                 return Err(StartError::RestoredBehind);
             }
             Ok(tip) => Some(tip),
@@ -122,19 +131,16 @@ impl App {
             );
         }
         let ledger = Ledger::open(store, rules(&config, &node).await).map_err(failed)?;
-        let watcher = Watcher::new(
-            node,
-            keyring.clone(),
-            ledger.clone(),
-            config.payout.clone(),
-            config.fees,
-            any_truc_policy,
-        );
+        let watcher = Watcher::new(node, keyring.clone(), ledger.clone(), setup);
+        // No other gateway has this store, so nobody uses a socket that a crash has left.
+        let failed = |source| StartError::Admin { path: config.admin.clone(), source };
+        let socket = AdminSocket::bind(&config.admin).map_err(failed)?;
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let hosts = config.host.map_or_else(|| names(address), |host| vec![host]);
-        let cashier = Cashier::new(keyring, ledger.clone(), watcher.clone(), hosts);
+        let cashier = Cashier::new(keyring.clone(), ledger.clone(), watcher.clone(), hosts);
+        let desk = Desk { ledger: ledger.clone(), watcher: watcher.clone(), keyring };
         Ok(Self {
             address,
             listener,
@@ -144,6 +150,7 @@ impl App {
                 .memo(config.memo_header),
             proxy: Proxy::new(config.upstream, config.routes),
             watcher: tokio::spawn(watcher.run()),
+            admin: desk.serve(socket),
             ledger,
         })
     }
@@ -157,19 +164,41 @@ impl App {
     /// Serves until `stopped`, lets running requests end, and closes the store.
     ///
     /// # Errors
-    /// The operating system's error when connections can no longer be accepted.
+    /// The operating system's error when connections can no longer be accepted, or one when the
+    /// watcher has ended: whoever was served then would not be settled.
     pub async fn serve(self, stopped: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let watching = self.watcher.abort_handle();
+        let stopped = async {
+            tokio::select! {
+                () = stopped => {}
+                _ended = self.watcher => tracing::error!("the watcher has ended"),
+            }
+        };
         let served = server::serve(self.listener, self.paywall, self.proxy, stopped).await;
-        self.watcher.abort();
+        let served = if watching.is_finished() {
+            Err(io::Error::other("the watcher has ended, and nothing is settled without it"))
+        } else {
+            served
+        };
+        watching.abort();
+        self.admin.abort();
+        // With the task its socket goes, so nobody waits for an answer that does not come.
+        let _aborted = self.admin.await;
         self.ledger.close().await;
         served
     }
 }
 
-/// Tells whether a node does not know yet where the chain stands. A regtest node without new
-/// blocks always says so.
-fn is_behind(tip: &Tip) -> bool {
-    tip.is_initial_download && tip.network != Network::Regtest
+/// Returns how the watcher is set up.
+fn setup(config: &Config) -> Setup {
+    let fitness = Fitness {
+        network: config.network,
+        needs_wallet: config.payout.is_none(),
+        any_truc_policy: config.bitcoind.any_truc_policy,
+        checkpoint: config.bitcoind.checkpoint,
+        stall: config.bitcoind.stall,
+    };
+    Setup { fitness, payout: config.payout.clone(), fees: config.fees }
 }
 
 /// Returns the rules of the gateway. The first payment follows the fee rate, unless it is set.
@@ -193,6 +222,8 @@ async fn rules(config: &Config, node: &Bitcoind) -> Rules {
         confirmations: offer.confirmations,
         stop: offer.stop,
         settle: offer.settle,
+        settling: offer.settling,
+        unconfirmed: offer.unconfirmed,
         restored: None,
     }
 }

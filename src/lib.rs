@@ -7,6 +7,7 @@
 //! An embedder who wants the paywall without the proxy starts at [`watcher::Watcher`] and
 //! `farebox_middleware::PaywallLayer`; `examples/paywall.rs` shows it.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -12,7 +12,9 @@ pub(crate) struct ChainInfo {
     pub(crate) blocks: u32,
     pub(crate) headers: u32,
     pub(crate) bestblockhash: BlockHash,
+    pub(crate) time: Option<u64>,
     pub(crate) mediantime: u64,
+    pub(crate) pruneheight: Option<u32>,
     pub(crate) initialblockdownload: bool,
 }
 
@@ -24,6 +26,40 @@ pub(crate) struct MempoolInfo {
     pub(crate) mempoolminfee: Amount,
     #[serde(deserialize_with = "amount")]
     pub(crate) minrelaytxfee: Amount,
+    #[serde(default, deserialize_with = "optional_amount")]
+    pub(crate) incrementalrelayfee: Option<Amount>,
+}
+
+/// `getnetworkinfo`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct NetworkInfo {
+    #[serde(deserialize_with = "amount")]
+    pub(crate) incrementalfee: Amount,
+}
+
+/// `getmempoolentry`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct EntryInfo {
+    pub(crate) vsize: u64,
+    pub(crate) descendantsize: u64,
+    pub(crate) fees: EntryFees,
+}
+
+/// The fees of a `getmempoolentry`.
+#[derive(Deserialize)]
+pub(crate) struct EntryFees {
+    #[serde(deserialize_with = "amount")]
+    pub(crate) base: Amount,
+    #[serde(deserialize_with = "amount")]
+    pub(crate) descendant: Amount,
+}
+
+/// An entry of `gettxspendingprevout`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct SpendingInfo {
+    pub(crate) txid: Txid,
+    pub(crate) vout: u32,
+    pub(crate) spendingtxid: Option<Txid>,
 }
 
 /// `getblockheader`, as far as it matters here.
@@ -31,6 +67,7 @@ pub(crate) struct MempoolInfo {
 pub(crate) struct HeaderInfo {
     pub(crate) height: u32,
     pub(crate) confirmations: i64,
+    pub(crate) time: u64,
     pub(crate) previousblockhash: Option<BlockHash>,
 }
 
@@ -118,5 +155,31 @@ mod tests {
         assert_eq!(sat("50"), Some(5_000_000_000));
         assert_eq!(sat("-1"), None);
         assert_eq!(sat("1e30"), None);
+    }
+
+    #[test]
+    fn an_older_nodes_answers_lack_what_newer_ones_say() {
+        let mempool = r#"{"mempoolminfee": 0.00001000, "minrelaytxfee": 0.00001000}"#;
+        let mempool: MempoolInfo = serde_json::from_str(mempool).unwrap();
+        assert_eq!((mempool.truc_policy, mempool.incrementalrelayfee), (None, None));
+
+        let hash = "00".repeat(32);
+        let chain = format!(
+            r#"{{"chain": "main", "blocks": 7, "headers": 8, "bestblockhash": "{hash}",
+                "mediantime": 9, "initialblockdownload": false}}"#
+        );
+        let chain: ChainInfo = serde_json::from_str(&chain).unwrap();
+        assert_eq!((chain.time, chain.pruneheight), (None, None));
+    }
+
+    #[test]
+    fn an_output_that_nothing_spends_is_listed_without_a_spender() {
+        let txid = "11".repeat(32);
+        let free = format!(r#"{{"txid": "{txid}", "vout": 1}}"#);
+        let spent = format!(r#"{{"txid": "{txid}", "vout": 2, "spendingtxid": "{txid}"}}"#);
+        let list: Vec<SpendingInfo> = serde_json::from_str(&format!("[{free}, {spent}]")).unwrap();
+        let spenders: Vec<_> = list.iter().map(|it| (it.vout, it.spendingtxid)).collect();
+        let txid = txid.parse().unwrap();
+        assert_eq!(spenders, [(1, None), (2, Some(txid))]);
     }
 }

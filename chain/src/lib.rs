@@ -11,6 +11,7 @@ mod wallet;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bitcoin::{
     Address, Block, BlockHash, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid,
@@ -63,6 +64,16 @@ pub enum ChainError {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// The node has thrown the block away to save space.
+    #[error(
+        "bitcoind has pruned block {hash} of height {height}: only a node that keeps it has it"
+    )]
+    Pruned {
+        /// The block.
+        hash: BlockHash,
+        /// Its height.
+        height: u32,
+    },
     /// There is no such wallet, or it is not loaded.
     #[error("bitcoind has no such wallet loaded: {0}")]
     NoWallet(String),
@@ -89,8 +100,12 @@ pub struct Tip {
     pub hash: BlockHash,
     /// The height of the newest header: more than `height` while the node catches up.
     pub headers: u32,
+    /// The newest block's own time, in Unix seconds, as its header says it.
+    pub time: u64,
     /// The median time of the eleven newest blocks, in Unix seconds (`BIP-0113`).
     pub median_time_past: u64,
+    /// The lowest height whose block the node still has, where it prunes.
+    pub oldest: Option<u32>,
     /// Whether the node is still in its initial download.
     pub is_initial_download: bool,
 }
@@ -102,6 +117,9 @@ pub struct RelayPolicy {
     pub truc: Option<String>,
     /// The least fee rate that it takes now.
     pub least: FeeRate,
+    /// What a replacement pays more than all it replaces, for each vB of its own: at least
+    /// 1 sat/vB.
+    pub increment: FeeRate,
 }
 
 /// Where a block stands in the chain.
@@ -128,6 +146,20 @@ pub struct Unspent {
     pub tip: BlockHash,
 }
 
+/// What a transaction of the mempool pays, alone and with all that spends it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooled {
+    /// Its own fee.
+    pub fee_sat: u64,
+    /// Its own size in vB.
+    pub vsize: u64,
+    /// Its fee and its descendants': what a replacement has to beat. An operator who moves a
+    /// priority by hand (`prioritisetransaction`) moves this too.
+    pub family_fee_sat: u64,
+    /// Its size and its descendants', in vB.
+    pub family_vsize: u64,
+}
+
 /// A node that follows the chain.
 pub trait Chain: Clone + Send + Sync + 'static {
     /// Returns where the chain stands.
@@ -148,7 +180,7 @@ pub trait Chain: Clone + Send + Sync + 'static {
         hash: BlockHash,
     ) -> impl Future<Output = Result<Option<BlockPlace>, ChainError>> + Send;
 
-    /// Returns a block.
+    /// Returns a block, or [`ChainError::Pruned`] where the node had it once.
     fn block(&self, hash: BlockHash) -> impl Future<Output = Result<Block, ChainError>> + Send;
 
     /// Returns an output that no block and no transaction in the mempool spends.
@@ -156,6 +188,19 @@ pub trait Chain: Clone + Send + Sync + 'static {
         &self,
         outpoint: OutPoint,
     ) -> impl Future<Output = Result<Option<Unspent>, ChainError>> + Send;
+
+    /// Returns an output that no block spends, whatever the mempool spends. One that no block has
+    /// is none.
+    fn confirmed(
+        &self,
+        outpoint: OutPoint,
+    ) -> impl Future<Output = Result<Option<Unspent>, ChainError>> + Send;
+
+    /// Returns for each output, in the same order, the transaction of the mempool that spends it.
+    fn spenders(
+        &self,
+        outpoints: Vec<OutPoint>,
+    ) -> impl Future<Output = Result<Vec<Option<Txid>>, ChainError>> + Send;
 
     /// Hands a transaction to the node. One that the node has already is no error.
     fn broadcast(
@@ -171,6 +216,21 @@ pub trait Chain: Clone + Send + Sync + 'static {
         &self,
         txid: Txid,
     ) -> impl Future<Output = Result<Option<Transaction>, ChainError>> + Send;
+
+    /// Returns what a transaction of the mempool pays, if it is still there.
+    fn in_mempool(
+        &self,
+        txid: Txid,
+    ) -> impl Future<Output = Result<Option<Pooled>, ChainError>> + Send;
+
+    /// Returns once the tip has a height or more, or after a time, whichever is first.
+    ///
+    /// Ten seconds are the longest, whatever is asked for. A reorg to a lower tip ends no wait.
+    fn wait_for_height(
+        &self,
+        height: u32,
+        at_most: Duration,
+    ) -> impl Future<Output = Result<(), ChainError>> + Send;
 
     /// Estimates the fee rate to be mined within `blocks`, where the node can.
     fn fee_rate(

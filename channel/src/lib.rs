@@ -9,9 +9,9 @@
 //! ```
 //! use bitcoin::{Amount, Network, OutPoint, ScriptBuf, TxOut, absolute, transaction};
 //! use farebox_channel::client::{Draft, Limits};
-//! use farebox_channel::gateway::{Gateway, Input, Rules};
+//! use farebox_channel::gateway::{Gateway, Input, Rules, Settling};
 //! use farebox_channel::{
-//!     ChainTime, Clock, Keyring, Kind, Member, Msat, Payout, Sat, Seconds, Seed, Settlement,
+//!     ChainTime, Clock, Fee, Keyring, Kind, Member, Msat, Payout, Sat, Seconds, Seed, Settlement,
 //!     Timestamp,
 //! };
 //! use secp256k1::SecretKey;
@@ -32,6 +32,8 @@
 //!         confirmations: 1,
 //!         stop: Seconds::new(28_800),
 //!         settle: Seconds::new(21_600),
+//!         settling: Settling::default(),
+//!         unconfirmed: None,
 //!         restored: None,
 //!     },
 //! };
@@ -92,7 +94,7 @@
 //! // The gateway settles.
 //! let member = Member { contract: channel.contract(), payment: &channel.account().payment };
 //! let rate = bitcoin::FeeRate::from_sat_per_vb_u32(2);
-//! let settlement = Settlement::build(&[member], &gateway.keyring, &payout, rate)?;
+//! let settlement = Settlement::build(&[member], &gateway.keyring, &payout, Fee::at(rate))?;
 //! let outputs: Amount = settlement.transaction.output.iter().map(|output| output.value).sum();
 //! assert_eq!(outputs + settlement.fee.to_amount(), Amount::from_sat(100_000));
 //! # Ok(())
@@ -122,5 +124,5 @@ pub use payment::{Payment, PaymentError, VerifiedPayment};
 pub use payout::{DUST_MAX, Payout, UnusualScript};
 pub use proof::{PROOF_AGE_MAX, Place, Proof, ProofError, Subject};
 pub use refund::{Refund, RefundError, RefundRequest};
-pub use settlement::{Member, SETTLEMENT_VSIZE_MAX, Settlement, SettlementError};
+pub use settlement::{Fee, Member, SETTLEMENT_VSIZE_MAX, Settlement, SettlementError};
 pub use units::{Clock, Expiry, Msat, OutOfBounds, Sat, Seconds, Timestamp};

@@ -144,6 +144,8 @@ pub enum StateName {
     Open,
     /// A settlement is on its way.
     Closing,
+    /// The gateway has given up on a settlement, and leaves the contract to the client's refund.
+    WrittenOff,
     /// The settlement is deep in the chain.
     Settled,
     /// The contract was spent by another transaction than a settlement.
@@ -151,8 +153,16 @@ pub enum StateName {
 }
 
 impl StateName {
-    const ALL: [Self; 6] =
-        [Self::Pending, Self::Late, Self::Open, Self::Closing, Self::Settled, Self::Lost];
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Late,
+        Self::Open,
+        Self::Closing,
+        Self::WrittenOff,
+        Self::Settled,
+        Self::Lost,
+    ];
 
     /// Returns the state's name on the wire.
     #[must_use]
@@ -162,6 +172,7 @@ impl StateName {
             Self::Late => "late",
             Self::Open => "open",
             Self::Closing => "closing",
+            Self::WrittenOff => "written-off",
             Self::Settled => "settled",
             Self::Lost => "lost",
         }
@@ -176,7 +187,7 @@ impl fmt::Display for StateName {
 
 /// A word that names no state of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a state is `pending`, `late`, `open`, `closing`, `settled` or `lost`")]
+#[error("a state is `pending`, `late`, `open`, `closing`, `written-off`, `settled` or `lost`")]
 pub struct UnknownState;
 
 impl FromStr for StateName {

@@ -3,21 +3,22 @@
 use std::sync::LazyLock;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{FeeRate, Txid};
+use bitcoin::{FeeRate, OutPoint, Txid};
 use farebox_channel::gateway::{
-    Account, Cause, Channel, Closing, Duty, Gateway, Input, Mined, Open, Pending, Refusal, Rules,
-    Spender,
+    Account, Cause, Channel, Closing, Gateway, Input, Mined, Open, Pending, Refusal, Rules,
+    Spender, Unconfirmed,
 };
 use farebox_channel::message::ContractRequest;
 use farebox_channel::{
-    ChainTime, Clock, Contract, Kind, Member, Msat, Seconds, Settlement, SettlementError,
+    ChainTime, Clock, Contract, Fee, Kind, Member, Msat, Sat, Seconds, Settlement, SettlementError,
     VerifiedPayment,
 };
 
 use crate::bytes::Bytes;
 use crate::parties::{
-    CAPACITY, EXPIRY, FIRST, NOW, clock_at, contract, gateway, msat, paid, payout,
+    CAPACITY, EXPIRY, FIRST, NOW, clock_at, contract, gateway, msat, paid, payout, sat,
 };
+use crate::plan::{self, Work};
 use crate::purse;
 
 /// The most inputs of one run.
@@ -26,6 +27,8 @@ const INPUTS_MAX: usize = 200;
 const AMOUNTS: [u64; 8] = [0, 1, FIRST, FIRST + 1, 2_000, 20_000, CAPACITY - 294, CAPACITY];
 /// The greatest height: greater numbers are times (`BIP-0065`).
 const HEIGHT_MAX: u32 = 499_999_999;
+/// Choices from here on are those that were added later.
+const CHOICES_NEW: u8 = 192;
 /// What the clocks may show: around each time at which something changes.
 const CLOCKS: [u32; 10] = [
     NOW,
@@ -40,7 +43,7 @@ const CLOCKS: [u32; 10] = [
     u32::MAX,
 ];
 /// What fee rates settlements are built at, in sat/vB.
-const RATES: [u32; 4] = [1, 5, 100, 10_000];
+pub(crate) const RATES: [u32; 4] = [1, 5, 100, 10_000];
 
 /// What is made once: a pending channel of each kind, and its payments.
 static STARTS: LazyLock<[Start; 2]> = LazyLock::new(|| Kind::ALL.map(Start::new));
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, choice: u8, bytes: &mut Bytes<'_>) {
         let input = match choice % 16 {
+            _ if choice >= CHOICES_NEW => return self.step_rarely(choice, bytes),
             0..=3 => Input::Pay { payment: bytes.pick(self.payments), price: msat(bytes.number()) },
             4 => Input::Release { charge: msat(bytes.number()) },
             5 => Input::Close(bytes.pick(self.payments)),
@@ -117,6 +121,7 @@ impl<'a> Run<'a> {
                 Cause::Exhausted,
                 Cause::Expiring,
                 Cause::Spent,
+                Cause::Idle,
             ])),
             7 => {
                 let confirmations = u32::from(bytes.byte());
@@ -126,21 +131,36 @@ impl<'a> Run<'a> {
             9 => {
                 let rate = FeeRate::from_sat_per_vb_u32(bytes.pick(&RATES));
                 let Some(settlement) = self.settlement(rate) else { return };
-                Input::Settle(settlement)
+                Input::Settle(settlement.into())
             }
             10 => {
-                let by = bytes.pick(&[Spender::Settlement, Spender::Refund]);
+                let by = bytes.pick(&[Spender::Settlement, Spender::Refund, Spender::DoubleSpend]);
                 let height = bytes.number().min(HEIGHT_MAX);
-                Input::Spent(Mined { txid: Txid::all_zeros(), height, by })
+                let settled = match by {
+                    Spender::Settlement => self.channel.account().payment.paid(),
+                    Spender::Refund | Spender::DoubleSpend => Sat::ZERO,
+                };
+                Input::Spent(Mined { txid: Txid::all_zeros(), height, by, settled })
             }
             11 => Input::Unspent,
             12 => Input::Deepened { height: bytes.number().min(HEIGHT_MAX) },
             13 => return self.set_clock(bytes),
             14 => return self.restart(bytes),
-            _ => match self.due() {
-                Some(duty) => self.work(duty),
+            _ => match self.work(bytes) {
+                Some(input) => input,
                 None => return,
             },
+        };
+        self.handle(input);
+    }
+
+    /// What happens to few channels.
+    fn step_rarely(&mut self, choice: u8, bytes: &mut Bytes<'_>) {
+        let input = match choice % 4 {
+            0 => Input::Seen(vec![OutPoint { txid: Txid::all_zeros(), vout: bytes.number() }]),
+            1 => Input::Withdraw,
+            2 => Input::WriteOff,
+            _ => Input::Repeat(bytes.pick(self.payments)),
         };
         self.handle(input);
     }
@@ -159,6 +179,9 @@ impl<'a> Run<'a> {
         rules.stop = Seconds::new(settle + u32::from(bytes.byte()) * 600);
         rules.confirmations = u32::from(bytes.byte());
         rules.cheapest = msat(bytes.number());
+        let each = sat(rules.cheapest.get() % 3_000 / 2);
+        let total = sat(100_000);
+        rules.unconfirmed = (each > Sat::ZERO).then_some(Unconfirmed { each, total });
     }
 
     fn handle(&mut self, input: Input) {
@@ -177,49 +200,47 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Returns what is due. Once it is done, it is not due again.
-    fn due(&self) -> Option<Duty> {
+    /// Returns why the channel is to be closed. Once it is closed, it is not to be closed again.
+    fn due(&self) -> Option<Cause> {
         let Self { gateway, clock, channel, .. } = self;
         let due = channel.due(*clock, &gateway.rules);
-        match (channel, &due) {
+        let wakes_at = channel.wakes_at(&gateway.rules);
+        assert_eq!(due.is_some(), wakes_at.is_some_and(|at| clock.now() >= at));
+        match (channel, due) {
             (
-                Channel::Pending(Pending { account }) | Channel::Open(Open { account, .. }),
-                Some(Duty::Close(cause)),
+                Channel::Pending(Pending { account, .. }) | Channel::Open(Open { account, .. }),
+                Some(cause),
             ) => {
-                let closed = channel.handle(*clock, &gateway.rules, Input::Expire(*cause)).unwrap();
+                let closed = channel.handle(*clock, &gateway.rules, Input::Expire(cause)).unwrap();
                 assert!(matches!(closed, Channel::Late(_) | Channel::Closing(_)));
                 assert_eq!(closed.account(), account);
-                assert!(!matches!(closed.due(*clock, &gateway.rules), Some(Duty::Close(_))));
+                assert_eq!(closed.due(*clock, &gateway.rules), None);
             }
-            (Channel::Pending(_), Some(Duty::LookUp(outpoint))) => {
-                assert_eq!(*outpoint, channel.contract().outpoint);
-            }
-            (Channel::Closing(Closing { settlement, mined: None, .. }), Some(duty)) => {
-                let built = settlement.as_ref().map(|settlement| settlement.transaction.clone());
-                assert_eq!(*duty, built.map_or(Duty::Settle, Duty::Broadcast));
-            }
-            (
-                Channel::Open(_) | Channel::Late(_) | Channel::Closing(_) | Channel::Ended(_),
-                None,
-            ) => {}
+            (_, None) => {}
             (_, due) => panic!("{due:?} of a channel that is {}", channel.name()),
         }
         due
     }
 
-    /// Returns the input that tells that a duty is done.
-    fn work(&self, duty: Duty) -> Input {
-        match duty {
-            Duty::LookUp(_) => Input::Confirmed { height: 201, confirmations: u32::MAX },
-            Duty::Close(cause) => Input::Expire(cause),
-            Duty::Settle => {
-                Input::Settle(self.settlement(FeeRate::from_sat_per_vb_u32(1)).unwrap())
-            }
-            Duty::Broadcast(transaction) => {
-                let mined = Mined::recognise(self.channel.contract(), &transaction, 300).unwrap();
+    /// Returns the input that tells that the next thing to do is done.
+    fn work(&self, bytes: &mut Bytes<'_>) -> Option<Input> {
+        if let Some(cause) = self.due() {
+            return Some(Input::Expire(cause));
+        }
+        let Channel::Closing(closing) = &self.channel else {
+            let is_pending = matches!(self.channel, Channel::Pending(_));
+            let confirmations = u32::MAX;
+            return is_pending.then_some(Input::Confirmed { height: 201, confirmations });
+        };
+        match plan::play(closing, &self.gateway, self.clock.now(), bytes)? {
+            Work::Build(settlement) => Some(Input::Settle(settlement)),
+            Work::Mine(settlement) => {
+                let contract = self.channel.contract();
+                let mined = Mined::recognise(contract, &settlement.transaction, 300).unwrap();
                 assert_eq!(mined.by, Spender::Settlement);
-                Input::Spent(mined)
+                Some(Input::Spent(mined))
             }
+            Work::WriteOff => Some(Input::WriteOff),
         }
     }
 
@@ -227,7 +248,7 @@ impl<'a> Run<'a> {
     fn settlement(&self, rate: FeeRate) -> Option<Settlement> {
         let Account { contract, payment, .. } = self.channel.account();
         let members = [Member { contract: contract.as_ref(), payment }];
-        match Settlement::build(&members, &self.gateway.keyring, &payout(), rate) {
+        match Settlement::build(&members, &self.gateway.keyring, &payout(), Fee::at(rate)) {
             Ok(settlement) => {
                 check_settlement(&settlement, contract, payment);
                 Some(settlement)
@@ -273,10 +294,16 @@ fn check_account(before: &Channel, after: &Channel, input: &Input) {
             assert_eq!(new.payment, *payment);
             old.spent
         }
+        Input::Seen(_) => {
+            assert_eq!(*new, Account { coins: new.coins.clone(), ..old.clone() });
+            old.spent
+        }
         Input::Expire(_)
         | Input::Confirmed { .. }
         | Input::Unconfirmed
         | Input::Settle(_)
+        | Input::Withdraw
+        | Input::WriteOff
         | Input::Spent(_)
         | Input::Unspent
         | Input::Deepened { .. } => {
@@ -290,6 +317,7 @@ fn check_account(before: &Channel, after: &Channel, input: &Input) {
 /// Checks that a channel closes once only.
 fn check_direction(before: &Channel, after: &Channel, input: &Input) {
     match (before, after) {
+        (Channel::Ended(_), Channel::Closing(_)) => assert_eq!(*input, Input::Unspent),
         (Channel::Ended(_), _) => assert_eq!(before, after),
         (Channel::Closing(_), Channel::Closing(_)) => {}
         (Channel::Closing(Closing { mined, .. }), Channel::Ended(_)) => {
@@ -311,6 +339,14 @@ fn check_service(before: &Channel, input: &Input, clock: Clock, rules: &Rules) {
     assert!(is_open || (matches!(before, Channel::Pending(_)) && *price == Msat::ZERO));
     let stops = before.contract().terms.expiry.before(rules.stop);
     assert!(!is_open || clock.now() < stops, "a late payment is served");
+    let is_trusted = matches!(before, Channel::Open(Open { height: None, .. }));
+    let trust = rules.unconfirmed.map_or(Sat::ZERO, |unconfirmed| unconfirmed.each);
+    let charged = before.account().spent.checked_add(*price);
+    let is_within = charged.is_some_and(|charged| charged <= trust.to_msat());
+    assert!(
+        !is_trusted || is_within,
+        "more is served than an unconfirmed contract is trusted with"
+    );
 }
 
 /// Checks that only a client is refused, and is told the truth.

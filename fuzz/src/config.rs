@@ -48,7 +48,7 @@ fn check_offer(config: &Config) {
 
 /// Addresses, files and names.
 fn check_places(config: &Config) {
-    for file in [&config.key_file, &config.store] {
+    for file in [&config.key_file, &config.store, &config.admin] {
         assert!(file.is_absolute(), "{} depends on where one stands", file.display());
     }
     match &config.host {

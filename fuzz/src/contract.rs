@@ -7,7 +7,7 @@ use farebox_channel::client::{Draft, Funded};
 use farebox_channel::gateway::{Gateway, Mined, Spender};
 use farebox_channel::message::ContractRequest;
 use farebox_channel::{
-    ChainTime, Contract, Kind, Member, Payment, Refund, RefundError, RefundRequest, Sat,
+    ChainTime, Contract, Fee, Kind, Member, Payment, Refund, RefundError, RefundRequest, Sat,
     Settlement, SettlementError, Terms, VerifiedPayment,
 };
 
@@ -208,7 +208,7 @@ impl Case {
     fn check_settlement(&self, contract: &Contract, payment: &VerifiedPayment) {
         let Self { gateway, choices, .. } = self;
         let members = [Member { contract, payment }];
-        match Settlement::build(&members, &gateway.keyring, &payout(), choices.rate) {
+        match Settlement::build(&members, &gateway.keyring, &payout(), Fee::at(choices.rate)) {
             Ok(Settlement { transaction, fee, share }) => {
                 let outputs: u64 =
                     transaction.output.iter().map(|output| output.value.to_sat()).sum();

@@ -18,6 +18,7 @@ mod config;
 mod contract;
 mod header;
 mod parties;
+mod plan;
 mod purse;
 
 pub use channel::channel;

@@ -2,7 +2,7 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Network, OutPoint, ScriptBuf, Txid, WPubkeyHash};
-use farebox_channel::gateway::{Gateway, Rules};
+use farebox_channel::gateway::{Gateway, Rules, Settling};
 use farebox_channel::{
     Clock, Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seconds, Seed, Terms,
     Timestamp, VerifiedPayment,
@@ -43,6 +43,8 @@ pub(crate) fn gateway() -> Gateway {
         confirmations: 2,
         stop: Seconds::new(28_800),
         settle: Seconds::new(21_600),
+        settling: Settling { wait: Seconds::new(0), ..Settling::default() },
+        unconfirmed: None,
         restored: None,
     };
     Gateway { keyring, rules }

@@ -1,20 +1,21 @@
 //! The ledger: what the rest of the program sees of the channels.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
-use bitcoin::OutPoint;
+use bitcoin::{Block, OutPoint};
 use farebox_channel::gateway::{Channel, Event, Input, Refusal, RequestName, Rules};
 use farebox_channel::message::{Memo, Receipt};
-use farebox_channel::{Clock, Msat, VerifiedPayment};
+use farebox_channel::{Clock, Msat, Settlement, Timestamp, VerifiedPayment};
 use secp256k1::PublicKey;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::events::{EVENTS_MAX, Events};
+use crate::index::{Channels, Touch};
 use crate::writer::{Command, Done, Order, Writer};
 use crate::{AttemptId, Cursor, Store, StoreError};
 
@@ -38,36 +39,6 @@ pub enum LedgerError {
     Stopped,
 }
 
-/// The channels as of the last commit.
-#[derive(Debug, Default)]
-pub(crate) struct Channels {
-    by_outpoint: HashMap<OutPoint, Channel>,
-    by_client_key: HashMap<PublicKey, Vec<OutPoint>>,
-    pending: BTreeSet<OutPoint>,
-}
-
-impl Channels {
-    /// Returns a channel.
-    pub(crate) fn get(&self, outpoint: OutPoint) -> Option<&Channel> {
-        self.by_outpoint.get(&outpoint)
-    }
-
-    /// Puts channels in, in the place of their earlier states.
-    pub(crate) fn put(&mut self, channels: impl IntoIterator<Item = Channel>) {
-        for channel in channels {
-            let contract = Arc::clone(channel.contract());
-            match channel {
-                Channel::Pending(_) => self.pending.insert(contract.outpoint),
-                _ => self.pending.remove(&contract.outpoint),
-            };
-            if self.by_outpoint.insert(contract.outpoint, channel).is_none() {
-                let key = contract.terms.client_key;
-                self.by_client_key.entry(key).or_default().push(contract.outpoint);
-            }
-        }
-    }
-}
-
 /// The channels as of the last commit, shared with the writer.
 pub(crate) type Committed = RwLock<Channels>;
 
@@ -81,6 +52,7 @@ pub struct Ledger {
     events: broadcast::WeakSender<Event>,
     rules: Arc<Rules>,
     resumed_at: Option<Cursor>,
+    trail: Arc<[Cursor]>,
 }
 
 /// How many requests each channel has under way.
@@ -134,27 +106,40 @@ impl Ledger {
     /// [`StoreError`] when the store cannot be read or no thread can be had.
     pub fn open(mut store: impl Store, rules: Rules) -> Result<Self, StoreError> {
         let loaded = store.load()?;
-        let rules = Rules { restored: loaded.restored, ..rules };
-        let mut channels = Channels::default();
+        let rules = Arc::new(Rules { restored: loaded.restored, ..rules });
+        let mut channels = Channels::new(Arc::clone(&rules));
         channels.put(loaded.channels);
         let committed = Arc::new(RwLock::new(channels));
         let (queue, orders) = mpsc::channel(QUEUE_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let shared = Arc::clone(&committed);
         let weak = events.downgrade();
-        let writer = Writer::new(store, rules.clone(), shared, orders, events);
+        let writer = Writer::new(store, Arc::clone(&rules), shared, orders, events);
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
             .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
-        let (holds, rules) = (Arc::default(), Arc::new(rules));
-        Ok(Self { committed, queue, holds, events: weak, rules, resumed_at: loaded.cursor })
+        Ok(Self {
+            committed,
+            queue,
+            holds: Arc::default(),
+            events: weak,
+            rules,
+            resumed_at: loaded.cursor,
+            trail: loaded.trail.into(),
+        })
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
     #[must_use]
     pub const fn resumed_at(&self) -> Option<Cursor> {
         self.resumed_at
+    }
+
+    /// Returns the blocks that were followed before that, the newest last.
+    #[must_use]
+    pub fn trail(&self) -> &[Cursor] {
+        &self.trail
     }
 
     /// Returns the rules that inputs are judged by: those that the ledger was opened with, and
@@ -182,7 +167,7 @@ impl Ledger {
     #[must_use]
     pub fn select(&self, is_wanted: impl Fn(&Channel) -> bool) -> Vec<Channel> {
         let mut selected: Vec<_> = self.read(|channels| {
-            channels.by_outpoint.values().filter(|channel| is_wanted(channel)).cloned().collect()
+            channels.all().filter(|channel| is_wanted(channel)).cloned().collect()
         });
         selected.sort_by_key(|channel| channel.contract().outpoint);
         selected
@@ -191,10 +176,56 @@ impl Ledger {
     /// Returns the channels of a client's key.
     #[must_use]
     pub fn channels_of(&self, client_key: &PublicKey) -> Vec<Channel> {
-        self.read(|channels| {
-            let outpoints = channels.by_client_key.get(client_key).into_iter().flatten();
-            outpoints.filter_map(|outpoint| channels.get(*outpoint).cloned()).collect()
-        })
+        self.read(|channels| channels.of_client(client_key))
+    }
+
+    /// Returns the channels that are to be closed by `now`, the most urgent first.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Vec<Channel> {
+        self.read(|channels| channels.due(now))
+    }
+
+    /// Returns the channels that are closing, and whose contract no block has spent.
+    #[must_use]
+    pub fn closing(&self) -> Vec<Channel> {
+        self.read(|channels| channels.listed(&channels.closing))
+    }
+
+    /// Returns the channels that wait for confirmations.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Channel> {
+        self.read(|channels| channels.listed(&channels.pending))
+    }
+
+    /// Returns the channels that are served although their contract is in no block.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<Channel> {
+        self.read(|channels| channels.listed(&channels.trusted))
+    }
+
+    /// Returns how many channels were served on a contract that is in no block.
+    #[must_use]
+    pub fn exposed(&self) -> usize {
+        self.read(|channels| channels.exposed.len())
+    }
+
+    /// Returns the channels whose contract was spent in a block that is not deep yet.
+    #[must_use]
+    pub fn spent(&self) -> Vec<Channel> {
+        self.read(|channels| channels.listed(&channels.spent))
+    }
+
+    /// Returns the channels whose contract is made or spent in a block at `height` or above.
+    #[must_use]
+    pub fn changed_from(&self, height: u32) -> Vec<Channel> {
+        self.read(|channels| channels.changed_from(height))
+    }
+
+    /// Returns what a block does to channels, in the order of its transactions. It costs a look-up
+    /// for each input, however many channels there are.
+    #[must_use]
+    pub fn touched<'b>(&self, block: &'b Block) -> Vec<Touch<'b>> {
+        self.read(|channels| channels.touched(block))
     }
 
     /// Returns how many channels wait for their contract's confirmations.
@@ -240,6 +271,18 @@ impl Ledger {
     ) -> Result<Channel, LedgerError> {
         let order = Order::Apply { outpoint, clock, input: Box::new(input) };
         self.order(order).await?.channel.ok_or(LedgerError::Unknown)
+    }
+
+    /// Applies inputs to channels, all of them or none, in one write.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn apply_all(
+        &self,
+        clock: Clock,
+        inputs: Vec<(OutPoint, Input)>,
+    ) -> Result<(), LedgerError> {
+        self.order(Order::Tell { clock, inputs, cursor: None }).await.map(|_| ())
     }
 
     /// Takes a payment and charges a request. Where the request's name is on record and no answer
@@ -295,12 +338,36 @@ impl Ledger {
         self.order(order).await?.channel.ok_or(LedgerError::Unknown)
     }
 
-    /// Records how far the chain is followed.
+    /// Records how far the chain is followed, and what that has told of channels, in one write.
     ///
     /// # Errors
-    /// [`LedgerError`] when it could not be saved.
-    pub async fn follow(&self, cursor: Cursor) -> Result<(), LedgerError> {
-        self.order(Order::Follow(cursor)).await.map(|_| ())
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn follow(
+        &self,
+        cursor: Cursor,
+        clock: Clock,
+        inputs: Vec<(OutPoint, Input)>,
+    ) -> Result<(), LedgerError> {
+        self.order(Order::Tell { clock, inputs, cursor: Some(cursor) }).await.map(|_| ())
+    }
+
+    /// Records a settlement for all of its channels, and that others are `dropped` from the one
+    /// that it takes the place of, in one write.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed.
+    pub async fn settle(
+        &self,
+        clock: Clock,
+        settlement: Settlement,
+        dropped: &[OutPoint],
+    ) -> Result<(), LedgerError> {
+        let settlement = Arc::new(settlement);
+        let settled = settlement.members().map(|member| (member, Arc::clone(&settlement)));
+        let settled = settled.map(|(member, settlement)| (member, Input::Settle(settlement)));
+        let dropped = dropped.iter().map(|channel| (*channel, Input::Withdraw));
+        let inputs = settled.chain(dropped).collect();
+        self.order(Order::Tell { clock, inputs, cursor: None }).await.map(|_| ())
     }
 
     /// Saves what waits, and closes the store. All that is asked of the ledger afterwards fails.

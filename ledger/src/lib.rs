@@ -11,6 +11,7 @@
 //! [`Channel::handle`]: farebox_channel::gateway::Channel::handle
 
 mod events;
+mod index;
 mod ledger;
 mod restore;
 mod row;
@@ -19,6 +20,7 @@ mod store;
 mod writer;
 
 pub use events::{Events, Missed};
+pub use index::{Touch, Touched};
 pub use ledger::{Charge, Hold, Ledger, LedgerError, Paid};
 pub use restore::{Restored, restore};
 pub use sqlite::{SqliteStore, StoreLock};

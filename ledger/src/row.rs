@@ -3,6 +3,7 @@
 //! The contract never changes and is written once. All that changes stands in one short row, so
 //! that a payment rewrites little.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bitcoin::consensus::encode::{deserialize, serialize};
@@ -19,6 +20,9 @@ use rusqlite::types::{FromSql, ValueRef};
 use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 
+/// The length of an outpoint.
+const OUTPOINT_LEN: usize = 36;
+
 /// Why a row is no channel.
 type Damage = String;
 
@@ -30,48 +34,63 @@ pub(crate) struct StateRow {
     pub(crate) spent: u64,
     pub(crate) stale: bool,
     pub(crate) state: &'static str,
+    pub(crate) used_at: u64,
     pub(crate) height: Option<u32>,
+    pub(crate) coins: Option<Vec<u8>>,
     pub(crate) cause: Option<&'static str>,
-    pub(crate) settlement: Option<Vec<u8>>,
-    pub(crate) fee: Option<u64>,
-    pub(crate) share: Option<u64>,
+    pub(crate) since: Option<u64>,
+    pub(crate) written_off: Option<bool>,
     pub(crate) mined_txid: Option<Vec<u8>>,
     pub(crate) mined_height: Option<u32>,
     pub(crate) mined_by: Option<&'static str>,
+    pub(crate) settled: Option<u64>,
 }
 
 impl StateRow {
     /// Returns the row of a channel.
     pub(crate) fn of(channel: &Channel) -> Self {
         let account = channel.account();
-        let (state, height, ending) = match channel {
-            Channel::Pending(_) => ("pending", None, None),
-            Channel::Late(late) => ("late", late.height, None),
-            Channel::Open(open) => ("open", Some(open.height), None),
-            Channel::Closing(Closing { cause, settlement, mined, .. }) => {
-                ("closing", None, Some((cause, settlement, *mined)))
-            }
-            Channel::Ended(Ended { cause, settlement, mined, .. }) => {
-                ("ended", None, Some((cause, settlement, Some(*mined))))
-            }
+        let (state, cause) = match channel {
+            Channel::Pending(_) => ("pending", None),
+            Channel::Late(_) => ("late", None),
+            Channel::Open(_) => ("open", None),
+            Channel::Closing(closing) => ("closing", Some(closing.cause)),
+            Channel::Ended(ended) => ("ended", Some(ended.cause)),
         };
-        let settlement = ending.and_then(|(_, settlement, _)| settlement.as_ref());
-        let mined = ending.and_then(|(_, _, mined)| mined);
+        let (since, written_off) = match channel {
+            Channel::Closing(closing) => (Some(closing.since), Some(closing.is_written_off)),
+            Channel::Ended(ended) => (Some(ended.since), None),
+            Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => (None, None),
+        };
+        let mined = channel.mined();
+        let coins = account.coins.iter().map(serialize).collect::<Vec<_>>().concat();
         Self {
             paid: account.payment.paid().get(),
             signature: account.payment.payment().signature.serialize_compact(),
             spent: account.spent.get(),
             stale: account.is_stale,
             state,
-            height,
-            cause: ending.map(|(cause, _, _)| cause_name(*cause)),
-            settlement: settlement.map(|settlement| serialize(&settlement.transaction)),
-            fee: settlement.map(|settlement| settlement.fee.get()),
-            share: settlement.map(|settlement| settlement.share.get()),
+            used_at: account.used_at.get(),
+            height: channel.height(),
+            coins: (!coins.is_empty()).then_some(coins),
+            cause: cause.map(cause_name),
+            since: since.map(Timestamp::get),
+            written_off,
             mined_txid: mined.map(|mined| serialize(&mined.txid)),
             mined_height: mined.map(|mined| mined.height),
             mined_by: mined.map(|mined| spender_name(mined.by)),
+            settled: mined.map(|mined| mined.settled.get()),
         }
+    }
+}
+
+/// Returns the settlement of a channel, which has a row of its own.
+pub(crate) const fn settlement_of(channel: &Channel) -> Option<&Arc<Settlement>> {
+    match channel {
+        Channel::Closing(Closing { settlement, .. }) | Channel::Ended(Ended { settlement, .. }) => {
+            settlement.as_ref()
+        }
+        Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => None,
     }
 }
 
@@ -80,12 +99,14 @@ const fn cause_name(cause: Cause) -> &'static str {
         Cause::Client => "client",
         Cause::Exhausted => "exhausted",
         Cause::Expiring => "expiring",
+        Cause::Idle => "idle",
+        Cause::Operator => "operator",
         Cause::Spent => "spent",
     }
 }
 
 fn cause(name: &str) -> Result<Cause, Damage> {
-    [Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Spent]
+    [Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Idle, Cause::Operator, Cause::Spent]
         .into_iter()
         .find(|cause| cause_name(*cause) == name)
         .ok_or_else(|| format!("`{name}` is no cause"))
@@ -95,11 +116,12 @@ const fn spender_name(spender: Spender) -> &'static str {
     match spender {
         Spender::Settlement => "settlement",
         Spender::Refund => "refund",
+        Spender::DoubleSpend => "double-spend",
     }
 }
 
 fn spender(name: &str) -> Result<Spender, Damage> {
-    [Spender::Settlement, Spender::Refund]
+    [Spender::Settlement, Spender::Refund, Spender::DoubleSpend]
         .into_iter()
         .find(|spender| spender_name(*spender) == name)
         .ok_or_else(|| format!("`{name}` is no spender"))
@@ -132,8 +154,11 @@ fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
     checked(name, Sat::new(column(row, name)?))
 }
 
-/// Reads a channel from a row of both tables.
-pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
+/// Reads a channel from a row of both tables, with its settlement from a third one.
+pub(crate) fn channel(
+    row: &Row<'_>,
+    settlements: &BTreeMap<i64, Arc<Settlement>>,
+) -> Result<Channel, Damage> {
     let contract = contract(row)?;
     let signature = checked("signature", Signature::from_compact(bytes(row, "signature")?))?;
     let payment = VerifiedPayment::from_record(Payment { paid: sat(row, "paid")?, signature });
@@ -143,21 +168,33 @@ pub(crate) fn channel(row: &Row<'_>) -> Result<Channel, Damage> {
         spent: checked("spent", Msat::new(column(row, "spent")?))?,
         least: sat(row, "least")?,
         is_stale: column(row, "stale")?,
+        used_at: Timestamp::new(column(row, "used_at")?),
+        coins: coins(row)?,
+    };
+    let height: Option<u32> = column(row, "height")?;
+    let settlement = match column::<Option<i64>>(row, "settlement")? {
+        Some(id) => Some(settlements.get(&id).ok_or("`settlement` is missing")?.clone()),
+        None => None,
     };
     match column::<String>(row, "state")?.as_str() {
-        "pending" => Ok(Channel::Pending(Pending { account })),
-        "late" => Ok(Channel::Late(Late { account, height: column(row, "height")? })),
-        "open" => Ok(Channel::Open(Open { account, height: column(row, "height")? })),
+        "pending" => Ok(Channel::Pending(Pending { account, height })),
+        "late" => Ok(Channel::Late(Late { account, height })),
+        "open" => Ok(Channel::Open(Open { account, height })),
         "closing" => Ok(Channel::Closing(Closing {
             account,
             cause: cause(&column::<String>(row, "cause")?)?,
-            settlement: settlement(row)?,
+            since: Timestamp::new(column(row, "since")?),
+            height,
+            settlement,
             mined: mined(row)?,
+            is_written_off: column(row, "written_off")?,
         })),
         "ended" => Ok(Channel::Ended(Ended {
             account,
             cause: cause(&column::<String>(row, "cause")?)?,
-            settlement: settlement(row)?,
+            since: Timestamp::new(column(row, "since")?),
+            height,
+            settlement,
             mined: mined(row)?.ok_or("`mined_txid` is missing")?,
         })),
         other => Err(format!("`{other}` is no state")),
@@ -199,12 +236,15 @@ fn contract(row: &Row<'_>) -> Result<Contract, Damage> {
     })
 }
 
-fn settlement(row: &Row<'_>) -> Result<Option<Settlement>, Damage> {
-    let Some(transaction) = column::<Option<Vec<u8>>>(row, "settlement")? else {
-        return Ok(None);
-    };
-    let transaction: Transaction = checked("settlement", deserialize(&transaction))?;
-    Ok(Some(Settlement { transaction, fee: sat(row, "fee")?, share: sat(row, "share")? }))
+/// Reads a settlement from a row of its table.
+pub(crate) fn settlement(row: &Row<'_>) -> Result<Settlement, Damage> {
+    let transaction: Transaction = checked("raw", deserialize(bytes(row, "raw")?))?;
+    Ok(Settlement { transaction, fee: sat(row, "fee")?, share: sat(row, "share")? })
+}
+
+fn coins(row: &Row<'_>) -> Result<Arc<[OutPoint]>, Damage> {
+    let coins = column::<Option<Vec<u8>>>(row, "coins")?.unwrap_or_default();
+    coins.chunks(OUTPOINT_LEN).map(|coin| checked("coins", deserialize(coin))).collect()
 }
 
 fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
@@ -213,5 +253,10 @@ fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
     };
     let txid: Txid = checked("mined_txid", deserialize(&txid))?;
     let by = spender(&column::<String>(row, "mined_by")?)?;
-    Ok(Some(Mined { txid, height: column(row, "mined_height")?, by }))
+    Ok(Some(Mined {
+        txid,
+        height: column(row, "mined_height")?,
+        by,
+        settled: sat(row, "settled")?,
+    }))
 }

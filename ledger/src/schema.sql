@@ -1,7 +1,8 @@
 -- Format 1. `contract` is written once per channel; `channel` is rewritten by every payment.
 
 CREATE TABLE meta (
-    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash', 'restored'
+    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash', 'trail',
+                            -- 'restored'
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -34,6 +35,16 @@ CREATE TABLE attempt (
 
 CREATE INDEX attempt_at ON attempt (at);
 
+-- A settlement, for all the channels that it settles. Those that others have taken the place of are
+-- removed at the next start.
+CREATE TABLE settlement (
+    id          INTEGER PRIMARY KEY,
+    txid        BLOB    NOT NULL UNIQUE,
+    raw         BLOB    NOT NULL, -- the transaction, complete
+    fee         INTEGER NOT NULL, -- sat
+    share       INTEGER NOT NULL  -- sat, the gateway's output
+) STRICT;
+
 CREATE TABLE channel (
     contract     INTEGER PRIMARY KEY REFERENCES contract (id),
     paid         INTEGER NOT NULL, -- sat
@@ -41,12 +52,16 @@ CREATE TABLE channel (
     spent        INTEGER NOT NULL, -- msat
     stale        INTEGER NOT NULL, -- 1 from a restore until the client has shown its newest payment
     state        TEXT    NOT NULL, -- 'pending', 'late', 'open', 'closing' or 'ended'
-    height       INTEGER,          -- of the contract's block
-    cause        TEXT,             -- of the close: 'client', 'exhausted', 'expiring' or 'spent'
-    settlement   BLOB,             -- the transaction, complete
-    fee          INTEGER,          -- sat
-    share        INTEGER,          -- sat, the gateway's output
+    used_at      INTEGER NOT NULL, -- Unix seconds, of the newest payment
+    height       INTEGER,          -- of the contract's block, while it is in one
+    coins        BLOB,             -- that an unconfirmed contract is made of, 36 bytes each
+    cause        TEXT,             -- of the close: 'client', 'exhausted', 'expiring', 'idle',
+                                   -- 'operator' or 'spent'
+    since        INTEGER,          -- Unix seconds, of the close
+    written_off  INTEGER,          -- 1 once no settlement is wanted any more
+    settlement   INTEGER REFERENCES settlement (id),
     mined_txid   BLOB,             -- of the transaction that spent the contract
     mined_height INTEGER,
-    mined_by     TEXT              -- 'settlement' or 'refund'
+    mined_by     TEXT,             -- 'settlement', 'refund' or 'double-spend'
+    settled      INTEGER           -- sat, what that took for the gateway, before the fee
 ) STRICT;

@@ -3,20 +3,24 @@
 //! The journal is a write-ahead log and `synchronous` is `FULL`: a commit returns after the log
 //! was fsynced, and a loss of power loses nothing that was answered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{BlockHash, OutPoint};
+use bitcoin::{BlockHash, OutPoint, Txid};
+use farebox_channel::Settlement;
 use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
 use farebox_channel::message::Receipt;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::row::{self, StateRow, outpoint_bytes};
+use crate::row::{self, StateRow, outpoint_bytes, settlement_of};
 use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 
+/// The length of a block's height and hash.
+const TRAIL_BLOCK_LEN: usize = 36;
 /// The format that this release writes.
 const FORMAT: u32 = 1;
 /// The tables of that format.
@@ -26,10 +30,18 @@ const SCHEMA: &str = include_str!("schema.sql");
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
-    /// The number of each contract's row.
-    ids: HashMap<OutPoint, i64>,
+    ids: Ids,
+    /// The blocks that were followed last.
+    trail: Vec<Cursor>,
     /// Held as long as the store is open.
     _lock: StoreLock,
+}
+
+/// The numbers of rows.
+#[derive(Debug, Default)]
+struct Ids {
+    contracts: HashMap<OutPoint, i64>,
+    settlements: HashMap<Txid, i64>,
 }
 
 /// What keeps other processes away from a store.
@@ -98,7 +110,8 @@ impl SqliteStore {
         if read_meta(&connection, "fingerprint").map_err(failed)?.as_deref() != Some(fingerprint) {
             return Err(StoreError::OtherSeed);
         }
-        Ok(Self { connection, ids: HashMap::new(), _lock: lock })
+        let (ids, trail) = (Ids::default(), Vec::new());
+        Ok(Self { connection, ids, trail, _lock: lock })
     }
 }
 
@@ -138,24 +151,25 @@ impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let cursor = read_cursor(&self.connection)?;
         let restored = read_number(&self.connection, "restored")?;
+        self.trail = read_trail(&self.connection)?;
+        let settlements = self.load_settlements()?;
         let sql = "SELECT * FROM contract LEFT JOIN channel ON channel.contract = contract.id";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         let mut channels = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
             let id: i64 = row.get("id").map_err(failed)?;
-            let channel = row::channel(row).map_err(|reason| StoreError::Damaged {
-                record: format!("channel {id}"),
-                reason,
+            let channel = row::channel(row, &settlements).map_err(|reason| {
+                StoreError::Damaged { record: format!("channel {id}"), reason }
             })?;
-            self.ids.insert(channel.contract().outpoint, id);
+            self.ids.contracts.insert(channel.contract().outpoint, id);
             channels.push(channel);
         }
-        Ok(Loaded { channels, cursor, restored })
+        Ok(Loaded { channels, cursor, trail: self.trail.clone(), restored })
     }
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
-        let Some(contract) = self.ids.get(&id.channel) else { return Ok(None) };
+        let Some(contract) = self.ids.contracts.get(&id.channel) else { return Ok(None) };
         let sql = "SELECT * FROM attempt WHERE contract = ? AND key = ?";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let mut rows = statement.query(params![contract, id.key]).map_err(failed)?;
@@ -167,9 +181,37 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
-        let added = write(&mut self.connection, &self.ids, changes).map_err(failed)?;
-        self.ids.extend(added);
+        let mut trail = self.trail.clone();
+        if let Some(cursor) = changes.cursor {
+            cursor.extend(&mut trail);
+        }
+        let added = write(&mut self.connection, &self.ids, &trail, changes).map_err(failed)?;
+        self.trail = trail;
+        self.ids.contracts.extend(added.contracts);
+        self.ids.settlements.extend(added.settlements);
         Ok(())
+    }
+}
+
+impl SqliteStore {
+    /// Reads all settlements, after removing those that no channel has any more.
+    fn load_settlements(&mut self) -> Result<BTreeMap<i64, Arc<Settlement>>, StoreError> {
+        let unused = "DELETE FROM settlement WHERE id NOT IN \
+                      (SELECT settlement FROM channel WHERE settlement IS NOT NULL)";
+        self.connection.execute(unused, []).map_err(failed)?;
+        let mut statement = self.connection.prepare("SELECT * FROM settlement").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut settlements = BTreeMap::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let id: i64 = row.get("id").map_err(failed)?;
+            let settlement = row::settlement(row).map_err(|reason| StoreError::Damaged {
+                record: format!("settlement {id}"),
+                reason,
+            })?;
+            self.ids.settlements.insert(settlement.txid(), id);
+            settlements.insert(id, Arc::new(settlement));
+        }
+        Ok(settlements)
     }
 }
 
@@ -183,6 +225,17 @@ fn read_cursor(connection: &Connection) -> Result<Option<Cursor>, StoreError> {
     Ok(Some(Cursor { height, hash }))
 }
 
+fn read_trail(connection: &Connection) -> Result<Vec<Cursor>, StoreError> {
+    let trail = read_meta(connection, "trail").map_err(failed)?.unwrap_or_default();
+    let block = |bytes: &[u8]| {
+        let (height, hash) = bytes.split_at_checked(4).unwrap_or_default();
+        Ok(Cursor { height: deserialize(height)?, hash: deserialize(hash)? })
+    };
+    let blocks: Result<_, bitcoin::consensus::encode::Error> =
+        trail.chunks(TRAIL_BLOCK_LEN).map(block).collect();
+    blocks.map_err(|error| damaged("trail", &error))
+}
+
 /// Reads a number of four bytes, if it is on record.
 fn read_number(connection: &Connection, key: &str) -> Result<Option<u32>, StoreError> {
     let number = read_meta(connection, key).map_err(failed)?;
@@ -194,35 +247,42 @@ fn damaged(record: &str, error: &dyn std::error::Error) -> StoreError {
     StoreError::Damaged { record: record.to_owned(), reason: error.to_string() }
 }
 
-/// Writes all changes in one transaction, and returns the numbers of new contracts.
+/// Writes all changes in one transaction, and returns the numbers of new rows.
 fn write(
     connection: &mut Connection,
-    ids: &HashMap<OutPoint, i64>,
+    ids: &Ids,
+    trail: &[Cursor],
     changes: &Changes<'_>,
-) -> rusqlite::Result<Vec<(OutPoint, i64)>> {
+) -> rusqlite::Result<Ids> {
     let transaction = connection.transaction()?;
-    let mut added = Vec::new();
+    let mut added = Ids::default();
     for channel in &changes.channels {
         let outpoint = channel.contract().outpoint;
-        let id = match ids.get(&outpoint) {
+        let id = match ids.contracts.get(&outpoint) {
             Some(id) => *id,
             None => {
                 let id = insert_contract(&transaction, channel)?;
-                added.push((outpoint, id));
+                added.contracts.insert(outpoint, id);
                 id
             }
         };
-        write_state(&transaction, id, channel)?;
+        let settlement = match settlement_of(channel) {
+            Some(settlement) => Some(settlement_id(&transaction, ids, &mut added, settlement)?),
+            None => None,
+        };
+        write_state(&transaction, id, channel, settlement)?;
     }
     for (id, attempt) in &changes.attempts {
         // A name without a channel is nobody's.
-        if let Some(contract) = ids.get(&id.channel) {
+        if let Some(contract) = ids.contracts.get(&id.channel) {
             write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
         }
     }
     if let Some(cursor) = changes.cursor {
         write_meta(&transaction, "cursor_height", &serialize(&cursor.height))?;
         write_meta(&transaction, "cursor_hash", &serialize(&cursor.hash))?;
+        let block = |block: &Cursor| [serialize(&block.height), serialize(&block.hash)].concat();
+        write_meta(&transaction, "trail", &trail.iter().map(block).collect::<Vec<_>>().concat())?;
     }
     if let Some(tip) = changes.restored {
         write_meta(&transaction, "restored", &serialize(&tip))?;
@@ -284,13 +344,42 @@ fn insert_contract(transaction: &Transaction<'_>, channel: &Channel) -> rusqlite
         ])
 }
 
-fn write_state(transaction: &Transaction<'_>, id: i64, channel: &Channel) -> rusqlite::Result<()> {
+/// Returns the number of a settlement's row, after writing it if it is new.
+fn settlement_id(
+    transaction: &Transaction<'_>,
+    ids: &Ids,
+    added: &mut Ids,
+    settlement: &Settlement,
+) -> rusqlite::Result<i64> {
+    let txid = settlement.txid();
+    if let Some(id) = ids.settlements.get(&txid).or_else(|| added.settlements.get(&txid)) {
+        return Ok(*id);
+    }
+    let id = transaction
+        .prepare_cached("INSERT INTO settlement (txid, raw, fee, share) VALUES (?, ?, ?, ?)")?
+        .insert(params![
+            serialize(&txid),
+            serialize(&settlement.transaction),
+            settlement.fee.get(),
+            settlement.share.get(),
+        ])?;
+    added.settlements.insert(txid, id);
+    Ok(id)
+}
+
+fn write_state(
+    transaction: &Transaction<'_>,
+    id: i64,
+    channel: &Channel,
+    settlement: Option<i64>,
+) -> rusqlite::Result<()> {
     let row = StateRow::of(channel);
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, stale, state, \
-             height, cause, settlement, fee, share, mined_txid, mined_height, mined_by) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             used_at, height, coins, cause, since, written_off, settlement, mined_txid, \
+             mined_height, mined_by, settled) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             id,
@@ -299,14 +388,17 @@ fn write_state(transaction: &Transaction<'_>, id: i64, channel: &Channel) -> rus
             row.spent,
             row.stale,
             row.state,
+            row.used_at,
             row.height,
+            row.coins,
             row.cause,
-            row.settlement,
-            row.fee,
-            row.share,
+            row.since,
+            row.written_off,
+            settlement,
             row.mined_txid,
             row.mined_height,
             row.mined_by,
+            row.settled,
         ])
         .map(|_| ())
 }

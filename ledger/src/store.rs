@@ -43,6 +43,19 @@ pub struct Cursor {
     pub hash: BlockHash,
 }
 
+impl Cursor {
+    /// The greatest number of blocks that a trail has.
+    pub const TRAIL_MAX: usize = 100;
+
+    /// Puts this block on a trail, in the place of all at its height and above.
+    pub fn extend(self, trail: &mut Vec<Self>) {
+        trail.retain(|block| block.height < self.height);
+        trail.push(self);
+        let excess = trail.len().saturating_sub(Self::TRAIL_MAX);
+        trail.drain(..excess);
+    }
+}
+
 /// Everything that a store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
@@ -50,6 +63,8 @@ pub struct Loaded {
     pub channels: Vec<Channel>,
     /// How far the chain was followed.
     pub cursor: Option<Cursor>,
+    /// The blocks that were followed before, the newest last, as far as they are kept.
+    pub trail: Vec<Cursor>,
     /// The height of the tip when the store was last restored from a backup, if it ever was.
     pub restored: Option<u32>,
 }

@@ -63,8 +63,15 @@ pub(crate) enum Order {
         /// The request's name, if it has one.
         id: Option<AttemptId>,
     },
-    /// Record how far the chain is followed.
-    Follow(Cursor),
+    /// Apply inputs to channels, all or none, and record how far the chain is followed.
+    Tell {
+        /// The time.
+        clock: Clock,
+        /// The inputs.
+        inputs: Vec<(OutPoint, Input)>,
+        /// How far the chain is followed, if that changes.
+        cursor: Option<Cursor>,
+    },
 }
 
 /// What an order has done.
@@ -97,7 +104,7 @@ pub(crate) enum Command {
 /// The owner of the store.
 pub(crate) struct Writer<S> {
     store: S,
-    rules: Rules,
+    rules: Arc<Rules>,
     committed: Arc<Committed>,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
@@ -106,7 +113,7 @@ pub(crate) struct Writer<S> {
 impl<S: Store> Writer<S> {
     pub(crate) const fn new(
         store: S,
-        rules: Rules,
+        rules: Arc<Rules>,
         committed: Arc<Committed>,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
@@ -245,11 +252,37 @@ impl<'a, S: Store> Head<'a, S> {
                 self.attempts.extend(id.map(|id| (id, None)));
                 Ok(channel.into())
             }
-            Order::Follow(cursor) => {
-                self.cursor = Some(cursor);
+            Order::Tell { clock, inputs, cursor } => {
+                self.tell(clock, rules, inputs)?;
+                self.cursor = cursor.or(self.cursor);
                 Ok(Done::default())
             }
         }
+    }
+
+    /// Applies inputs to channels, all of them or none.
+    fn tell(
+        &mut self,
+        clock: Clock,
+        rules: &Rules,
+        inputs: Vec<(OutPoint, Input)>,
+    ) -> Result<(), LedgerError> {
+        let mut told = HashMap::<OutPoint, Channel>::new();
+        let mut events = Vec::new();
+        for (outpoint, input) in inputs {
+            let known = told.get(&outpoint).cloned().or_else(|| self.channel(outpoint));
+            let channel = known.ok_or(LedgerError::Unknown)?;
+            let next = channel.handle(clock, rules, input)?;
+            events.extend(Event::between(Some(&channel), &next, None));
+            told.insert(outpoint, next);
+        }
+        self.events.extend(events);
+        for (outpoint, next) in told {
+            if let Some(before) = self.channel(outpoint) {
+                self.change(outpoint, &before, next);
+            }
+        }
+        Ok(())
     }
 
     /// Applies an input to a channel, with the memo that came along.

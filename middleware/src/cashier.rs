@@ -83,20 +83,15 @@ impl<N: Node> Cashier<N> {
         self.0.node.chain_time()
     }
 
-    /// Returns where the chain stands, or why no channel can be opened now.
-    fn told_chain_time(&self) -> Result<ChainTime, NodeError> {
-        self.chain_time().ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
-    }
-
     /// Answers a wish for terms.
     pub(crate) fn open(&self, request: &OpenRequest) -> Result<TermsReply, Problem> {
-        self.told_chain_time()?;
+        self.0.node.ready()?;
         Ok(self.0.gateway.terms(request, self.clock())?)
     }
 
     /// Signs a refund.
     pub(crate) fn refund(&self, request: &RefundRequest) -> Result<RefundReply, Problem> {
-        self.told_chain_time()?;
+        self.0.node.ready()?;
         Ok(self.0.gateway.sign_refund(request, self.clock())?)
     }
 
@@ -115,7 +110,7 @@ impl<N: Node> Cashier<N> {
         if let Some(payment) = self.shown_again(&request) {
             return self.contract_again(request, payment).await;
         }
-        let chain = self.told_chain_time()?;
+        let chain = self.0.node.ready()?;
         if self.0.ledger.pending() >= PENDING_MAX {
             return Err(NodeError::Busy.into());
         }

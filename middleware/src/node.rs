@@ -31,6 +31,14 @@ pub trait Node: Clone + Send + Sync + 'static {
     /// Returns where the chain stands, once the node has told.
     fn chain_time(&self) -> Option<ChainTime>;
 
+    /// Returns where the chain stands, or why no channel can be opened now.
+    ///
+    /// # Errors
+    /// [`NodeError`] while the node does not answer, or does not know the newest blocks.
+    fn ready(&self) -> Result<ChainTime, NodeError> {
+        self.chain_time().ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
+    }
+
     /// Returns the output that a contract is said to be, after broadcasting the transaction if it
     /// was shown.
     fn find(

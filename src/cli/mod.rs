@@ -2,10 +2,17 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
+mod channels;
+mod close;
+mod confirm;
 mod demo;
+mod desk;
+mod export;
 mod node;
 mod pay;
 mod serve;
+mod settle;
+mod span;
 mod wallet;
 
 use std::error::Error;
@@ -27,6 +34,30 @@ struct Arguments {
 enum Command {
     /// Put a price on an API: run the gateway
     Serve(serve::Arguments),
+    /// List the running gateway's channels: how long they have, and what is at stake
+    Channels(channels::Arguments),
+    /// Close an open channel for all that its client has paid
+    ///
+    /// It serves no more requests from then on, and the gateway settles it. That cannot be taken
+    /// back. Requests that are under way stay charged. A channel that is closing or has ended is
+    /// left as it is, which is no failure.
+    Close(close::Arguments),
+    /// Close every open channel for all that its client has paid
+    ///
+    /// They serve no more requests from then on, and the gateway settles them. That cannot be
+    /// taken back. Requests that are under way stay charged. The gateway goes on, and clients may
+    /// open new channels at once.
+    Settle(settle::Arguments),
+    /// Sign settlements for a standby that has no keys
+    ///
+    /// Prints a JSON array: for each channel that is open or closing and whose contract is not
+    /// spent, one transaction for each fee rate. Whoever has it can broadcast it with any node.
+    /// Nothing on record changes.
+    ///
+    /// Broadcasting one closes its channel for what was paid when it was exported: what was paid
+    /// later is lost. So the file is as good as closing everything. Keep it private, make it anew
+    /// often, and broadcast from it only once the gateway is gone.
+    ExportSettlements(export::Arguments),
     /// Pay for a request and print its answer
     Pay(pay::Arguments),
     /// Look after the channels that `farebox pay` has opened
@@ -41,7 +72,13 @@ pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let default = match &command {
         Command::Serve(_) => "info",
-        Command::Pay(_) | Command::Wallet(_) | Command::Demo(_) => "off",
+        Command::Channels(_)
+        | Command::Close(_)
+        | Command::Settle(_)
+        | Command::ExportSettlements(_)
+        | Command::Pay(_)
+        | Command::Wallet(_)
+        | Command::Demo(_) => "off",
     };
     let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| default.into());
     tracing_subscriber::fmt()
@@ -53,7 +90,12 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(command)));
+        .and_then(|runtime| {
+            let ran = runtime.block_on(run(command));
+            // A call that waits for the node's next block is not waited for.
+            runtime.shutdown_background();
+            ran
+        });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -66,6 +108,10 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Channels(arguments) => channels::run(arguments).await,
+        Command::Close(arguments) => close::run(arguments).await,
+        Command::Settle(arguments) => settle::run(arguments).await,
+        Command::ExportSettlements(arguments) => export::run(arguments).await,
         Command::Pay(arguments) => pay::run(arguments).await,
         Command::Wallet(arguments) => wallet::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,

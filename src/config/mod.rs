@@ -3,6 +3,8 @@
 //! `raw` is the file as it is written; [`Config`] is what it means. A wrong file is refused with
 //! the file's name, the key and what is allowed there.
 
+mod admin;
+mod offer;
 mod raw;
 mod upstream;
 
@@ -13,7 +15,8 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Network};
 use farebox_chain::Access;
-use farebox_channel::{DUST_MAX, Kind, Msat, Payout, Sat, Seconds};
+use farebox_channel::gateway::{Settling, Unconfirmed};
+use farebox_channel::{Kind, Msat, Payout, Sat, Seconds};
 use farebox_middleware::ReleasePolicy;
 use http::Uri;
 use http::header::HeaderName;
@@ -22,14 +25,8 @@ use thiserror::Error;
 
 use crate::proxy::Upstream;
 use crate::routes::{Route, Routes, is_plain};
+use crate::watcher::{Checkpoint, Fitness};
 use raw::Raw;
-
-/// The greatest number of confirmations that can be asked for.
-const CONFIRMATIONS_MAX: u32 = 100;
-/// The least capacity that can be offered.
-const CAPACITY_MIN: Sat = Sat::saturating(1_000);
-/// The greatest fee rate that can be configured, in sat/vB.
-const FEE_RATE_MAX: u32 = 10_000;
 
 /// A configuration that cannot be used.
 #[derive(Debug, Error)]
@@ -75,6 +72,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// The file with the channels.
     pub store: PathBuf,
+    /// The socket on which the operator's commands are taken.
+    pub admin: PathBuf,
     /// The node.
     pub bitcoind: NodeConfig,
     /// Where the gateway's share goes; nothing means a fresh address of the node's wallet.
@@ -106,6 +105,10 @@ pub struct NodeConfig {
     pub wallet: Option<String>,
     /// Whether a node that does not enforce the version 3 rules is good enough.
     pub any_truc_policy: bool,
+    /// A block that it has to have.
+    pub checkpoint: Option<Checkpoint>,
+    /// How old its newest block may be; nothing means any age.
+    pub stall: Option<Seconds>,
 }
 
 /// What is offered to clients.
@@ -125,15 +128,28 @@ pub struct OfferConfig {
     pub stop: Seconds,
     /// How long before an expiry the settlement goes out.
     pub settle: Seconds,
+    /// What is served before a contract is confirmed, if anything is.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// When channels are settled besides, and with how many others.
+    pub settling: Settling,
 }
 
 /// What settlements cost.
 #[derive(Clone, Copy, Debug)]
 pub struct FeeConfig {
+    /// The least fee rate.
+    pub floor: FeeRate,
     /// The fee rate where the node has no estimate.
     pub fallback: FeeRate,
-    /// The greatest fee rate.
+    /// The greatest fee rate, until an expiry is near.
     pub ceiling: FeeRate,
+}
+
+impl Default for FeeConfig {
+    fn default() -> Self {
+        let rate = FeeRate::from_sat_per_vb_u32;
+        Self { floor: rate(1), fallback: rate(2), ceiling: rate(200) }
+    }
 }
 
 impl Config {
@@ -185,6 +201,7 @@ impl Checker<'_> {
             let allowed = "`main`, `test`, `testnet4`, `signet` or `regtest`";
             self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
         })?;
+        let (offer, fees) = (self.offer(&raw)?, self.fees(&raw.fees)?);
         let listen: SocketAddr = self.checked("listen", raw.listen.parse())?;
         let usage_header = self.field("upstream.usage_header", raw.upstream.usage_header)?;
         let memo_header = self.field("upstream.memo_header", raw.upstream.memo_header)?;
@@ -193,15 +210,16 @@ impl Checker<'_> {
             return Err(self.refuse("upstream.memo_header", allowed));
         }
         Ok(Config {
+            offer,
+            fees,
             listen,
             host: self.host(raw.host, listen)?,
             network,
             key_file: self.below(raw.key_file),
             store: self.below(raw.store),
-            bitcoind: self.node(raw.bitcoind)?,
+            admin: self.admin(raw.admin)?,
+            bitcoind: self.node(raw.bitcoind, network)?,
             payout: raw.payout.address.map(|address| self.payout(&address, network)).transpose()?,
-            offer: self.offer(&raw.offer)?,
-            fees: self.fees(&raw.fees)?,
             release: ReleasePolicy {
                 server_error: raw.release.server_error,
                 broken_answer: raw.release.broken_answer,
@@ -233,7 +251,7 @@ impl Checker<'_> {
         if is_good { Ok(Some(host)) } else { Err(self.refuse("host", allowed)) }
     }
 
-    fn node(&self, raw: raw::Node) -> Result<NodeConfig, ConfigError> {
+    fn node(&self, raw: raw::Node, network: Network) -> Result<NodeConfig, ConfigError> {
         let uri: Uri = self.checked("bitcoind.url", raw.url.parse())?;
         if uri.scheme() != Some(&Scheme::HTTP) || uri.port().is_none() {
             let allowed = "an http URL with a port, such as \"http://127.0.0.1:8332\"";
@@ -247,8 +265,28 @@ impl Checker<'_> {
                 return Err(self.refuse("bitcoind", allowed));
             }
         };
+        let checkpoint = raw.block.as_deref().map(|block| self.checkpoint(block)).transpose()?;
+        let stall = match raw.stall_secs {
+            Some(secs) => Some(Seconds::new(secs)).filter(|stall| *stall > Seconds::new(0)),
+            None => Fitness::new(network).stall,
+        };
         let any_truc_policy = raw.any_truc_policy;
-        Ok(NodeConfig { url: raw.url, access, wallet: raw.wallet, any_truc_policy })
+        Ok(NodeConfig {
+            url: raw.url,
+            access,
+            wallet: raw.wallet,
+            any_truc_policy,
+            checkpoint,
+            stall,
+        })
+    }
+
+    fn checkpoint(&self, block: &str) -> Result<Checkpoint, ConfigError> {
+        let parsed = block.split_once(':').and_then(|(height, hash)| {
+            Some(Checkpoint { height: height.parse().ok()?, hash: hash.parse().ok()? })
+        });
+        let allowed = "a height and a hash, such as \"840000:0000…\"";
+        parsed.ok_or_else(|| self.refuse("bitcoind.block", allowed))
     }
 
     fn payout(&self, address: &str, network: Network) -> Result<Payout, ConfigError> {
@@ -257,72 +295,6 @@ impl Checker<'_> {
         let foreign = |_| self.refuse(key, format!("an address of `{}`", network.to_core_arg()));
         let address = address.require_network(network).map_err(foreign)?;
         self.checked(key, Payout::try_from(&address))
-    }
-
-    fn offer(&self, raw: &raw::Offer) -> Result<OfferConfig, ConfigError> {
-        let kinds = raw.kinds.iter().map(|kind| self.checked("offer.kinds", kind.parse()));
-        let kinds = kinds.collect::<Result<Vec<Kind>, _>>()?;
-        if kinds.is_empty() {
-            return Err(self.refuse("offer.kinds", "at least one of \"refund\" and \"cltv\""));
-        }
-        let sat = |key, amount| self.checked(key, Sat::new(amount));
-        let least = sat("offer.capacity_min_sat", raw.capacity_min_sat)?;
-        let most = sat("offer.capacity_max_sat", raw.capacity_max_sat)?;
-        if least > most || least < CAPACITY_MIN {
-            let allowed = format!("{} to `offer.capacity_max_sat`", CAPACITY_MIN.get());
-            return Err(self.refuse("offer.capacity_min_sat", allowed));
-        }
-        if raw.lifetime_min_secs > raw.lifetime_max_secs {
-            let allowed = "at most `offer.lifetime_max_secs`";
-            return Err(self.refuse("offer.lifetime_min_secs", allowed));
-        }
-        let is_ordered = 0 < raw.settle_secs
-            && raw.settle_secs <= raw.stop_secs
-            && raw.stop_secs < raw.lifetime_min_secs.div_euclid(2);
-        if !is_ordered {
-            let allowed = "from `offer.settle_secs` to less than half of `offer.lifetime_min_secs`";
-            return Err(self.refuse("offer.stop_secs", allowed));
-        }
-        if !(1..=CONFIRMATIONS_MAX).contains(&raw.confirmations) {
-            let allowed = format!("1 to {CONFIRMATIONS_MAX}");
-            return Err(self.refuse("offer.confirmations", allowed));
-        }
-        let first_payment = raw
-            .first_payment_sat
-            .map(|amount| sat("offer.first_payment_sat", amount))
-            .transpose()?;
-        let leaves_change =
-            |first: Sat| first.checked_add(DUST_MAX).is_some_and(|needed| needed <= least);
-        if !first_payment.is_none_or(leaves_change) {
-            let allowed = format!("at most `offer.capacity_min_sat` less {}", DUST_MAX.get());
-            return Err(self.refuse("offer.first_payment_sat", allowed));
-        }
-        Ok(OfferConfig {
-            kinds,
-            capacity: least..=most,
-            lifetime: Seconds::new(raw.lifetime_min_secs)..=Seconds::new(raw.lifetime_max_secs),
-            first_payment,
-            confirmations: raw.confirmations,
-            stop: Seconds::new(raw.stop_secs),
-            settle: Seconds::new(raw.settle_secs),
-        })
-    }
-
-    fn fees(&self, raw: &raw::Fees) -> Result<FeeConfig, ConfigError> {
-        let rate = |key, sat_per_vb| {
-            if (1..=FEE_RATE_MAX).contains(&sat_per_vb) {
-                Ok(FeeRate::from_sat_per_vb_u32(sat_per_vb))
-            } else {
-                Err(self.refuse(key, format!("1 to {FEE_RATE_MAX} sat/vB")))
-            }
-        };
-        let fallback = rate("fees.fallback_sat_per_vb", raw.fallback_sat_per_vb)?;
-        let ceiling = rate("fees.ceiling_sat_per_vb", raw.ceiling_sat_per_vb)?;
-        if fallback > ceiling {
-            let allowed = "at most `fees.ceiling_sat_per_vb`";
-            return Err(self.refuse("fees.fallback_sat_per_vb", allowed));
-        }
-        Ok(FeeConfig { fallback, ceiling })
     }
 
     fn routes(&self, raw: Vec<raw::Route>) -> Result<Routes, ConfigError> {

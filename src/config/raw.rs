@@ -19,6 +19,9 @@ pub(super) struct Raw {
     pub(super) key_file: PathBuf,
     #[serde(default = "store")]
     pub(super) store: PathBuf,
+    /// The socket on which the operator's commands are taken.
+    #[serde(default = "admin")]
+    pub(super) admin: PathBuf,
     pub(super) bitcoind: Node,
     #[serde(default)]
     pub(super) payout: PayoutAddress,
@@ -26,6 +29,8 @@ pub(super) struct Raw {
     pub(super) offer: Offer,
     #[serde(default)]
     pub(super) fees: Fees,
+    #[serde(default)]
+    pub(super) batch: Batch,
     #[serde(default)]
     pub(super) release: Release,
     pub(super) upstream: Upstream,
@@ -45,6 +50,10 @@ fn store() -> PathBuf {
     "farebox.sqlite".into()
 }
 
+fn admin() -> PathBuf {
+    "farebox.sock".into()
+}
+
 /// `[bitcoind]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +65,8 @@ pub(super) struct Node {
     pub(super) wallet: Option<String>,
     #[serde(default)]
     pub(super) any_truc_policy: bool,
+    pub(super) block: Option<String>,
+    pub(super) stall_secs: Option<u32>,
 }
 
 /// `[payout]`
@@ -78,6 +89,9 @@ pub(super) struct Offer {
     pub(super) confirmations: u32,
     pub(super) stop_secs: u32,
     pub(super) settle_secs: u32,
+    pub(super) emergency_secs: u32,
+    pub(super) unconfirmed_max_sat: Option<u64>,
+    pub(super) unconfirmed_total_sat: Option<u64>,
 }
 
 impl Default for Offer {
@@ -92,6 +106,9 @@ impl Default for Offer {
             confirmations: 1,
             stop_secs: 12 * 60 * 60,
             settle_secs: 10 * 60 * 60,
+            emergency_secs: 4 * 60 * 60,
+            unconfirmed_max_sat: None,
+            unconfirmed_total_sat: None,
         }
     }
 }
@@ -100,13 +117,35 @@ impl Default for Offer {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Fees {
+    pub(super) floor_sat_per_vb: u32,
     pub(super) fallback_sat_per_vb: u32,
     pub(super) ceiling_sat_per_vb: u32,
+    pub(super) stake_percent: u8,
 }
 
 impl Default for Fees {
     fn default() -> Self {
-        Self { fallback_sat_per_vb: 2, ceiling_sat_per_vb: 200 }
+        Self {
+            floor_sat_per_vb: 1,
+            fallback_sat_per_vb: 2,
+            ceiling_sat_per_vb: 200,
+            stake_percent: 50,
+        }
+    }
+}
+
+/// `[batch]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Batch {
+    pub(super) wait_secs: u32,
+    pub(super) channels: usize,
+    pub(super) idle_secs: Option<u32>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { wait_secs: 10 * 60, channels: 50, idle_secs: None }
     }
 }
 

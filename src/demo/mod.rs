@@ -321,6 +321,9 @@ wallet = "gateway"
 [offer]
 capacity_max_sat = {capacity}
 
+[batch]
+wait_secs = 0
+
 [upstream]
 url = "http://{api}"
 

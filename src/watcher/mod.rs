@@ -4,31 +4,47 @@
 //! channel at once when a client waits for it. Every duty is repeated until the chain shows that
 //! it is done, so a crash or a lost node costs time only.
 
-mod duty;
+mod alarm;
+mod desk;
+mod fitness;
 mod follow;
+mod look;
+mod settle;
 mod sightings;
 mod wall;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, Network, OutPoint, Transaction, TxOut};
+use bitcoin::{BlockHash, OutPoint, Transaction, TxOut, Txid};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
-use farebox_channel::gateway::Gateway;
-use farebox_channel::{ChainTime, Clock, Keyring, Payout, Sat, Terms, Timestamp};
+use farebox_channel::gateway::{Channel, Gateway};
+use farebox_channel::{ChainTime, Clock, Keyring, Payout, Sat, Seconds, Terms, Timestamp};
 use farebox_ledger::{Cursor, Ledger, LedgerError};
 use farebox_middleware::{Node, NodeError};
 use thiserror::Error;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 use crate::config::FeeConfig;
-use duty::Attempt;
+pub use alarm::{Alarm, Stakes};
+pub(crate) use fitness::is_downloading;
+pub use fitness::{Checkpoint, Fitness, Unfit};
+use look::Look;
+use settle::{Quote, Refused};
 use sightings::Sightings;
 pub use wall::Wall;
 
-/// How often the node is asked for news.
+/// How often the node is asked for news, when it has told none by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How many times as long as a round took the watcher rests after it, unless there is news.
+const REST_FACTOR: u32 = 3;
+/// How long the node may hold back its answer to whether there is a new block.
+const LONG_POLL: Duration = Duration::from_secs(10);
+/// How long a round may take before the node is asked again whether there is a new block.
+const LISTEN_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait after something has failed, in seconds.
+const RETRY_INTERVAL_SECS: u64 = 5;
 /// The greatest number of openings that may ask the node at the same time.
 const OPENINGS_MAX: usize = 8;
 
@@ -45,31 +61,21 @@ pub enum WatchError {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     /// The node does not know the block that was followed last.
-    #[error("bitcoind does not know block {0}, which was followed before: it is another chain")]
+    #[error(
+        "bitcoind does not know block {0}, nor any that was followed before: it is another chain"
+    )]
     OtherChain(BlockHash),
 }
 
-/// A node that the gateway does not work with.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unfit {
-    /// The node is on another network.
-    #[error(
-        "bitcoind is on network `{}`, and `network` in the configuration is `{}`",
-        found.to_core_arg(),
-        wanted.to_core_arg()
-    )]
-    OtherNetwork {
-        /// The node's network.
-        found: Network,
-        /// The gateway's network.
-        wanted: Network,
-    },
-    /// The node does not enforce the rules of version 3 transactions (`BIP-0431`).
-    #[error(
-        "bitcoind's truc_policy is `{0}`, so settlements could be pinned: set `mempooltruc=enforce` \
-         in bitcoin.conf, or `bitcoind.any_truc_policy = true` here"
-    )]
-    TrucPolicy(String),
+/// How a watcher is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What is asked of the node.
+    pub fitness: Fitness,
+    /// Where the gateway's share goes; nothing means a fresh address of the node's wallet.
+    pub payout: Option<Payout>,
+    /// What settlements cost.
+    pub fees: FeeConfig,
 }
 
 /// What a watcher works with.
@@ -78,24 +84,32 @@ struct Post<B> {
     node: B,
     gateway: Gateway,
     ledger: Ledger,
-    payout: Option<Payout>,
-    fees: FeeConfig,
-    any_truc_policy: bool,
+    setup: Setup,
     wall: Wall,
     /// How far the chain is followed. Whoever holds it sees no reorg half done.
     followed: AsyncMutex<Option<Cursor>>,
+    /// The blocks that were followed last.
+    trail: Mutex<Vec<Cursor>>,
+    /// Held while settlements are planned and built, so that no two are built for one channel.
+    settling: AsyncMutex<()>,
     /// An address of the wallet that no saved settlement pays yet.
     spare_payout: Mutex<Option<Payout>>,
     /// The newest tip that the node has told, while it answers.
     tip: RwLock<Option<Tip>>,
     /// The median time past that was told last, also while the node is away.
     median_time_past: RwLock<Timestamp>,
+    /// Why the node counts as away, while it does.
+    failure: Mutex<Option<String>>,
     openings: Semaphore,
-    /// The channels that are being attended to, so that no two settlements are built at once.
-    attended: Mutex<BTreeSet<OutPoint>>,
-    /// What was done for each channel last.
-    attempts: Mutex<HashMap<OutPoint, Attempt>>,
+    /// What came of looking contracts up.
+    looks: Mutex<HashMap<OutPoint, Look>>,
+    quote: Mutex<Option<Quote>>,
+    refused: Mutex<HashMap<Txid, Refused>>,
+    complaints: Mutex<HashMap<OutPoint, String>>,
+    alarms: Mutex<Vec<Alarm>>,
     sightings: Mutex<Sightings>,
+    /// Somebody waits for the next round.
+    news: Notify,
 }
 
 /// Follows the chain for a gateway. Clones share it.
@@ -109,73 +123,87 @@ impl<B> Clone for Watcher<B> {
 }
 
 impl<B: Chain + Wallet> Watcher<B> {
-    /// Makes a watcher. Without a `payout` the gateway's share goes to the node's wallet.
+    /// Makes a watcher.
     #[must_use]
-    pub fn new(
-        node: B,
-        keyring: Keyring,
-        ledger: Ledger,
-        payout: Option<Payout>,
-        fees: FeeConfig,
-        any_truc_policy: bool,
-    ) -> Self {
-        Self::with_wall(Wall::system(), node, keyring, ledger, payout, fees, any_truc_policy)
+    pub fn new(node: B, keyring: Keyring, ledger: Ledger, setup: Setup) -> Self {
+        Self::with_wall(Wall::system(), node, keyring, ledger, setup)
     }
 
     /// Makes a watcher whose own clock is `wall`.
     #[must_use]
-    pub fn with_wall(
-        wall: Wall,
-        node: B,
-        keyring: Keyring,
-        ledger: Ledger,
-        payout: Option<Payout>,
-        fees: FeeConfig,
-        any_truc_policy: bool,
-    ) -> Self {
-        let followed = ledger.resumed_at();
+    pub fn with_wall(wall: Wall, node: B, keyring: Keyring, ledger: Ledger, setup: Setup) -> Self {
+        let (followed, trail) = (ledger.resumed_at(), ledger.trail().to_vec());
         let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         Self(Arc::new(Post {
             node,
             gateway,
             ledger,
-            payout,
-            fees,
-            any_truc_policy,
+            setup,
             wall,
             followed: AsyncMutex::new(followed),
+            trail: Mutex::new(trail),
+            settling: AsyncMutex::default(),
             spare_payout: Mutex::default(),
             tip: RwLock::new(None),
             median_time_past: RwLock::new(Timestamp::new(0)),
+            failure: Mutex::default(),
             openings: Semaphore::new(OPENINGS_MAX),
-            attended: Mutex::default(),
-            attempts: Mutex::default(),
+            looks: Mutex::default(),
+            quote: Mutex::default(),
+            refused: Mutex::default(),
+            complaints: Mutex::default(),
+            alarms: Mutex::default(),
             sightings: Mutex::default(),
+            news: Notify::new(),
         }))
     }
 
     /// Follows the chain until the task is dropped. Failures are logged once and tried again.
     pub async fn run(self) {
-        let mut last_failure = None;
+        tokio::join!(self.follow(), self.listen());
+    }
+
+    /// Looks around when there is news, and every now and then.
+    async fn follow(&self) {
+        let mut has_failed = false;
         loop {
+            let began = Instant::now();
             match self.round().await {
-                Ok(()) => {
-                    if last_failure.take().is_some() {
-                        tracing::info!("the chain is followed again");
-                    }
+                Ok(()) if has_failed => {
+                    tracing::info!("the chain is followed again");
+                    has_failed = false;
                 }
+                Ok(()) => {}
                 Err(error) => {
-                    let failure = error.to_string();
-                    if last_failure.as_ref() != Some(&failure) {
+                    if !has_failed {
                         tracing::error!(
-                            error = %failure,
+                            error = %error,
                             "the chain cannot be followed: no channel opens or settles until it can"
                         );
                     }
-                    last_failure = Some(failure);
+                    has_failed = true;
                 }
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            self.raise_alarms();
+            // A round that has much to ask leaves the node time for others.
+            let pause = POLL_INTERVAL.max(began.elapsed().saturating_mul(REST_FACTOR));
+            let _news = tokio::time::timeout(pause, self.0.news.notified()).await;
+        }
+    }
+
+    /// Waits for new blocks.
+    async fn listen(&self) {
+        loop {
+            let next = self.tip().map(|tip| tip.height.saturating_add(1));
+            let waited = match next {
+                Some(next) => self.0.node.wait_for_height(next, LONG_POLL).await.is_ok(),
+                None => false,
+            };
+            if waited {
+                self.0.news.notify_one();
+            }
+            // The round that this has begun tells the next height to wait for.
+            tokio::time::sleep(if waited { LISTEN_PAUSE } else { POLL_INTERVAL }).await;
         }
     }
 
@@ -186,8 +214,11 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// counts as away.
     pub async fn round(&self) -> Result<(), WatchError> {
         let followed = self.step().await;
+        *lock(&self.0.failure) = followed.as_ref().err().map(ToString::to_string);
         if followed.is_err() {
             *write(&self.0.tip) = None;
+            // What needs no node is done all the same.
+            self.close_due().await?;
         }
         followed
     }
@@ -199,35 +230,10 @@ impl<B: Chain + Wallet> Watcher<B> {
 
     /// Returns the tip, or words for why nothing can be looked up.
     fn ready_tip(&self) -> Result<Tip, NodeError> {
-        let tip = self.tip().ok_or_else(|| NodeError::Away("it does not answer".to_owned()))?;
-        if tip.is_initial_download && tip.network == Network::Bitcoin {
-            return Err(NodeError::Away("it is in its initial download".to_owned()));
+        match (self.tip(), self.away()) {
+            (Some(tip), None) => Ok(tip),
+            (_, reason) => Err(NodeError::Away(reason.unwrap_or_default())),
         }
-        Ok(tip)
-    }
-}
-
-/// Asks a node where it stands, and whether it is the right one and can take the gateway's share.
-///
-/// # Errors
-/// [`WatchError`] when it does not answer or is unfit.
-pub async fn check_node<B: Chain + Wallet>(
-    node: &B,
-    wanted: Network,
-    has_payout: bool,
-    any_truc_policy: bool,
-) -> Result<Tip, WatchError> {
-    let tip = node.tip().await?;
-    if tip.network != wanted {
-        return Err(Unfit::OtherNetwork { found: tip.network, wanted }.into());
-    }
-    if !has_payout {
-        node.check_wallet().await?;
-    }
-    let policy = node.relay_policy().await?;
-    match policy.truc {
-        Some(truc) if truc != "enforce" && !any_truc_policy => Err(Unfit::TrucPolicy(truc).into()),
-        Some(_) | None => Ok(tip),
     }
 }
 
@@ -252,6 +258,11 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
         let tip = self.tip()?;
         let median_time_past = u32::try_from(tip.median_time_past).unwrap_or(u32::MAX);
         Some(ChainTime { height: tip.height, median_time_past })
+    }
+
+    fn ready(&self) -> Result<ChainTime, NodeError> {
+        self.ready_tip()?;
+        self.chain_time().ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
     }
 
     async fn find(
@@ -293,9 +304,18 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
     }
 
     async fn attend(&self, outpoint: OutPoint) {
-        let (Ok(tip), Some(channel)) = (self.ready_tip(), self.0.ledger.channel(outpoint)) else {
-            return;
+        let Some(channel) = self.0.ledger.channel(outpoint) else { return };
+        let attended = match channel {
+            _ if self.ready_tip().is_err() => Ok(()),
+            Channel::Pending(_) => self.look_for(outpoint).await,
+            // What waits for others is settled by a later round.
+            Channel::Closing(_) if self.0.ledger.rules().settling.wait == Seconds::new(0) => {
+                self.settle_first(outpoint).await
+            }
+            Channel::Closing(_) | Channel::Late(_) | Channel::Open(_) | Channel::Ended(_) => Ok(()),
         };
-        let _reached = self.attend_at(&tip, &channel).await;
+        if let Err(error) = attended {
+            tracing::warn!(channel.id = %outpoint, error = %error, "a channel has to wait");
+        }
     }
 }

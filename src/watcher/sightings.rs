@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::{Sat, Terms, Timestamp};
+use farebox_middleware::Node;
 
 use super::{WatchError, Watcher, lock};
 
@@ -41,9 +42,6 @@ impl Sightings {
             return watched.seen;
         }
         if self.watched.len() >= WATCHED_MAX {
-            self.watched.retain(|_, watched| watched.asked_at.distance(now) < WATCHED_SECS);
-        }
-        if self.watched.len() >= WATCHED_MAX {
             // Whoever waits asks often, so the one that asked first of all is not waiting.
             let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.asked_at);
             if let Some(oldest) = oldest.map(|(script, _)| script.clone()) {
@@ -52,6 +50,15 @@ impl Sightings {
         }
         self.watched.insert(script, Watched { asked_at: now, seen: None });
         None
+    }
+
+    /// Forgets the addresses that nobody has asked about for long, and tells whether any is left.
+    fn is_needed(&mut self, now: Timestamp) -> bool {
+        self.watched.retain(|_, watched| watched.asked_at.distance(now) < WATCHED_SECS);
+        if self.watched.is_empty() {
+            self.looked_at.clear();
+        }
+        !self.watched.is_empty()
     }
 
     /// Notes the outputs of a transaction that pay watched addresses.
@@ -85,7 +92,8 @@ impl Sightings {
 impl<B: Chain + Wallet> Watcher<B> {
     /// Looks at what is new in the mempool, while an address is watched.
     pub(super) async fn scan_mempool(&self) -> Result<(), WatchError> {
-        if lock(&self.0.sightings).watched.is_empty() {
+        let now = self.clock().now();
+        if !lock(&self.0.sightings).is_needed(now) {
             return Ok(());
         }
         let mempool = self.0.node.mempool().await?;

@@ -9,7 +9,7 @@ use farebox_chain::{Chain, Wallet};
 use farebox_channel::message::{
     ContractRequest, PayRequest, StateName, StateReply, WatchReply, WatchRequest,
 };
-use farebox_channel::{Kind, Member, Msat, Payment, Payout, Sat, Settlement};
+use farebox_channel::{Fee, Kind, Member, Msat, Payment, Payout, Sat, Settlement};
 use secp256k1::{SECP256K1, SecretKey};
 use serde_json::{Value, json};
 
@@ -262,7 +262,7 @@ async fn channels_of_both_kinds_can_be_settled_together_also_exhausted_ones() {
     let payout = Payout::try_from(&world.wallet().fresh_address().await.unwrap()).unwrap();
     let rate = FeeRate::from_sat_per_vb_u32(1);
 
-    let settlement = Settlement::build(&members, &keyring, &payout, rate).unwrap();
+    let settlement = Settlement::build(&members, &keyring, &payout, Fee::at(rate)).unwrap();
     let node = world.node.node(None);
     node.broadcast(settlement.transaction.clone()).await.unwrap();
     world.node.mine(1).await.unwrap();

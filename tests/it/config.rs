@@ -39,6 +39,7 @@ fn a_short_configuration_has_safe_defaults_and_paths_of_its_folder() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8402");
     assert_eq!(config.key_file, Path::new("some/farebox.key"));
     assert_eq!(config.store, Path::new("some/farebox.sqlite"));
+    assert_eq!(config.admin, Path::new("some/farebox.sock"));
     assert_eq!(config.upstream.base, "/api");
     assert_eq!(config.offer.confirmations, 1);
     let price = config.routes.find("/paid/x").unwrap().price;
@@ -71,7 +72,47 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "`offer.capacity_min_sat`",
         "1000 to",
     ),
-    ("[upstream]", "[offer]\nconfirmations = 0\n[upstream]", "`offer.confirmations`", "1 to 100"),
+    (
+        "[upstream]",
+        "[offer]\nconfirmations = 0\n[upstream]",
+        "`offer.confirmations`",
+        "`offer.unconfirmed_total_sat`",
+    ),
+    ("[upstream]", "[offer]\nconfirmations = 101\n[upstream]", "`offer.confirmations`", "0 to 100"),
+    (
+        "[upstream]",
+        "[offer]\nunconfirmed_max_sat = 1\n[upstream]",
+        "`offer.unconfirmed_max_sat`",
+        "only where `offer.confirmations` is 0",
+    ),
+    (
+        "[upstream]",
+        "[offer]\nconfirmations = 0\nunconfirmed_max_sat = 2\nunconfirmed_total_sat = 1\n\
+         [upstream]",
+        "`offer.unconfirmed_max_sat`",
+        "1 to `offer.unconfirmed_total_sat`",
+    ),
+    (
+        "[upstream]",
+        "[offer]\nemergency_secs = 40_000\n[upstream]",
+        "`offer.emergency_secs`",
+        "1 to `offer.settle_secs`",
+    ),
+    (
+        "[upstream]",
+        "[offer]\nsettle_secs = 43_000\n[upstream]",
+        "`offer.stop_secs`",
+        "at least 44200",
+    ),
+    ("[upstream]", "[batch]\nchannels = 0\n[upstream]", "`batch.channels`", "at least 1"),
+    ("[upstream]", "[fees]\nstake_percent = 101\n[upstream]", "`fees.stake_percent`", "1 to 100"),
+    (
+        "[upstream]",
+        "[fees]\nfloor_sat_per_vb = 3\n[upstream]",
+        "`fees.fallback_sat_per_vb`",
+        "from `fees.floor_sat_per_vb`",
+    ),
+    ("cookie_file", "block = \"840000\"\ncookie_file", "`bitcoind.block`", "a height and a hash"),
     ("[upstream]", "[offer]\nlifetime_min_secs = 3_600\n[upstream]", "`offer.stop_secs`", "half"),
     (
         "[upstream]",
@@ -117,6 +158,14 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "another field",
     ),
     ("[upstream]", "[upstream]\nmemo_header = \"two words\"", "`upstream.memo_header`", ""),
+    ("network", "admin = \"..\"\nnetwork", "`admin`", "the path of a file"),
+    (
+        "network",
+        // With the folder, these are a hundred bytes.
+        "admin = \"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890.sock\"\nnetwork",
+        "`admin`",
+        "at most 99 bytes",
+    ),
 ];
 
 #[test]

@@ -8,11 +8,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod chain;
 mod config;
 mod crash;
 mod durability;
 mod named_request;
+mod node;
 mod node_away;
 mod paid_request;
 mod program;
@@ -20,6 +22,8 @@ mod proxy;
 mod refusals;
 mod restored;
 mod resync;
+mod settling;
+mod settling_crash;
 mod support;
 mod threats;
 mod written;

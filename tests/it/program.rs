@@ -193,12 +193,21 @@ async fn the_example_paywall_serves_a_paid_request() {
 
 #[test]
 fn every_command_explains_itself() {
-    for arguments in
-        [vec!["--help"], vec!["serve", "--help"], vec!["pay", "--help"], vec!["demo", "--help"]]
-    {
-        let ended = Command::new(env!("CARGO_BIN_EXE_farebox")).args(&arguments).output().unwrap();
+    let explained = |arguments: &[&str]| {
+        let ended = Command::new(env!("CARGO_BIN_EXE_farebox")).args(arguments).output().unwrap();
         assert!(ended.status.success(), "{arguments:?}");
-        assert!(text(&ended.stdout).contains("Usage: farebox"), "{arguments:?}");
+        let words = text(&ended.stdout).to_owned();
+        assert!(words.contains("Usage: farebox"), "{arguments:?}");
+        words
+    };
+    explained(&["--help"]);
+    for command in ["serve", "pay", "demo"] {
+        explained(&[command, "--help"]);
+    }
+    for command in ["channels", "close", "settle", "export-settlements"] {
+        let words = explained(&[command, "--help"]);
+        assert!(words.contains(&format!("Examples:\n  farebox {command}")), "{words}");
+        assert!(words.contains("--socket"), "{words}");
     }
     assert_eq!(PRICE_MSAT % 1_000, 500, "the tests' price is not a whole number of satoshi");
 }

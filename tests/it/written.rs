@@ -45,6 +45,15 @@ const FIELDS: [&str; 15] = [
 ];
 
 #[test]
+fn no_page_holds_two_versions_of_itself() {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"] {
+        let page = page(name);
+        let marker = page.lines().find(|line| line.starts_with("<<<<<<<"));
+        assert_eq!(marker, None, "{name} was merged by halves");
+    }
+}
+
+#[test]
 fn every_field_and_every_problem_is_described() {
     for name in ["openapi.yaml", "docs/protocol.md"] {
         let page = page(name);

@@ -24,6 +24,8 @@ pub(crate) struct Page {
     pub(crate) client: usize,
     /// The contract.
     pub(crate) contract: Contract,
+    /// Whether the contract was ever in a block.
+    pub(crate) was_mined: bool,
     /// Whether somebody else has seen the contract.
     pub(crate) is_shown: bool,
     /// The greatest amount that the client has signed and sent, in satoshi.
@@ -34,6 +36,8 @@ pub(crate) struct Page {
     pub(crate) charges: BTreeMap<ChargeId, u64>,
     /// How many whole answers each name has bought.
     pub(crate) answers: BTreeMap<String, u64>,
+    /// When the service behind has first seen each name that is not forgotten, in Unix seconds.
+    pub(crate) named_at: BTreeMap<String, u64>,
     /// What was signed and is not known to a gateway that was restored, in millisatoshi.
     pub(crate) forgotten_msat: u64,
     /// The same, before the gateway was restored last.
@@ -58,6 +62,8 @@ impl Page {
 pub(crate) struct Visit {
     /// The channel that pays.
     pub(crate) channel: Option<OutPoint>,
+    /// When it was delivered, in Unix seconds.
+    pub(crate) at: u64,
     /// The price, in millisatoshi.
     pub(crate) price: u64,
     /// The request's name.

@@ -102,7 +102,7 @@ impl Store for ToyStore {
         let plate = self.disk.plate();
         let channels = plate.records.channels.values().cloned().collect();
         let Records { cursor, restored, .. } = plate.records;
-        Ok(Loaded { channels, cursor, restored })
+        Ok(Loaded { channels, cursor, trail: cursor.into_iter().collect(), restored })
     }
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
@@ -148,7 +148,7 @@ impl Plate {
     }
 
     fn write(&mut self, changes: &Changes<'_>) {
-        for &channel in &changes.channels {
+        for channel in in_order(changes) {
             let outpoint = channel.contract().outpoint;
             let before = self.records.channels.insert(outpoint, channel.clone());
             self.written.push(Written { before, after: channel.clone() });
@@ -177,7 +177,7 @@ impl Plate {
                 None => "Release",
             };
         }
-        let Some(&after) = changes.channels.first() else { return "Follow" };
+        let Some(&after) = in_order(changes).first() else { return "Follow" };
         match self.records.channels.get(&after.contract().outpoint) {
             None => "Create",
             Some(before) => change(before, after),
@@ -185,15 +185,29 @@ impl Plate {
     }
 }
 
+/// Returns the channels of a commit in an order that is always the same.
+fn in_order<'c>(changes: &Changes<'c>) -> Vec<&'c Channel> {
+    let mut channels = changes.channels.clone();
+    channels.sort_by_key(|channel| channel.contract().outpoint);
+    channels
+}
+
 /// Returns the name of the input that makes `after` of `before`.
 fn change(before: &Channel, after: &Channel) -> &'static str {
     match (before, after) {
-        (Channel::Pending(_), Channel::Open(_)) => "Confirmed",
+        (Channel::Pending(_), Channel::Open(open)) if open.height.is_none() => "Seen",
+        (Channel::Pending(_) | Channel::Open(_), Channel::Open(_))
+            if before.height() != after.height() =>
+        {
+            "Confirmed"
+        }
         (_, Channel::Pending(_)) if !matches!(before, Channel::Pending(_)) => "Unconfirmed",
         (_, Channel::Late(_)) => "Late",
         (Channel::Closing(before), Channel::Closing(after)) => match (before.mined, after.mined) {
             (None, Some(_)) => "Spent",
             (Some(_), None) => "Unspent",
+            _ if after.is_written_off => "WriteOff",
+            _ if before.height != after.height => "Height",
             _ => "Settle",
         },
         (_, Channel::Closing(after)) if after.mined.is_some() => "Spent",

@@ -8,11 +8,11 @@ use std::task::Poll;
 use bitcoin::hashes::Hash;
 use bitcoin::{FeeRate, Network, ScriptBuf, WPubkeyHash};
 use farebox::config::FeeConfig;
-use farebox::watcher::{Wall, Watcher};
-use farebox_channel::gateway::{Gateway, Rules};
+use farebox::watcher::{Fitness, Setup, Wall, Watcher};
+use farebox_channel::gateway::{Cause, Channel, Gateway, Input, Rules, Settling, Unconfirmed};
 use farebox_channel::{Keyring, Kind, Msat, Payout, Sat, Seconds, Seed, Timestamp};
 use farebox_ledger::{Ledger, restore};
-use farebox_middleware::{Cashier, Paywall, PaywallLayer};
+use farebox_middleware::{Cashier, Node, Paywall, PaywallLayer};
 use http::request::Parts;
 use http::{HeaderName, Request, Response};
 use http_body::Body;
@@ -20,7 +20,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::books::Books;
-use crate::chain::{SharedChain, ToyNode};
+use crate::chain::{CONFIGURED_HASH, SharedChain, ToyNode};
 use crate::disk::{Disk, Records};
 use crate::life::{Life, WallClock};
 use crate::net::{Answer, Parcel};
@@ -68,6 +68,7 @@ pub(crate) struct House {
 /// A process of the gateway.
 struct Running {
     life: Life,
+    ledger: Ledger,
     watcher: Watcher<ToyNode>,
     paywall: Wallet,
     held: BTreeMap<u64, (Parcel, Work)>,
@@ -83,7 +84,7 @@ impl House {
     /// Builds a house with random keys and rules.
     pub(crate) fn new(rng: &mut Rng, books: Books, chain: SharedChain, wall: WallClock) -> Self {
         let keyring = Keyring::new(Seed::new(rng.bytes()), Network::Regtest);
-        let own = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([9; 20]));
+        let own = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([CONFIGURED_HASH; 20]));
         let payout = rng.one_in(2).then(|| Payout::new(own).unwrap());
         let gateway = Gateway { keyring, rules: rules(rng) };
         Self { disk: Disk::default(), gateway, payout, books, chain, wall, running: None }
@@ -102,17 +103,15 @@ impl House {
             Ledger::open(self.disk.store(life.clone()), self.gateway.rules.clone()).unwrap();
         let keyring = self.gateway.keyring.clone();
         let wall = self.wall.clone();
-        let watcher = Watcher::with_wall(
-            Wall::new(move || Timestamp::new(wall.now())),
-            node,
-            keyring.clone(),
-            ledger.clone(),
-            self.payout.clone(),
-            FeeConfig { fallback: rate(3), ceiling: rate(40) },
-            false,
-        );
+        let setup = Setup {
+            fitness: Fitness::new(Network::Regtest),
+            payout: self.payout.clone(),
+            fees: FeeConfig { floor: rate(1), fallback: rate(3), ceiling: rate(40) },
+        };
+        let wall = Wall::new(move || Timestamp::new(wall.now()));
+        let watcher = Watcher::with_wall(wall, node, keyring.clone(), ledger.clone(), setup);
         let hosts = vec![HOST.to_owned()];
-        let cashier = Cashier::new(keyring, ledger, watcher.clone(), hosts);
+        let cashier = Cashier::new(keyring, ledger.clone(), watcher.clone(), hosts);
         let upstream = Upstream {
             books: self.books.clone(),
             disk: self.disk.clone(),
@@ -122,7 +121,7 @@ impl House {
         let paywall = PaywallLayer::new(cashier, price as PriceOf)
             .usage(Some(HeaderName::from_static(USED)))
             .layer(upstream);
-        self.running = Some(Running { life, watcher, paywall, held: BTreeMap::new() });
+        self.running = Some(Running { life, ledger, watcher, paywall, held: BTreeMap::new() });
     }
 
     /// Ends the process at once.
@@ -173,6 +172,24 @@ impl House {
         });
         let driven = drive(&life, || false, round.as_mut()).await;
         drop(round);
+        self.after(driven).await
+    }
+
+    /// Has the operator close all open channels.
+    pub(crate) async fn close_all(&mut self) -> Driven<()> {
+        let Some(running) = &self.running else { return Driven::Died };
+        let (ledger, watcher) = (running.ledger.clone(), running.watcher.clone());
+        let life = running.life.clone();
+        let mut work = Box::pin(async move {
+            for channel in ledger.select(|channel| matches!(channel, Channel::Open(_))) {
+                let input = Input::Expire(Cause::Operator);
+                // What fails can be asked for again.
+                let _failed =
+                    ledger.apply(channel.contract().outpoint, watcher.clock(), input).await;
+            }
+        });
+        let driven = drive(&life, || false, work.as_mut()).await;
+        drop(work);
         self.after(driven).await
     }
 
@@ -272,15 +289,28 @@ fn price(request: &Parts) -> Option<Msat> {
 /// Rolls the rules of a gateway.
 fn rules(rng: &mut Rng) -> Rules {
     let sat = |sat| Sat::new(sat).unwrap();
+    let unconfirmed = rng.one_in(4).then(|| {
+        let each = rng.pick(&[500, 2_000, 4_000]);
+        Unconfirmed { each: sat(each), total: sat(each * rng.within(1..=3)) }
+    });
+    let confirmations = u32::try_from(rng.within(1..=2)).unwrap();
     Rules {
         kinds: Kind::ALL.to_vec(),
         capacity: sat(10_000)..=sat(200_000),
         lifetime: Seconds::new(36_000)..=Seconds::new(400_000),
         first_payment: sat(rng.pick(&[300, 400, 1_000])),
         cheapest: Msat::new(250).unwrap(),
-        confirmations: u32::try_from(rng.within(1..=2)).unwrap(),
+        confirmations: if unconfirmed.is_some() { 0 } else { confirmations },
         stop: Seconds::new(14_400),
         settle: Seconds::new(10_800),
+        settling: Settling {
+            emergency: Seconds::new(5_400),
+            wait: Seconds::new(rng.pick(&[0, 600, 1_800, 1_800])),
+            most: rng.pick(&[2, 3, 50, 50]),
+            idle: rng.one_in(4).then_some(Seconds::new(20_000)),
+            ..Settling::default()
+        },
+        unconfirmed,
         restored: None,
     }
 }

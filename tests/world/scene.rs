@@ -63,6 +63,8 @@ pub(crate) struct Scene {
     pub(crate) net: Vec<Letter>,
     /// The last ticket or visit that was given out.
     pub(crate) tickets: u64,
+    /// How long the channels of all clients live, where they agree, in seconds.
+    pub(crate) lifetime: Option<u32>,
     /// The time, in Unix seconds.
     pub(crate) now: u64,
     /// Laws that were broken in this step.

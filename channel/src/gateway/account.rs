@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bitcoin::OutPoint;
+
 use super::{Refusal, Rules};
 use crate::contract::Contract;
 use crate::message::Receipt;
 use crate::payment::VerifiedPayment;
-use crate::units::{Msat, Sat};
+use crate::units::{Msat, Sat, Timestamp};
 
 /// What a channel has paid and spent. `spent ≤ paid × 1000` always.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,11 @@ pub struct Account {
     /// Whether the record may be older than the client's own: the gateway was restored from a
     /// backup, and the client has not shown its newest payment since.
     pub is_stale: bool,
+    /// When the client has paid last.
+    pub used_at: Timestamp,
+    /// The coins that the contract's transaction spends, where it was served unconfirmed: whoever
+    /// spends one of them otherwise has taken the contract back.
+    pub coins: Arc<[OutPoint]>,
 }
 
 impl Account {
@@ -46,22 +53,34 @@ impl Account {
     ///
     /// An equal or lower amount adds nothing, and the request is judged by the credit: so
     /// requests may run in parallel and overtake each other.
-    pub(super) fn pay(&self, payment: VerifiedPayment, price: Msat) -> Result<Self, Refusal> {
+    pub(super) fn pay(
+        &self,
+        payment: VerifiedPayment,
+        price: Msat,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let payment = if payment.paid() > self.payment.paid() { payment } else { self.payment };
         let paid = Self { payment, ..self.clone() };
         let credit = paid.credit();
         let underpaid =
             Refusal::Underpaid { paid: paid.payment.paid(), spent: self.spent, credit, price };
         let spent = self.spent.checked_add(price).filter(|_| price <= credit).ok_or(underpaid)?;
-        Ok(Self { spent, ..paid })
+        // A contract that is shown again, with what is on record, is no use of the channel.
+        let is_used = price > Msat::ZERO || paid.payment.paid() > self.payment.paid();
+        let used_at = if is_used { now.max(self.used_at) } else { self.used_at };
+        Ok(Self { spent, used_at, ..paid })
     }
 
     /// Takes the newest payment of a client whose record is from a backup.
     ///
     /// What it adds was signed for requests that are not on record, so it counts as spent: credit
     /// would be granted twice otherwise.
-    pub(super) fn catch_up(&self, payment: VerifiedPayment) -> Result<Self, Refusal> {
-        let paid = self.pay(payment, Msat::ZERO)?;
+    pub(super) fn catch_up(
+        &self,
+        payment: VerifiedPayment,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let paid = self.pay(payment, Msat::ZERO, now)?;
         Ok(Self { is_stale: false, ..paid.count_as_spent() })
     }
 
@@ -86,6 +105,11 @@ impl Account {
     /// Tells whether no request was ever charged, also none that a restore has forgotten.
     pub(super) fn is_unserved(&self) -> bool {
         self.spent == Msat::ZERO && !self.is_stale
+    }
+
+    /// Tells whether what is charged is within what is served on an unconfirmed contract.
+    pub(super) fn is_within_trust(&self, rules: &Rules) -> bool {
+        rules.unconfirmed.is_some_and(|unconfirmed| self.spent <= unconfirmed.each.to_msat())
     }
 
     /// Takes a charge back.

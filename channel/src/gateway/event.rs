@@ -65,6 +65,12 @@ pub enum Happened {
         /// What is settled.
         paid: Sat,
     },
+    /// It is not settled, because that would cost more than it brings or its contract is gone. It
+    /// is left to the client's refund.
+    WrittenOff {
+        /// What was paid and is lost.
+        paid: Sat,
+    },
     /// What has spent its contract is deep in the chain.
     Ended {
         /// Why it closed.
@@ -84,6 +90,9 @@ impl Event {
     pub fn between(before: Option<&Channel>, after: &Channel, memo: Option<Memo>) -> Option<Self> {
         let has_begun = before.is_none_or(|before| before.name() != after.name());
         let happened = match after {
+            Channel::Closing(closing) if has_begun && closing.is_written_off => {
+                Some(Happened::WrittenOff { paid: closing.account.payment.paid() })
+            }
             Channel::Closing(closing) if has_begun => {
                 let paid = closing.account.payment.paid();
                 Some(Happened::Closing { cause: closing.cause, paid })

@@ -1,35 +1,41 @@
 //! The gateway's side of a channel: one state in, one input, the next state out.
 //!
 //! Nothing here waits, stores or sends. [`Channel::handle`] takes `&self`, so on any failure the
-//! old state is still true; [`Channel::due`] says what is to be done on chain, and says it again
-//! until an input tells that it is done.
+//! old state is still true. [`Channel::due`] says when the gateway has to close a channel by itself,
+//! and [`Plan`] what is to be settled; both say it again until an input tells that it is done.
 
 mod account;
 mod attempt;
 mod event;
+mod mempool;
+mod mined;
 mod opening;
+mod plan;
 mod refusal;
 mod rules;
 mod state;
 
 use std::sync::Arc;
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Txid};
 
 pub use account::Account;
 pub use attempt::{ATTEMPT_LIFETIME, Attempt, RequestName};
 pub use event::{Event, Happened};
+pub use mempool::{Market, Mempool, Rival};
+pub use mined::{Mined, Spender};
 pub use opening::{Gateway, Shown};
+pub use plan::{Draft, Plan, Step};
 pub use refusal::Refusal;
-pub use rules::Rules;
-pub use state::{Closing, Ended, Late, Mined, Open, Pending, Spender};
+pub use rules::{Rules, Settling, Unconfirmed};
+pub use state::{Closing, Ended, Late, Open, Pending};
 
 use crate::contract::Contract;
 use crate::message::{ChannelStatus, StateName};
 use crate::pass::Pass;
 use crate::payment::VerifiedPayment;
 use crate::settlement::Settlement;
-use crate::units::{Clock, Msat};
+use crate::units::{Clock, Msat, Sat, Timestamp};
 
 /// The depth at which a transaction counts as final.
 pub const DEPTH_FINAL: u32 = 6;
@@ -58,6 +64,10 @@ pub enum Cause {
     Exhausted,
     /// The expiry is near.
     Expiring,
+    /// The client has not paid for long.
+    Idle,
+    /// The gateway's operator asked for it.
+    Operator,
     /// The contract was spent without the gateway's doing.
     Spent,
 }
@@ -83,6 +93,8 @@ pub enum Input {
     Close(VerifiedPayment),
     /// The gateway closes for what is paid.
     Expire(Cause),
+    /// The contract is in the mempool, and its transaction spends these coins.
+    Seen(Vec<OutPoint>),
     /// The contract was mined.
     Confirmed {
         /// The block's height.
@@ -90,10 +102,16 @@ pub enum Input {
         /// The confirmations that it has now.
         confirmations: u32,
     },
-    /// The contract is no longer in a block.
+    /// The contract is no longer in a block, or in the mempool where it was served from there.
     Unconfirmed,
-    /// The settlement is built; it goes to the node once this is saved.
-    Settle(Settlement),
+    /// A settlement is built; it goes to the node once this is saved. Or another one than the
+    /// newest was mined.
+    Settle(Arc<Settlement>),
+    /// The channel's settlement was given up, because another channel's input is no good.
+    Withdraw,
+    /// A settlement would cost more than it brings, or the contract is gone: nothing is done any
+    /// more.
+    WriteOff,
     /// The contract's output was spent in a block.
     Spent(Mined),
     /// That block is no longer in the chain.
@@ -105,19 +123,6 @@ pub enum Input {
     },
 }
 
-/// What a channel needs done on chain. Doing it twice is harmless.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Look whether the contract is confirmed.
-    LookUp(OutPoint),
-    /// Close the channel.
-    Close(Cause),
-    /// Build a settlement.
-    Settle,
-    /// Hand the settlement to the node.
-    Broadcast(Transaction),
-}
-
 impl Channel {
     /// Returns the channel after `input`.
     ///
@@ -126,23 +131,10 @@ impl Channel {
     pub fn handle(&self, clock: Clock, rules: &Rules, input: Input) -> Result<Self, Refusal> {
         match (self, input) {
             (Self::Pending(pending), input) => pending.handle(clock, rules, input),
-            (Self::Late(late), input) => late.handle(input),
+            (Self::Late(late), input) => late.handle(clock, input),
             (Self::Open(open), input) => open.handle(clock, rules, input),
             (Self::Closing(closing), input) => closing.handle(input),
-            (
-                Self::Ended(_),
-                Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. },
-            ) => Err(Refusal::Ended),
-            (
-                Self::Ended(_),
-                Input::Expire(_)
-                | Input::Confirmed { .. }
-                | Input::Unconfirmed
-                | Input::Settle(_)
-                | Input::Spent(_)
-                | Input::Unspent
-                | Input::Deepened { .. },
-            ) => Ok(self.clone()),
+            (Self::Ended(ended), input) => ended.handle(input),
         }
     }
 
@@ -153,37 +145,111 @@ impl Channel {
     #[must_use]
     pub fn restored(self) -> Self {
         match self {
-            Self::Open(Open { account, .. }) => {
-                let account = Account { is_stale: true, ..account.count_as_spent() };
-                Self::Pending(Pending { account })
+            Self::Pending(Pending { account, .. }) if account.spent == Msat::ZERO => {
+                let account = Account { is_stale: true, ..account };
+                Self::Pending(Pending { account, height: None })
             }
-            Self::Pending(Pending { account }) if account.spent == Msat::ZERO => {
-                Self::Pending(Pending { account: Account { is_stale: true, ..account } })
-            }
-            Self::Pending(Pending { account }) => {
+            Self::Open(Open { account, .. }) | Self::Pending(Pending { account, .. }) => {
                 let account = Account { is_stale: true, ..account.count_as_spent() };
-                Self::Pending(Pending { account })
+                Self::Pending(Pending { account, height: None })
             }
             Self::Late(_) | Self::Closing(_) | Self::Ended(_) => self,
         }
     }
 
-    /// Returns what is to be done on chain now.
+    /// Returns why the gateway has to close the channel now, if it has to.
     #[must_use]
-    pub fn due(&self, clock: Clock, rules: &Rules) -> Option<Duty> {
+    pub fn due(&self, clock: Clock, rules: &Rules) -> Option<Cause> {
+        let (at, cause) = match self {
+            Self::Pending(pending) => (pending.wakes_at(rules), Cause::Expiring),
+            Self::Open(open) => open.closes(rules),
+            Self::Late(_) | Self::Closing(_) | Self::Ended(_) => return None,
+        };
+        (clock.now() >= at).then_some(cause)
+    }
+
+    /// Returns from when on [`Channel::due`] has an answer, if nothing else happens.
+    #[must_use]
+    pub fn wakes_at(&self, rules: &Rules) -> Option<Timestamp> {
         match self {
-            Self::Pending(pending) => Some(pending.due(clock, rules)),
-            Self::Open(open) => open.due(clock, rules),
-            Self::Closing(closing) => closing.due(),
-            Self::Late(_) | Self::Ended(_) => None,
+            Self::Pending(pending) => Some(pending.wakes_at(rules)),
+            Self::Open(open) => Some(open.closes(rules).0),
+            Self::Late(_) | Self::Closing(_) | Self::Ended(_) => None,
         }
+    }
+
+    /// Returns the height of the contract's block, if it is known to be in one.
+    #[must_use]
+    pub const fn height(&self) -> Option<u32> {
+        match self {
+            Self::Pending(Pending { height, .. })
+            | Self::Late(Late { height, .. })
+            | Self::Open(Open { height, .. })
+            | Self::Closing(Closing { height, .. })
+            | Self::Ended(Ended { height, .. }) => *height,
+        }
+    }
+
+    /// Returns where the contract's output was spent, once it was.
+    #[must_use]
+    pub const fn mined(&self) -> Option<Mined> {
+        match self {
+            Self::Closing(closing) => closing.mined,
+            Self::Ended(ended) => Some(ended.mined),
+            Self::Pending(_) | Self::Late(_) | Self::Open(_) => None,
+        }
+    }
+
+    /// Tells whether requests are or were served on a contract that is in no block, so that they may
+    /// be served for nothing. What is lost counts until that is deep or given up.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let account = self.account();
+        let was_served = account.spent > Msat::ZERO && !account.coins.is_empty();
+        match self {
+            Self::Open(open) => open.height.is_none(),
+            Self::Pending(pending) => pending.height.is_none() && was_served,
+            Self::Closing(closing) => {
+                closing.height.is_none() && !closing.is_written_off && was_served
+            }
+            Self::Late(_) | Self::Ended(_) => false,
+        }
+    }
+
+    /// Returns what the gateway would lose now if no settlement were ever mined.
+    #[must_use]
+    pub fn at_stake(&self) -> Sat {
+        let account = self.account();
+        match self {
+            Self::Late(_) | Self::Ended(_) => Sat::ZERO,
+            Self::Closing(Closing { mined: Some(mined), .. }) => mined.settled,
+            Self::Closing(closing) if !closing.is_claimed() => Sat::ZERO,
+            Self::Pending(_) if account.is_unserved() => Sat::ZERO,
+            Self::Pending(_) | Self::Open(_) | Self::Closing(_) => account.payment.paid(),
+        }
+    }
+
+    /// Returns what was paid and is lost, as far as the chain tells by now.
+    #[must_use]
+    pub fn lost(&self) -> Sat {
+        let account = self.account();
+        let is_written_off = matches!(self, Self::Closing(closing) if closing.is_written_off);
+        let settled = match self.mined() {
+            Some(mined) => mined.settled,
+            None if is_written_off => Sat::ZERO,
+            None => return Sat::ZERO,
+        };
+        if account.is_unserved() {
+            return Sat::ZERO;
+        }
+        account.payment.paid().checked_sub(settled).unwrap_or_default()
     }
 
     /// Returns the account.
     #[must_use]
     pub const fn account(&self) -> &Account {
         match self {
-            Self::Pending(Pending { account })
+            Self::Pending(Pending { account, .. })
             | Self::Late(Late { account, .. })
             | Self::Open(Open { account, .. })
             | Self::Closing(Closing { account, .. })
@@ -204,10 +270,11 @@ impl Channel {
             Self::Pending(_) => StateName::Pending,
             Self::Late(_) => StateName::Late,
             Self::Open(_) => StateName::Open,
+            Self::Closing(closing) if closing.is_written_off => StateName::WrittenOff,
             Self::Closing(_) => StateName::Closing,
             Self::Ended(ended) => match ended.mined.by {
                 Spender::Settlement => StateName::Settled,
-                Spender::Refund => StateName::Lost,
+                Spender::Refund | Spender::DoubleSpend => StateName::Lost,
             },
         }
     }

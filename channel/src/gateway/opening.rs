@@ -11,7 +11,7 @@ use crate::keys::Keyring;
 use crate::message::{ContractRequest, OpenRequest, RefundReply, RefundRequest, TermsReply};
 use crate::pass::Pass;
 use crate::payment::VerifiedPayment;
-use crate::units::{Clock, Expiry, Msat, Sat};
+use crate::units::{Clock, Expiry, Msat, Sat, Timestamp};
 
 /// The keys and rules of a gateway.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ impl Gateway {
             return Err(Refusal::FirstPaymentTooSmall { paid: payment.paid(), least });
         }
         let is_stale = self.rules.restored.is_some();
-        Ok(Shown { contract, payment, least, is_stale })
+        Ok(Shown { contract, payment, least, is_stale, shown_at: clock.now() })
     }
 }
 
@@ -139,6 +139,7 @@ pub struct Shown {
     payment: VerifiedPayment,
     least: Sat,
     is_stale: bool,
+    shown_at: Timestamp,
 }
 
 impl Shown {
@@ -161,10 +162,18 @@ impl Shown {
     pub fn admit(self, output: &TxOut) -> Result<Channel, Refusal> {
         let found = self.contract.terms.check_output(output)?;
         check_capacity(self.contract.capacity, found)?;
-        let Self { contract, payment, least, is_stale } = self;
+        let Self { contract, payment, least, is_stale, shown_at } = self;
         let contract = Arc::new(contract);
-        let account = Account { contract, payment, spent: Msat::ZERO, least, is_stale };
-        Ok(Channel::Pending(Pending { account }))
+        let account = Account {
+            contract,
+            payment,
+            spent: Msat::ZERO,
+            least,
+            is_stale,
+            used_at: shown_at,
+            coins: Arc::default(),
+        };
+        Ok(Channel::Pending(Pending { account, height: None }))
     }
 }
 

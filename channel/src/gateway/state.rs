@@ -1,57 +1,20 @@
 //! The states of a channel. Each holds only what is true in it.
 
-use bitcoin::{Transaction, Txid};
+use std::sync::Arc;
 
-use super::{Account, Cause, Channel, DEPTH_FINAL, Duty, Input, Refusal, Rules};
-use crate::contract::{Contract, Kind};
-use crate::payment::SETTLEMENT_VERSION;
+use bitcoin::Txid;
+
+use super::{Account, Cause, Channel, DEPTH_FINAL, Input, Mined, Refusal, Rules};
 use crate::settlement::Settlement;
-use crate::units::{Clock, Msat};
-
-/// What spent a contract's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spender {
-    /// A settlement, signed by both sides.
-    Settlement,
-    /// The client's refund.
-    Refund,
-}
-
-/// The spending of a contract's output in a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mined {
-    /// The id of the spending transaction.
-    pub txid: Txid,
-    /// The height of its block.
-    pub height: u32,
-    /// What it is.
-    pub by: Spender,
-}
-
-impl Mined {
-    /// Recognises what `transaction`, mined at `height`, does to `contract`.
-    ///
-    /// Returns nothing when it does not spend the contract. The gateway signs a `refund`
-    /// contract for version 3 settlements and version 2 refunds only; a `cltv` refund has an
-    /// empty signature in the gateway's place.
-    #[must_use]
-    pub fn recognise(contract: &Contract, transaction: &Transaction, height: u32) -> Option<Self> {
-        let spends = |input: &&bitcoin::TxIn| input.previous_output == contract.outpoint;
-        let input = transaction.input.iter().find(spends)?;
-        let settled = match contract.terms.kind {
-            Kind::Refund => transaction.version == SETTLEMENT_VERSION,
-            Kind::Cltv => input.witness.nth(1).is_some_and(|signature| !signature.is_empty()),
-        };
-        let by = if settled { Spender::Settlement } else { Spender::Refund };
-        Some(Self { txid: transaction.compute_txid(), height, by })
-    }
-}
+use crate::units::{Clock, Msat, Timestamp};
 
 /// The contract is not confirmed enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The account, with the first payment.
     pub account: Account,
+    /// The height of the contract's block, if it is in one.
+    pub height: Option<u32>,
 }
 
 impl Pending {
@@ -61,56 +24,80 @@ impl Pending {
         rules: &Rules,
         input: Input,
     ) -> Result<Channel, Refusal> {
-        let account = &self.account;
-        let unchanged = || Channel::Pending(self.clone());
+        let (account, height) = (&self.account, self.height);
+        let with = |account| Channel::Pending(Self { account, height });
         match input {
             // A newer payment may come with the contract shown again, but nothing is served.
-            Input::Pay { payment, price } if price.get() == 0 => {
-                Ok(Channel::Pending(Self { account: account.pay(payment, price)? }))
+            Input::Pay { payment, price: Msat::ZERO } => {
+                Ok(with(account.pay(payment, Msat::ZERO, clock.now())?))
             }
             Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) => Err(Refusal::Pending),
+            Input::Seen(coins) if self.is_trusted(clock, rules) => {
+                let account = Account { coins: coins.into(), ..account.clone() };
+                Ok(Channel::Open(Open { account, height: None }))
+            }
             Input::Confirmed { height, confirmations } => {
-                if confirmations < rules.confirmations || self.waits(height, confirmations, rules) {
-                    return Ok(unchanged());
-                }
-                let account = account.confirmed(height, rules);
-                if !rules.is_stopped(account.contract.terms.expiry, clock.now()) {
-                    return Ok(Channel::Open(Open { account, height }));
-                }
-                if account.is_unserved() {
-                    return Ok(Channel::Late(Late { account, height: Some(height) }));
-                }
-                // It was served before a reorg or a restore took its contract away for so long.
-                Ok(close(account, Cause::Expiring))
+                Ok(self.confirmed(height, confirmations, clock, rules))
             }
-            Input::Release { charge } => {
-                Ok(Channel::Pending(Self { account: account.release(charge) }))
+            Input::Unconfirmed => {
+                Ok(Channel::Pending(Self { account: account.clone(), height: None }))
             }
-            Input::Expire(_) if account.spent == Msat::ZERO => {
-                Ok(Channel::Late(Late { account: account.clone(), height: None }))
-            }
-            Input::Spent(mined) => Ok(spent(account, mined)),
+            Input::Release { charge } => Ok(with(account.release(charge))),
+            // An operator closes what is open, and gives nothing up that could still open.
+            Input::Expire(Cause::Operator) => Err(Refusal::Pending),
+            // One from before a restore may have been served, so it is settled if that is possible.
             Input::Expire(_)
-            | Input::Unconfirmed
+                if account.is_unserved() || (height.is_none() && account.spent == Msat::ZERO) =>
+            {
+                Ok(Channel::Late(Late { account: account.clone(), height }))
+            }
+            // It was served before a reorg, a restore or a double-spend took its contract away.
+            Input::Expire(cause) => Ok(close(account.clone(), height, cause, clock)),
+            Input::Spent(mined) => Ok(spent(account, height, mined, clock)),
+            Input::Seen(_)
             | Input::Settle(_)
+            | Input::Withdraw
+            | Input::WriteOff
             | Input::Unspent
-            | Input::Deepened { .. } => Ok(unchanged()),
+            | Input::Deepened { .. } => Ok(Channel::Pending(self.clone())),
         }
     }
-}
 
-impl Pending {
-    /// A contract that never confirms is not looked for until its refund, unless it may have been
-    /// served before a restore.
-    pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Duty {
-        let Account { contract, spent, is_stale, .. } = &self.account;
-        let (now, expiry) = (clock.now(), contract.terms.expiry);
-        let is_over =
-            if *is_stale { now >= expiry.timestamp() } else { rules.is_stopped(expiry, now) };
-        if is_over && *spent == Msat::ZERO {
-            return Duty::Close(Cause::Expiring);
+    fn confirmed(&self, height: u32, confirmations: u32, clock: Clock, rules: &Rules) -> Channel {
+        if confirmations < rules.confirmations || self.waits(height, confirmations, rules) {
+            return Channel::Pending(Self { height: Some(height), ..self.clone() });
         }
-        Duty::LookUp(contract.outpoint)
+        let account = self.account.confirmed(height, rules);
+        let height = Some(height);
+        if !rules.is_stopped(account.contract.terms.expiry, clock.now()) {
+            return Channel::Open(Open { account, height });
+        }
+        if account.is_unserved() {
+            return Channel::Late(Late { account, height });
+        }
+        // It was served before a reorg or a restore took its contract away for so long.
+        close(account, height, Cause::Expiring, clock)
+    }
+
+    /// Tells whether the contract may be served as soon as it is in the mempool. One that has left
+    /// it again must be mined first.
+    fn is_trusted(&self, clock: Clock, rules: &Rules) -> bool {
+        let Account { contract, is_stale, spent, .. } = &self.account;
+        let is_first = self.height.is_none() && !is_stale && *spent == Msat::ZERO;
+        let is_offered = rules.confirmations == 0 && rules.unconfirmed.is_some();
+        is_first && is_offered && !rules.is_stopped(contract.terms.expiry, clock.now())
+    }
+
+    /// A contract that never confirms is given up when payments would stop; one that may have been
+    /// served is looked for until its expiry. Once that one is in a block again it is settled at its
+    /// mark, however many confirmations it lacks to be served.
+    pub(super) fn wakes_at(&self, rules: &Rules) -> Timestamp {
+        let expiry = self.account.contract.terms.expiry;
+        match (self.account.is_unserved(), self.height) {
+            (true, _) => expiry.before(rules.stop),
+            (false, Some(_)) => rules.closes_at(expiry),
+            (false, None) => expiry.timestamp(),
+        }
     }
 
     /// Tells whether a contract from before a restore has to wait for more blocks: the node may
@@ -136,18 +123,26 @@ pub struct Late {
 }
 
 impl Late {
-    pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
+    pub(super) fn handle(&self, clock: Clock, input: Input) -> Result<Channel, Refusal> {
         match input {
-            Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) => Err(Refusal::Late),
+            Input::Pay { .. }
+            | Input::Repeat(_)
+            | Input::Close(_)
+            | Input::Expire(Cause::Operator) => Err(Refusal::Late),
             Input::Unconfirmed if self.height.is_some() => {
-                Ok(Channel::Pending(Pending { account: self.account.clone() }))
+                Ok(Channel::Pending(Pending { account: self.account.clone(), height: None }))
             }
-            Input::Spent(mined) => Ok(spent(&self.account, mined)),
+            Input::Confirmed { height, .. } => {
+                Ok(Channel::Late(Self { height: Some(height), ..self.clone() }))
+            }
+            Input::Spent(mined) => Ok(spent(&self.account, self.height, mined, clock)),
             Input::Release { .. }
             | Input::Expire(_)
-            | Input::Confirmed { .. }
+            | Input::Seen(_)
             | Input::Unconfirmed
             | Input::Settle(_)
+            | Input::Withdraw
+            | Input::WriteOff
             | Input::Unspent
             | Input::Deepened { .. } => Ok(Channel::Late(self.clone())),
         }
@@ -159,8 +154,9 @@ impl Late {
 pub struct Open {
     /// The account.
     pub account: Account,
-    /// The height of the contract's block.
-    pub height: u32,
+    /// The height of the contract's block, or nothing while it is served on trust: its contract is
+    /// in the mempool only.
+    pub height: Option<u32>,
 }
 
 impl Open {
@@ -174,7 +170,7 @@ impl Open {
         let with = |account| Channel::Open(Self { account, height: self.height });
         match input {
             Input::Pay { payment, price: Msat::ZERO } if account.is_stale => {
-                Ok(with(account.catch_up(payment)?))
+                Ok(with(account.catch_up(payment, clock.now())?))
             }
             Input::Pay { .. } | Input::Repeat(_) if account.is_stale => Err(Refusal::Stale),
             Input::Pay { .. } | Input::Repeat(_)
@@ -182,26 +178,45 @@ impl Open {
             {
                 Err(Refusal::Expiring)
             }
-            Input::Pay { payment, price } => Ok(with(account.pay(payment, price)?)),
-            Input::Repeat(payment) => Ok(with(account.pay(payment, Msat::ZERO)?)),
+            Input::Pay { payment, price } => {
+                let paid = account.pay(payment, price, clock.now())?;
+                if self.height.is_none() && !paid.is_within_trust(rules) {
+                    return Err(Refusal::Pending);
+                }
+                Ok(with(paid))
+            }
+            Input::Repeat(payment) => Ok(with(account.pay(payment, Msat::ZERO, clock.now())?)),
             Input::Release { charge } => Ok(with(account.release(charge))),
-            Input::Close(payment) => Ok(close(account.conclude(payment)?, Cause::Client)),
-            Input::Expire(cause) => Ok(close(account.clone(), cause)),
-            Input::Unconfirmed => Ok(Channel::Pending(Pending { account: account.clone() })),
-            Input::Spent(mined) => Ok(spent(account, mined)),
-            Input::Confirmed { .. }
+            Input::Close(payment) => {
+                Ok(close(account.conclude(payment)?, self.height, Cause::Client, clock))
+            }
+            Input::Expire(cause) => Ok(close(account.clone(), self.height, cause, clock)),
+            Input::Confirmed { height, .. } => {
+                Ok(Channel::Open(Self { height: Some(height), ..self.clone() }))
+            }
+            Input::Unconfirmed => {
+                Ok(Channel::Pending(Pending { account: account.clone(), height: None }))
+            }
+            Input::Spent(mined) => Ok(spent(account, self.height, mined, clock)),
+            Input::Seen(_)
             | Input::Settle(_)
+            | Input::Withdraw
+            | Input::WriteOff
             | Input::Unspent
             | Input::Deepened { .. } => Ok(Channel::Open(self.clone())),
         }
     }
 
-    pub(super) fn due(&self, clock: Clock, rules: &Rules) -> Option<Duty> {
+    /// Returns why and from when on the channel is to be closed.
+    pub(super) fn closes(&self, rules: &Rules) -> (Timestamp, Cause) {
         if self.account.is_exhausted(rules) {
-            return Some(Duty::Close(Cause::Exhausted));
+            return (Timestamp::new(0), Cause::Exhausted);
         }
-        let expiry = self.account.contract.terms.expiry;
-        rules.is_overdue(expiry, clock.now()).then_some(Duty::Close(Cause::Expiring))
+        let expiring = (rules.closes_at(self.account.contract.terms.expiry), Cause::Expiring);
+        match rules.settling.idle.map(|idle| self.account.used_at.after(idle)) {
+            Some(idle_at) if idle_at < expiring.0 => (idle_at, Cause::Idle),
+            Some(_) | None => expiring,
+        }
     }
 }
 
@@ -213,58 +228,87 @@ pub struct Closing {
     pub account: Account,
     /// Why the channel closes.
     pub cause: Cause,
-    /// The settlement, once it is built.
-    pub settlement: Option<Settlement>,
+    /// Since when.
+    pub since: Timestamp,
+    /// The height of the contract's block, if it is in one.
+    pub height: Option<u32>,
+    /// The newest settlement, once one is built. All channels that it settles share it.
+    pub settlement: Option<Arc<Settlement>>,
     /// Where the contract's output was spent, once it was.
     pub mined: Option<Mined>,
+    /// Whether it was given up: a settlement would have cost more than it brings, or the contract
+    /// was not in a block when it expired.
+    pub is_written_off: bool,
 }
 
 impl Closing {
     pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
         let closing = self.clone();
-        match input {
+        let closing = match input {
             // What is settled is signed already, so no charge can be taken back any more.
             Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. } => {
-                Err(Refusal::Closing)
+                return Err(Refusal::Closing);
             }
-            Input::Settle(settlement) => {
-                Ok(Channel::Closing(Self { settlement: Some(settlement), ..closing }))
+            Input::Settle(settlement) if self.takes(&settlement) => {
+                Self { settlement: Some(settlement), ..closing }
             }
-            Input::Spent(mined) => Ok(Channel::Closing(Self { mined: Some(mined), ..closing })),
-            Input::Unspent => Ok(Channel::Closing(Self { mined: None, ..closing })),
-            Input::Deepened { height } => Ok(closing.deepen(height)),
-            Input::Expire(_) | Input::Confirmed { .. } | Input::Unconfirmed => {
-                Ok(Channel::Closing(closing))
+            Input::Withdraw if self.mined.is_none() => Self { settlement: None, ..closing },
+            Input::WriteOff if self.mined.is_none() => {
+                Self { is_written_off: true, settlement: None, ..closing }
             }
-        }
+            // A contract that is mined after it was given up as lost can be settled after all.
+            Input::Confirmed { height, .. } if self.height.is_none() => {
+                Self { height: Some(height), is_written_off: false, ..closing }
+            }
+            Input::Unconfirmed => Self { height: None, ..closing },
+            Input::Spent(mined) => closing.spent(mined),
+            Input::Unspent => Self { mined: None, ..closing },
+            Input::Deepened { height } => return Ok(closing.deepen(height)),
+            Input::Expire(_)
+            | Input::Seen(_)
+            | Input::Confirmed { .. }
+            | Input::Settle(_)
+            | Input::Withdraw
+            | Input::WriteOff => closing,
+        };
+        Ok(Channel::Closing(closing))
+    }
+
+    /// Tells whether a settlement is this channel's. Once one is mined, no other is.
+    fn takes(&self, settlement: &Settlement) -> bool {
+        let is_mined = |mined: Mined| mined.txid == settlement.txid();
+        self.mined.is_none_or(is_mined)
+            && settlement.members().any(|member| member == self.account.contract.outpoint)
+    }
+
+    /// Notes what has spent the contract. Another settlement than that one is worth nothing then.
+    fn spent(self, mined: Mined) -> Self {
+        let settlement = self.settlement.filter(|settlement| settlement.txid() == mined.txid);
+        Self { mined: Some(mined), settlement, ..self }
+    }
+
+    /// Tells whether a settlement is to be built or brought into a block.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        // A channel that was never served is left to its client's refund.
+        let is_left = self.cause == Cause::Spent && self.account.is_unserved();
+        self.mined.is_none() && !self.is_written_off && !is_left
     }
 
     /// Ends the channel once the spending is final.
     fn deepen(self, tip: u32) -> Channel {
         match self.mined {
             Some(mined) if tip >= mined.height.saturating_add(DEPTH_FINAL.saturating_sub(1)) => {
-                let Self { account, cause, settlement, .. } = self;
-                Channel::Ended(Ended { account, cause, settlement, mined })
+                let Self { account, cause, since, height, settlement, .. } = self;
+                Channel::Ended(Ended { account, cause, since, height, settlement, mined })
             }
             Some(_) | None => Channel::Closing(self),
         }
     }
 
-    pub(super) fn due(&self) -> Option<Duty> {
-        match (&self.settlement, &self.mined) {
-            (_, Some(_)) => None,
-            (Some(settlement), None) => Some(Duty::Broadcast(settlement.transaction.clone())),
-            // A channel that was never served is left to its client's refund.
-            (None, None) if self.cause == Cause::Spent && self.account.is_unserved() => None,
-            (None, None) => Some(Duty::Settle),
-        }
-    }
-
     pub(super) fn txid(&self) -> Option<Txid> {
         let built = self.settlement.as_ref();
-        self.mined
-            .map(|mined| mined.txid)
-            .or_else(|| built.map(|settlement| settlement.transaction.compute_txid()))
+        self.mined.map(|mined| mined.txid).or_else(|| built.map(|settlement| settlement.txid()))
     }
 }
 
@@ -275,23 +319,55 @@ pub struct Ended {
     pub account: Account,
     /// Why the channel closed.
     pub cause: Cause,
-    /// The settlement that the gateway built, if any.
-    pub settlement: Option<Settlement>,
+    /// Since when.
+    pub since: Timestamp,
+    /// The height of the contract's block, if it was in one.
+    pub height: Option<u32>,
+    /// The settlement that was mined, if it was one.
+    pub settlement: Option<Arc<Settlement>>,
     /// What spent the contract's output, and where.
     pub mined: Mined,
 }
 
+impl Ended {
+    pub(super) fn handle(&self, input: Input) -> Result<Channel, Refusal> {
+        match input {
+            Input::Pay { .. } | Input::Repeat(_) | Input::Close(_) | Input::Release { .. } => {
+                Err(Refusal::Ended)
+            }
+            // A reorg that was deeper than what counts as final.
+            Input::Unspent => {
+                let Self { account, cause, since, height, settlement, .. } = self.clone();
+                let (mined, is_written_off) = (None, false);
+                let closing =
+                    Closing { account, cause, since, height, settlement, mined, is_written_off };
+                Ok(Channel::Closing(closing))
+            }
+            Input::Expire(_)
+            | Input::Seen(_)
+            | Input::Confirmed { .. }
+            | Input::Unconfirmed
+            | Input::Settle(_)
+            | Input::Withdraw
+            | Input::WriteOff
+            | Input::Spent(_)
+            | Input::Deepened { .. } => Ok(Channel::Ended(self.clone())),
+        }
+    }
+}
+
 /// Returns the state of a channel that closes.
-const fn close(account: Account, cause: Cause) -> Channel {
-    Channel::Closing(Closing { account, cause, settlement: None, mined: None })
+fn close(account: Account, height: Option<u32>, cause: Cause, clock: Clock) -> Channel {
+    Channel::Closing(closing(account, height, cause, clock))
 }
 
 /// Returns the state after the contract's output was spent without the gateway's doing.
-fn spent(account: &Account, mined: Mined) -> Channel {
-    Channel::Closing(Closing {
-        account: account.clone(),
-        cause: Cause::Spent,
-        settlement: None,
-        mined: Some(mined),
-    })
+fn spent(account: &Account, height: Option<u32>, mined: Mined, clock: Clock) -> Channel {
+    Channel::Closing(closing(account.clone(), height, Cause::Spent, clock).spent(mined))
+}
+
+fn closing(account: Account, height: Option<u32>, cause: Cause, clock: Clock) -> Closing {
+    let since = clock.now();
+    let (settlement, mined, is_written_off) = (None, None, false);
+    Closing { account, cause, since, height, settlement, mined, is_written_off }
 }

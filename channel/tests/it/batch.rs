@@ -2,7 +2,7 @@
 
 use bitcoin::{Amount, TxOut};
 use farebox_channel::{
-    Contract, Kind, Member, Payout, SETTLEMENT_VSIZE_MAX, Sat, Settlement, SettlementError,
+    Contract, Fee, Kind, Member, Payout, SETTLEMENT_VSIZE_MAX, Sat, Settlement, SettlementError,
 };
 use proptest::collection::vec;
 use proptest::prelude::Strategy;
@@ -84,7 +84,7 @@ fn every_settlement_adds_up_and_can_be_spent() {
             channels.iter().map(|(contract, payment)| Member { contract, payment }).collect();
         let paid: u64 = members.iter().map(|member| member.payment.paid().get()).sum();
         let Settlement { transaction, fee, share } =
-            match Settlement::build(&members, &keyring(), &own, rate(sat_per_vb)) {
+            match Settlement::build(&members, &keyring(), &own, Fee::at(rate(sat_per_vb))) {
                 Ok(settlement) => settlement,
                 Err(SettlementError::Uneconomic { .. }) => return,
                 Err(other) => panic!("{other}"),

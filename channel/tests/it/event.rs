@@ -16,7 +16,8 @@ fn happened(before: &Channel, input: Input, memo: Option<Memo>) -> Option<Happen
 }
 
 fn spent(by: Spender) -> Input {
-    Input::Spent(Mined { txid: Txid::all_zeros(), height: 300, by })
+    let settled = if by == Spender::Settlement { sat(FIRST) } else { sat(0) };
+    Input::Spent(Mined { txid: Txid::all_zeros(), height: 300, by, settled })
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The gateway's account: payments, charges, releases and the client's close.
 
-use farebox_channel::gateway::{Cause, Channel, Duty, Input, Refusal};
+use farebox_channel::gateway::{Cause, Channel, Input, Refusal};
 use farebox_channel::message::StateName;
 use farebox_channel::{Clock, Contract, Kind, Msat, Payment, Payout, Timestamp};
 
@@ -140,7 +140,7 @@ fn a_channel_is_due_to_close_exactly_at_its_settle_mark() {
     let channel = open(Kind::Refund);
     let mark = EXPIRY - SETTLE;
     assert_eq!(channel.due(clock_at(mark - 1), &rules()), None);
-    assert_eq!(channel.due(clock_at(mark), &rules()), Some(Duty::Close(Cause::Expiring)));
+    assert_eq!(channel.due(clock_at(mark), &rules()), Some(Cause::Expiring));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn an_exhausted_channel_is_due_to_close() {
     let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), CAPACITY, 99_999_000));
     assert_eq!(channel.due(now(), &rules()), None, "1 sat is left");
     let channel = step(&channel, pay(&channel, CAPACITY, 1_000));
-    assert_eq!(channel.due(now(), &rules()), Some(Duty::Close(Cause::Exhausted)));
+    assert_eq!(channel.due(now(), &rules()), Some(Cause::Exhausted));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn with_payout(payout: &Payout) -> Channel {
 #[test]
 fn a_close_by_the_gateway_settles_what_is_paid() {
     let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 5_000, 1));
-    for cause in [Cause::Exhausted, Cause::Expiring] {
+    for cause in [Cause::Exhausted, Cause::Expiring, Cause::Operator] {
         let closed = step(&channel, Input::Expire(cause));
         assert_eq!(account(&closed), (5_000, 1));
         let Channel::Closing(closing) = closed else { panic!("{closed:?}") };
@@ -258,7 +258,9 @@ fn nothing_is_served_once_the_channel_closes() {
     assert_eq!(refused, Err(Refusal::Closing), "what is settled is signed already");
     let reopened = step(&closing, Input::Confirmed { height: 201, confirmations: 9 });
     assert_eq!(reopened, closing);
-    assert_eq!(step(&closing, Input::Unconfirmed), closing);
+    let unmined = step(&closing, Input::Unconfirmed);
+    assert_eq!((unmined.name(), unmined.height()), (StateName::Closing, None));
+    assert_eq!(try_pay(&unmined, 5_000, 1), Err(Refusal::Closing));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What holds whatever happens: to one channel alone, and between both sides.
 
+use std::sync::Arc;
+
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use farebox_channel::client::{Held, Purse};
-use farebox_channel::gateway::{Cause, Channel, Input, Mined, Refusal, Spender};
+use farebox_channel::gateway::{Account, Cause, Channel, Input, Mined, Refusal, Spender};
 use farebox_channel::message::{PayRequest, StateName, StateReply};
 use farebox_channel::wire::Field;
-use farebox_channel::{Kind, Member, Msat, Refund, Settlement, VerifiedPayment};
+use farebox_channel::{Fee, Kind, Member, Msat, Refund, Sat, Settlement, VerifiedPayment};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -14,8 +16,11 @@ use proptest::sample::{Index, select};
 
 use crate::support::{
     CAPACITY, EXPIRY, FIRST, NOW, STOP, check_spend, client_key, clock_at, gateway, keyring, law,
-    msat, now, open, p2wpkh, paid, pending, rate, rules, shown, step,
+    msat, now, open, outpoint, p2wpkh, paid, pending, rate, rules, shown, step,
 };
+
+/// All that may spend a contract.
+const SPENDERS: [Spender; 3] = [Spender::Settlement, Spender::Refund, Spender::DoubleSpend];
 
 /// What may happen to a channel; an index picks one of a few payments.
 #[derive(Clone, Debug)]
@@ -27,14 +32,18 @@ enum Event {
     Expire(Cause),
     Confirmed(u32),
     Unconfirmed,
+    Seen,
     Settle,
+    Withdraw,
+    WriteOff,
     Spent(u32, Spender),
     Unspent,
     Deepened(u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let causes = vec![Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Spent];
+    let causes =
+        vec![Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Operator, Cause::Spent];
     let price = prop_oneof![Just(0), 1..3_000_u64, 0..50_000_000_u64];
     prop_oneof![
         12 => (any::<Index>(), price.clone()).prop_map(|(paid, price)| Event::Pay(paid, price)),
@@ -44,8 +53,11 @@ fn event() -> impl Strategy<Value = Event> {
         1 => select(causes).prop_map(Event::Expire),
         4 => (0..4_u32).prop_map(Event::Confirmed),
         1 => Just(Event::Unconfirmed),
+        2 => Just(Event::Seen),
         1 => Just(Event::Settle),
-        1 => (300..310_u32, select(vec![Spender::Settlement, Spender::Refund]))
+        1 => Just(Event::Withdraw),
+        1 => Just(Event::WriteOff),
+        1 => (300..310_u32, select(SPENDERS.to_vec()))
             .prop_map(|(height, by)| Event::Spent(height, by)),
         1 => Just(Event::Unspent),
         1 => (295..320_u32).prop_map(Event::Deepened),
@@ -65,9 +77,16 @@ fn input(event: &Event, channel: &Channel, payments: &[VerifiedPayment]) -> Inpu
             Input::Confirmed { height: 201, confirmations: *confirmations }
         }
         Event::Unconfirmed => Input::Unconfirmed,
-        Event::Settle => Input::Settle(settlement(channel)),
+        Event::Seen => Input::Seen(vec![outpoint(1), outpoint(2)]),
+        Event::Settle => Input::Settle(settlement(channel).into()),
+        Event::Withdraw => Input::Withdraw,
+        Event::WriteOff => Input::WriteOff,
         Event::Spent(height, by) => {
-            Input::Spent(Mined { txid: Txid::all_zeros(), height: *height, by: *by })
+            let settled = match by {
+                Spender::Settlement => channel.account().payment.paid(),
+                Spender::Refund | Spender::DoubleSpend => Sat::ZERO,
+            };
+            Input::Spent(Mined { txid: Txid::all_zeros(), height: *height, by: *by, settled })
         }
         Event::Unspent => Input::Unspent,
         Event::Deepened(height) => Input::Deepened { height: *height },
@@ -76,7 +95,7 @@ fn input(event: &Event, channel: &Channel, payments: &[VerifiedPayment]) -> Inpu
 
 fn settlement(channel: &Channel) -> Settlement {
     let member = Member { contract: channel.contract(), payment: &channel.account().payment };
-    Settlement::build(&[member], &keyring(), &p2wpkh(), rate(1)).unwrap()
+    Settlement::build(&[member], &keyring(), &p2wpkh(), Fee::at(rate(1))).unwrap()
 }
 
 /// Checks what one input has done to the account.
@@ -101,10 +120,18 @@ fn check_account(before: &Channel, after: &Channel, input: &Input) {
             assert_eq!((new_paid, new.spent), (payment.paid(), old.spent));
             assert!(new_paid >= old.least);
         }
+        // The coins that the contract is made of are noted, once and for all.
+        Input::Seen(_) => {
+            let coins = Arc::clone(&new.coins);
+            assert!(old.coins.is_empty() || old.coins == coins);
+            assert_eq!(Account { coins, ..old.clone() }, *new);
+        }
         Input::Expire(_)
         | Input::Confirmed { .. }
         | Input::Unconfirmed
         | Input::Settle(_)
+        | Input::Withdraw
+        | Input::WriteOff
         | Input::Spent(_)
         | Input::Unspent
         | Input::Deepened { .. } => assert_eq!(old, new),
@@ -120,7 +147,9 @@ fn check_direction(before: &Channel, after: &Channel) {
         Channel::Closing(_) => {
             assert!(matches!(after, Channel::Closing(_) | Channel::Ended(_)));
         }
-        Channel::Ended(_) => assert_eq!(before, after),
+        // Only a deep reorg brings it back, and not to be served.
+        Channel::Ended(_) if before == after => {}
+        Channel::Ended(_) => assert!(matches!(after, Channel::Closing(_))),
     }
 }
 

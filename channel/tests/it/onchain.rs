@@ -1,24 +1,27 @@
 //! A channel and the chain: confirmation, reorganisation, settlement, refund, end.
 
+use std::sync::Arc;
+
 use bitcoin::Transaction;
 use farebox_channel::gateway::{
-    Cause, Channel, Closing, DEPTH_FINAL, Duty, Input, Mined, Refusal, Spender,
+    Cause, Channel, Closing, DEPTH_FINAL, Input, Mined, Refusal, Spender, Step,
 };
 use farebox_channel::message::StateName;
 use farebox_channel::{
-    Clock, Contract, Kind, Member, Refund, RefundRequest, Settlement, Timestamp,
+    Clock, Contract, Fee, Kind, Member, Refund, RefundRequest, Sat, Settlement, Timestamp,
 };
 
 use crate::support::{
-    CAPACITY, EXPIRY, FIRST, STOP, client_key, clock_at, funding, gateway, keyring, msat, now,
-    open, outpoint, p2wpkh, paid, pay, pending, rate, rules, step,
+    CAPACITY, EXPIRY, FIRST, STOP, client_key, clock_at, funding, gateway, is_claimed,
+    is_settled_next, keyring, msat, now, open, outpoint, p2wpkh, paid, pay, pending, planned, rate,
+    rules, sat, step,
 };
 
 /// A settlement of what `channel` has paid.
 fn settlement(channel: &Channel, sat_per_vb: u64) -> Settlement {
     let payment = &channel.account().payment;
     let member = Member { contract: channel.contract(), payment };
-    Settlement::build(&[member], &keyring(), &p2wpkh(), rate(sat_per_vb)).unwrap()
+    Settlement::build(&[member], &keyring(), &p2wpkh(), Fee::at(rate(sat_per_vb))).unwrap()
 }
 
 /// The client's refund of `contract`.
@@ -41,19 +44,20 @@ fn closing(kind: Kind, cause: Cause) -> Channel {
 }
 
 fn mined(transaction: &Transaction, height: u32, by: Spender) -> Mined {
-    Mined { txid: transaction.compute_txid(), height, by }
+    let settled = if by == Spender::Settlement { sat(5_000) } else { Sat::ZERO };
+    Mined { txid: transaction.compute_txid(), height, by, settled }
 }
 
 #[test]
 fn a_contract_is_looked_up_until_it_has_its_confirmations() {
     let channel = pending(Kind::Refund);
-    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-    assert_eq!(channel.due(now(), &rules()), look_up);
+    assert_eq!((channel.height(), channel.due(now(), &rules())), (None, None));
     let one = step(&channel, Input::Confirmed { height: 201, confirmations: 1 });
-    assert_eq!(one, channel);
-    let two = step(&channel, Input::Confirmed { height: 201, confirmations: 2 });
+    assert_eq!((one.name(), one.height()), (StateName::Pending, Some(201)));
+    assert_eq!(one.account(), channel.account());
+    let two = step(&one, Input::Confirmed { height: 201, confirmations: 2 });
     let Channel::Open(open) = &two else { panic!("{two:?}") };
-    assert_eq!((open.height, &open.account), (201, channel.account()));
+    assert_eq!((open.height, &open.account), (Some(201), channel.account()));
     assert_eq!(two.due(now(), &rules()), None);
 }
 
@@ -94,6 +98,14 @@ fn a_late_channel_is_never_served() {
 }
 
 #[test]
+fn an_operator_closes_no_channel_that_was_never_open() {
+    let close = Input::Expire(Cause::Operator);
+    let pending = pending(Kind::Cltv);
+    assert_eq!(pending.handle(now(), &rules(), close.clone()), Err(Refusal::Pending));
+    assert_eq!(late(Kind::Cltv).handle(now(), &rules(), close), Err(Refusal::Late));
+}
+
+#[test]
 fn a_late_channel_ends_with_the_clients_refund() {
     let channel = late(Kind::Cltv);
     let transaction = refund(channel.contract());
@@ -129,35 +141,36 @@ fn a_charge_can_be_released_while_the_contract_is_unmined() {
 fn a_served_channel_that_confirms_again_too_late_is_settled() {
     let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 5_000, 4_000_000));
     let unmined = step(&channel, Input::Unconfirmed);
-    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-    for seconds in [EXPIRY - STOP, EXPIRY + 1] {
+    let confirmed = Input::Confirmed { height: 210, confirmations: 2 };
+    let expired = step(&unmined, Input::Expire(Cause::Expiring));
+    let before = clock_at(EXPIRY - 1);
+    assert_eq!(planned(&expired, before), [], "its settlement waits for the contract");
+    for seconds in [EXPIRY - STOP, EXPIRY - 1, EXPIRY + 1] {
         let clock = clock_at(seconds);
-        let expired = unmined.handle(clock, &rules(), Input::Expire(Cause::Expiring));
-        assert_eq!(expired.as_ref(), Ok(&unmined), "its settlement waits for the contract");
-        assert_eq!(unmined.due(clock, &rules()), look_up);
-        let confirmed = Input::Confirmed { height: 210, confirmations: 2 };
-        let again = unmined.handle(clock, &rules(), confirmed).unwrap();
-        assert_eq!(again.name(), StateName::Closing);
-        assert_eq!(again.account(), channel.account());
-        assert_eq!(again.due(clock, &rules()), Some(Duty::Settle));
+        let gives_up = (seconds > EXPIRY).then_some(Cause::Expiring);
+        assert_eq!(unmined.due(clock, &rules()), gives_up);
+        for waiting in [&unmined, &expired] {
+            let again = waiting.handle(clock, &rules(), confirmed.clone()).unwrap();
+            assert_eq!(again.name(), StateName::Closing);
+            assert_eq!(again.account(), channel.account());
+            assert!(is_settled_next(&again, clock));
+        }
     }
 }
 
 #[test]
 fn a_contract_that_never_confirms_is_late_at_the_stop_mark() {
     let channel = pending(Kind::Refund);
-    let close = Some(Duty::Close(Cause::Expiring));
     let mark = EXPIRY - STOP;
-    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-    assert_eq!(channel.due(clock_at(mark - 1), &rules()), look_up);
-    assert_eq!(channel.due(clock_at(mark), &rules()), close);
+    assert_eq!(channel.due(clock_at(mark - 1), &rules()), None);
+    assert_eq!(channel.due(clock_at(mark), &rules()), Some(Cause::Expiring));
     let late = step(&channel, Input::Expire(Cause::Expiring));
     assert_eq!(late.name(), StateName::Late);
     assert_eq!(late.due(clock_at(mark), &rules()), None);
     assert_eq!(late.account(), channel.account());
     assert_eq!(step(&late, Input::Unconfirmed), late);
     let confirmed = Input::Confirmed { height: 210, confirmations: 9 };
-    assert_eq!(step(&late, confirmed), late, "it is never served");
+    assert_eq!(step(&late, confirmed).name(), StateName::Late, "it is never served");
 }
 
 #[test]
@@ -168,31 +181,31 @@ fn a_late_contract_that_is_unmined_is_pending() {
 #[test]
 fn a_closing_channel_asks_for_a_settlement_and_then_for_its_broadcast() {
     let channel = closing(Kind::Cltv, Cause::Client);
-    assert_eq!(channel.due(now(), &rules()), Some(Duty::Settle));
+    assert!(matches!(planned(&channel, now()).as_slice(), [Step::Build(_)]));
     assert_eq!(channel.settlement_txid(), None);
-    let first = settlement(&channel, 2);
-    let built = step(&channel, Input::Settle(first.clone()));
+    let first = Arc::new(settlement(&channel, 2));
+    let built = step(&channel, Input::Settle(Arc::clone(&first)));
     let txid = first.transaction.compute_txid();
     assert_eq!(built.settlement_txid(), Some(txid));
-    assert_eq!(built.due(now(), &rules()), Some(Duty::Broadcast(first.transaction)));
+    assert_eq!(planned(&built, now()), [Step::Broadcast(first)]);
     let bumped = settlement(&channel, 20);
     let bumped_txid = bumped.transaction.compute_txid();
     assert_ne!(bumped_txid, txid);
-    let built = step(&built, Input::Settle(bumped));
+    let built = step(&built, Input::Settle(bumped.into()));
     assert_eq!(built.settlement_txid(), Some(bumped_txid));
 }
 
 #[test]
 fn a_mined_settlement_is_due_again_when_its_block_is_gone() {
     let channel = closing(Kind::Refund, Cause::Expiring);
-    let built = step(&channel, Input::Settle(settlement(&channel, 2)));
+    let built = step(&channel, Input::Settle(settlement(&channel, 2).into()));
     let transaction = settlement(&channel, 2).transaction;
     let spent = mined(&transaction, 300, Spender::Settlement);
     let done = step(&built, Input::Spent(spent));
-    assert_eq!(done.due(now(), &rules()), None);
+    assert_eq!((is_claimed(&done), planned(&done, now())), (false, vec![]));
     let undone = step(&done, Input::Unspent);
     assert_eq!(undone, built);
-    assert_eq!(undone.due(now(), &rules()), Some(Duty::Broadcast(transaction)));
+    assert_eq!(planned(&undone, now()), [Step::Broadcast(settlement(&channel, 2).into())]);
     let refused = undone.handle(now(), &rules(), pay(&undone, 5_000, 1));
     assert_eq!(refused, Err(Refusal::Closing), "the signature is public");
 }
@@ -217,14 +230,14 @@ fn a_channel_ends_at_depth_6_and_not_before() {
 #[test]
 fn an_unspent_channel_does_not_end_however_deep_the_chain() {
     let channel = closing(Kind::Cltv, Cause::Client);
-    let built = step(&channel, Input::Settle(settlement(&channel, 2)));
+    let built = step(&channel, Input::Settle(settlement(&channel, 2).into()));
     for channel in [channel, built, open(Kind::Cltv), pending(Kind::Cltv)] {
         assert_eq!(step(&channel, Input::Deepened { height: u32::MAX }), channel);
     }
 }
 
 #[test]
-fn an_ended_channel_takes_nothing_and_changes_no_more() {
+fn an_ended_channel_takes_nothing_and_comes_back_with_a_deep_reorg_only() {
     let channel = closing(Kind::Cltv, Cause::Client);
     let built = settlement(&channel, 2);
     let spent = mined(&built.transaction, 300, Spender::Settlement);
@@ -240,20 +253,22 @@ fn an_ended_channel_takes_nothing_and_changes_no_more() {
         Input::Expire(Cause::Expiring),
         Input::Confirmed { height: 1, confirmations: 9 },
         Input::Unconfirmed,
-        Input::Settle(built),
+        Input::Settle(built.into()),
         Input::Spent(Mined { height: 301, ..spent }),
-        Input::Unspent,
         Input::Deepened { height: 0 },
     ] {
         assert_eq!(step(&ended, input.clone()), ended, "{input:?}");
     }
+    let Channel::Closing(closing) = step(&ended, Input::Unspent) else { panic!("{ended:?}") };
+    assert!(closing.is_claimed());
+    assert_eq!(closing.account, *ended.account());
 }
 
 #[test]
 fn a_refund_that_comes_first_is_a_loss() {
     for kind in Kind::ALL {
         let channel = closing(kind, Cause::Expiring);
-        let built = step(&channel, Input::Settle(settlement(&channel, 2)));
+        let built = step(&channel, Input::Settle(settlement(&channel, 2).into()));
         let transaction = refund(channel.contract());
         let spent = Mined::recognise(channel.contract(), &transaction, 300).unwrap();
         assert_eq!(spent, mined(&transaction, 300, Spender::Refund));
@@ -267,16 +282,19 @@ fn a_refund_that_comes_first_is_a_loss() {
 #[test]
 fn a_spending_is_noticed_in_every_state_before_the_end() {
     for channel in [pending(Kind::Cltv), late(Kind::Cltv), open(Kind::Cltv)] {
-        let account = channel.account().clone();
+        let (account, height) = (channel.account().clone(), channel.height());
         let spent = mined(&refund(channel.contract()), 300, Spender::Refund);
         let expected = Channel::Closing(Closing {
             account,
             cause: Cause::Spent,
+            since: now().now(),
+            height,
             settlement: None,
             mined: Some(spent),
+            is_written_off: false,
         });
         assert_eq!(step(&channel, Input::Spent(spent)), expected);
-        assert_eq!(expected.due(now(), &rules()), None);
+        assert!(!is_claimed(&expected));
     }
 }
 
@@ -286,7 +304,7 @@ fn a_served_channel_whose_spending_is_undone_is_settled() {
     let spent = mined(&refund(channel.contract()), 300, Spender::Refund);
     let undone = step(&step(&channel, Input::Spent(spent)), Input::Unspent);
     assert_eq!(undone.name(), StateName::Closing);
-    assert_eq!(undone.due(now(), &rules()), Some(Duty::Settle));
+    assert!(is_settled_next(&undone, now()));
 }
 
 #[test]
@@ -294,7 +312,7 @@ fn a_channel_that_was_never_served_is_left_to_its_refund_when_that_is_undone() {
     let channel = open(Kind::Cltv);
     let spent = mined(&refund(channel.contract()), 300, Spender::Refund);
     let undone = step(&step(&channel, Input::Spent(spent)), Input::Unspent);
-    assert_eq!(undone.due(now(), &rules()), None);
+    assert!(!is_claimed(&undone));
 }
 
 #[test]
@@ -324,9 +342,10 @@ fn a_channel_is_recognised_in_the_midst_of_a_batch() {
         Member { contract: &other, payment: &a },
         Member { contract: channel.contract(), payment: &b },
     ];
-    let batch = Settlement::build(&members, &keyring(), &p2wpkh(), rate(2)).unwrap();
+    let batch = Settlement::build(&members, &keyring(), &p2wpkh(), Fee::at(rate(2))).unwrap();
     let found = Mined::recognise(channel.contract(), &batch.transaction, 300).unwrap();
-    assert_eq!(found, mined(&batch.transaction, 300, Spender::Settlement));
+    let settled = sat(FIRST);
+    assert_eq!(found, Mined { settled, ..mined(&batch.transaction, 300, Spender::Settlement) });
 }
 
 #[test]

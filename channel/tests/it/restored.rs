@@ -3,14 +3,14 @@
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use farebox_channel::gateway::{
-    Cause, Channel, DEPTH_FINAL, Duty, Gateway, Input, Mined, Refusal, Rules, Spender,
+    Cause, Channel, DEPTH_FINAL, Gateway, Input, Mined, Refusal, Rules, Spender,
 };
 use farebox_channel::message::StateName;
-use farebox_channel::{Clock, Kind, Msat};
+use farebox_channel::{Clock, Kind, Msat, Sat};
 
 use crate::support::{
-    EXPIRY, FIRST, STOP, chain, clock_at, gateway, msat, now, open, paid, pay, pending, rules,
-    shown, step,
+    EXPIRY, FIRST, STOP, chain, clock_at, gateway, is_claimed, msat, now, open, paid, pay, pending,
+    rules, shown, step,
 };
 
 /// The height of the tip when the gateway was restored.
@@ -54,8 +54,7 @@ fn a_restored_channel_is_looked_up_anew_and_its_credit_counts_as_spent() {
     let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 2_000, 1_500_000)).restored();
     assert_eq!(channel.name(), StateName::Pending);
     assert_eq!(money(&channel), (2_000, 2_000_000));
-    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-    assert_eq!(channel.due(now(), &restored_rules()), look_up);
+    assert_eq!((channel.height(), channel.due(now(), &restored_rules())), (None, None));
     assert_eq!(handle(&channel, now(), pay(&channel, 2_100, 1)), Err(Refusal::Pending));
 }
 
@@ -117,8 +116,8 @@ fn a_restored_channel_that_is_near_its_expiry_is_settled_and_not_forgotten() {
     let found = Input::Confirmed { height: 201, confirmations: 106 };
     for channel in [open(Kind::Cltv), pending(Kind::Cltv)] {
         let channel = channel.restored();
-        let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-        assert_eq!(channel.due(late, &restored_rules()), look_up);
+        assert_eq!(channel.name(), StateName::Pending);
+        assert_eq!(channel.due(late, &restored_rules()), None);
         let Channel::Closing(closing) = handle(&channel, late, found.clone()).unwrap() else {
             panic!("it may have been served since the backup")
         };
@@ -154,9 +153,8 @@ fn what_was_counted_once_is_not_granted_again_when_a_reorg_mines_the_contract_an
 #[test]
 fn a_contract_that_is_shown_after_a_restore_and_never_confirms_is_given_up_at_its_expiry() {
     let channel = shown_again();
-    let look_up = Some(Duty::LookUp(channel.contract().outpoint));
-    assert_eq!(channel.due(clock_at(EXPIRY - 1), &restored_rules()), look_up);
-    let give_up = Some(Duty::Close(Cause::Expiring));
+    assert_eq!(channel.due(clock_at(EXPIRY - 1), &restored_rules()), None);
+    let give_up = Some(Cause::Expiring);
     assert_eq!(channel.due(clock_at(EXPIRY), &restored_rules()), give_up);
     let late = handle(&channel, clock_at(EXPIRY), Input::Expire(Cause::Expiring)).unwrap();
     assert_eq!(
@@ -167,10 +165,11 @@ fn a_contract_that_is_shown_after_a_restore_and_never_confirms_is_given_up_at_it
 
 #[test]
 fn a_contract_that_is_shown_after_a_restore_and_found_spent_is_settled_if_a_reorg_allows_it() {
-    let spent = Mined { txid: Txid::all_zeros(), height: 301, by: Spender::Refund };
+    let (by, settled) = (Spender::Refund, Sat::ZERO);
+    let spent = Mined { txid: Txid::all_zeros(), height: 301, by, settled };
     let spent = handle(&shown_again(), now(), Input::Spent(spent)).unwrap();
     let unspent = handle(&spent, now(), Input::Unspent).unwrap();
-    assert_eq!(unspent.due(now(), &restored_rules()), Some(Duty::Settle));
+    assert!(is_claimed(&unspent));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The settlement: who gets what, in which order, at which size, for which fee.
 
 use bitcoin::{Amount, EcdsaSighashType, FeeRate, Transaction, TxOut};
-use farebox_channel::{Contract, Kind, Member, Sat, Settlement, SettlementError, VerifiedPayment};
+use farebox_channel::{
+    Contract, Fee, Kind, Member, Sat, Settlement, SettlementError, VerifiedPayment,
+};
 use secp256k1::SECP256K1;
 
 use crate::support::{
@@ -24,7 +26,7 @@ pub(crate) fn settle(channels: &[Paid], sat_per_vb: u64) -> Result<Settlement, S
 pub(crate) fn settle_at(channels: &[Paid], rate: FeeRate) -> Result<Settlement, SettlementError> {
     let members: Vec<_> =
         channels.iter().map(|(contract, payment)| Member { contract, payment }).collect();
-    Settlement::build(&members, &keyring(), &p2wpkh(), rate)
+    Settlement::build(&members, &keyring(), &p2wpkh(), Fee::at(rate))
 }
 
 /// The outputs that `transaction` spends, out of those of `channels`.

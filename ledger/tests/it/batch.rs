@@ -22,7 +22,7 @@ async fn held(books: &Books, channels: &[Channel]) -> (Ledger, Watch) {
     watch.close(ledger);
     let (ledger, watch) = books.open_held();
     let following = ledger.clone();
-    tokio::spawn(async move { following.follow(cursor(1)).await });
+    tokio::spawn(async move { following.follow(cursor(1), now(), vec![]).await });
     tokio::task::block_in_place(|| watch.wait());
     (ledger, watch)
 }

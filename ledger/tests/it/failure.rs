@@ -32,7 +32,7 @@ async fn a_failing_commit_changes_nothing_and_the_next_one_succeeds() {
     assert!(is_store_failure(&failed));
     assert_eq!(ledger.channel(outpoint(&open(2, 2_000))), None);
     let cursor = Cursor { height: 1, hash: BlockHash::all_zeros() };
-    assert!(matches!(ledger.follow(cursor).await, Err(LedgerError::Store(_))));
+    assert!(matches!(ledger.follow(cursor, now(), vec![]).await, Err(LedgerError::Store(_))));
     watch.fail(false);
     let paid = ledger.apply(outpoint(&channel), now(), charge(&channel, 7)).await;
     assert_eq!(paid.as_ref().map(spent), Ok(7), "nothing of what failed is left");

@@ -110,41 +110,50 @@ async fn damaged(damage: &str) -> StoreError {
     Ledger::open(books.store().unwrap(), rules()).map(|_| ()).unwrap_err()
 }
 
+/// A settlement is taken away from its channel.
+const SETTLEMENT_GONE: &str = "PRAGMA foreign_keys = OFF; DELETE FROM settlement; \
+                               UPDATE channel SET settlement = 99 WHERE contract = 8";
 /// A row, what is said of it, and what was done to it.
-const DAMAGE: [(u8, &str, &str); 24] = [
-    (1, "state", "UPDATE channel SET state = 'shut' WHERE contract = 1"),
-    (3, "height", "UPDATE channel SET height = NULL WHERE contract = 3"),
-    (3, "-1", "UPDATE channel SET height = -1 WHERE contract = 3"),
-    (4, "spent", "UPDATE channel SET spent = 999999999999001 WHERE contract = 4"),
-    (4, "-1", "UPDATE channel SET spent = -1 WHERE contract = 4"),
-    (4, "paid", "UPDATE channel SET paid = 1000000000000 WHERE contract = 4"),
-    (4, "signature", "UPDATE channel SET signature = zeroblob(63) WHERE contract = 4"),
-    (5, "cause", "UPDATE channel SET cause = NULL WHERE contract = 5"),
-    (5, "cause", "UPDATE channel SET cause = 'weather' WHERE contract = 5"),
-    (8, "settlement", "UPDATE channel SET settlement = x'0300' WHERE contract = 8"),
-    (8, "fee", "UPDATE channel SET fee = NULL WHERE contract = 8"),
-    (9, "mined_txid", "UPDATE channel SET mined_txid = NULL WHERE contract = 9"),
-    (9, "mined_txid", "UPDATE channel SET mined_txid = x'00' WHERE contract = 9"),
-    (9, "mined_height", "UPDATE channel SET mined_height = NULL WHERE contract = 9"),
-    (9, "nobody", "UPDATE channel SET mined_by = 'nobody' WHERE contract = 9"),
-    (2, "outpoint", "UPDATE contract SET outpoint = x'00' WHERE id = 2"),
-    (2, "network", "UPDATE contract SET network = 'moon' WHERE id = 2"),
-    (2, "kind", "UPDATE contract SET kind = 'lightning' WHERE id = 2"),
-    (2, "gateway_key", "UPDATE contract SET gateway_key = zeroblob(33) WHERE id = 2"),
-    (2, "client_key", "UPDATE contract SET client_key = x'02' WHERE id = 2"),
-    (2, "expiry", "UPDATE contract SET expiry = 499999999 WHERE id = 2"),
-    (2, "-5", "UPDATE contract SET capacity = -5 WHERE id = 2"),
-    (2, "payout", "UPDATE contract SET payout = x'6a' WHERE id = 2"),
-    (2, "least", "UPDATE contract SET least = 1000000000000 WHERE id = 2"),
+const DAMAGE: [(&str, &str, &str); 30] = [
+    ("channel 1", "state", "UPDATE channel SET state = 'shut' WHERE contract = 1"),
+    ("channel 3", "-1", "UPDATE channel SET height = -1 WHERE contract = 3"),
+    ("channel 4", "spent", "UPDATE channel SET spent = 999999999999001 WHERE contract = 4"),
+    ("channel 4", "-1", "UPDATE channel SET spent = -1 WHERE contract = 4"),
+    ("channel 4", "paid", "UPDATE channel SET paid = 1000000000000 WHERE contract = 4"),
+    ("channel 4", "signature", "UPDATE channel SET signature = zeroblob(63) WHERE contract = 4"),
+    ("channel 5", "cause", "UPDATE channel SET cause = NULL WHERE contract = 5"),
+    ("channel 5", "cause", "UPDATE channel SET cause = 'weather' WHERE contract = 5"),
+    ("channel 5", "since", "UPDATE channel SET since = NULL WHERE contract = 5"),
+    ("channel 5", "written_off", "UPDATE channel SET written_off = NULL WHERE contract = 5"),
+    ("channel 6", "-1", "UPDATE channel SET used_at = -1 WHERE contract = 6"),
+    ("channel 8", "settlement", SETTLEMENT_GONE),
+    ("channel 9", "settled", "UPDATE channel SET settled = NULL WHERE contract = 9"),
+    ("channel 9", "settled", "UPDATE channel SET settled = 1000000000000 WHERE contract = 9"),
+    ("channel 18", "coins", "UPDATE channel SET coins = zeroblob(37) WHERE contract = 18"),
+    ("channel 9", "mined_txid", "UPDATE channel SET mined_txid = NULL WHERE contract = 9"),
+    ("channel 9", "mined_txid", "UPDATE channel SET mined_txid = x'00' WHERE contract = 9"),
+    ("channel 9", "mined_height", "UPDATE channel SET mined_height = NULL WHERE contract = 9"),
+    ("channel 9", "nobody", "UPDATE channel SET mined_by = 'nobody' WHERE contract = 9"),
+    ("channel 2", "outpoint", "UPDATE contract SET outpoint = x'00' WHERE id = 2"),
+    ("channel 2", "network", "UPDATE contract SET network = 'moon' WHERE id = 2"),
+    ("channel 2", "kind", "UPDATE contract SET kind = 'lightning' WHERE id = 2"),
+    ("channel 2", "gateway_key", "UPDATE contract SET gateway_key = zeroblob(33) WHERE id = 2"),
+    ("channel 2", "client_key", "UPDATE contract SET client_key = x'02' WHERE id = 2"),
+    ("channel 2", "expiry", "UPDATE contract SET expiry = 499999999 WHERE id = 2"),
+    ("channel 2", "-5", "UPDATE contract SET capacity = -5 WHERE id = 2"),
+    ("channel 2", "payout", "UPDATE contract SET payout = x'6a' WHERE id = 2"),
+    ("channel 2", "least", "UPDATE contract SET least = 1000000000000 WHERE id = 2"),
+    ("settlement 1", "raw", "UPDATE settlement SET raw = x'0300' WHERE id = 1"),
+    ("settlement 1", "-1", "UPDATE settlement SET fee = -1 WHERE id = 1"),
 ];
 
 #[tokio::test]
 async fn a_damaged_row_is_named_with_what_is_wrong_in_it() {
-    for (id, wrong, damage) in DAMAGE {
+    for (row, wrong, damage) in DAMAGE {
         let StoreError::Damaged { record, reason } = damaged(damage).await else {
             panic!("{damage}")
         };
-        assert_eq!(record, format!("channel {id}"), "{damage}");
+        assert_eq!(record, row, "{damage}");
         assert!(reason.contains(wrong), "{damage}: {reason}");
     }
 }

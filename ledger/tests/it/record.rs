@@ -1,10 +1,12 @@
 //! What is answered is on record, and is there again after the file was closed and opened.
 
+use std::sync::Arc;
+
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf};
 use farebox_channel::gateway::{Account, Cause, Channel, Input, Open, Refusal};
 use farebox_channel::{
-    Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seed, VerifiedPayment,
+    Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seed, Timestamp, VerifiedPayment,
 };
 use farebox_ledger::{Cursor, LedgerError, Loaded};
 use secp256k1::{SECP256K1, SecretKey};
@@ -74,16 +76,29 @@ async fn the_greatest_values_are_read_as_they_were_written() {
     let signature = open(1, 1_000).account().payment.payment().signature;
     let payment = VerifiedPayment::from_record(Payment { paid: Sat::MAX, signature });
     let (contract, spent, least) = (contract.into(), Msat::MAX, Sat::MAX);
-    let account = Account { contract, payment, spent, least, is_stale: false };
-    let channel = Channel::Open(Open { account, height: u32::MAX });
+    let account = Account {
+        contract,
+        payment,
+        spent,
+        least,
+        is_stale: false,
+        used_at: Timestamp::new(u64::from(u32::MAX)),
+        coins: Arc::default(),
+    };
+    let channel = Channel::Open(Open { account, height: Some(u32::MAX) });
     let (ledger, watch) = books.open();
     ledger.create(channel.clone()).await.unwrap();
     let cursor = Cursor { height: u32::MAX, hash: BlockHash::from_byte_array([0xff; 32]) };
-    ledger.follow(cursor).await.unwrap();
+    ledger.follow(cursor, now(), vec![]).await.unwrap();
     watch.close(ledger);
     assert_eq!(
         books.on_disk(),
-        Loaded { channels: vec![channel], cursor: Some(cursor), restored: None }
+        Loaded {
+            channels: vec![channel],
+            cursor: Some(cursor),
+            trail: vec![cursor],
+            restored: None,
+        }
     );
 }
 
@@ -112,11 +127,13 @@ async fn how_far_the_chain_is_followed_is_there_after_reopening() {
     let (ledger, watch) = books.open();
     assert_eq!(ledger.resumed_at(), None);
     for height in [850_000, 850_001, 850_000] {
-        ledger.follow(cursor(height)).await.unwrap();
+        ledger.follow(cursor(height), now(), vec![]).await.unwrap();
     }
     watch.close(ledger);
     let (ledger, watch) = books.open();
     assert_eq!(ledger.resumed_at(), Some(cursor(850_000)), "the latest, after a reorganisation");
+    let trail: Vec<u32> = ledger.trail().iter().map(|block| block.height).collect();
+    assert!(trail.is_sorted() && trail.last() == Some(&850_000), "{trail:?}");
     watch.close(ledger);
 }
 

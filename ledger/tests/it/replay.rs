@@ -1,12 +1,12 @@
 //! The same payment many times, and contracts that only their index tells apart.
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Account, Channel, Input, Open, Refusal};
-use farebox_channel::{Contract, Kind, Msat};
+use farebox_channel::gateway::{Channel, Input, Open, Refusal};
+use farebox_channel::{Contract, Kind};
 use farebox_ledger::LedgerError;
 
 use crate::support::{
-    Books, FIRST, charge, contract, msat, now, open, outpoint, paid, queue, sat, spent,
+    Books, FIRST, account, charge, contract, msat, now, open, outpoint, paid, queue, sat, spent,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -73,9 +73,7 @@ async fn two_outputs_of_one_transaction_are_two_channels_with_accounts_of_their_
         let outpoint = OutPoint { txid, vout };
         let contract = Contract { outpoint, ..contract(Kind::Cltv, 1) };
         let payment = paid(&contract, FIRST);
-        let (spent, least) = (Msat::ZERO, sat(FIRST));
-        let account = Account { contract: contract.into(), payment, spent, least, is_stale: false };
-        Channel::Open(Open { account, height: 201 })
+        Channel::Open(Open { account: account(contract, payment), height: Some(201) })
     });
     for channel in &channels {
         ledger.create(channel.clone()).await.unwrap();

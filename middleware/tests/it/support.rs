@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bitcoin::hashes::Hash;
 use bitcoin::{Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid, WPubkeyHash};
 use bytes::Bytes;
-use farebox_channel::gateway::{Channel, Gateway, Input, Rules};
+use farebox_channel::gateway::{Channel, Gateway, Input, Rules, Settling};
 use farebox_channel::message::{ContractRequest, PayRequest};
 use farebox_channel::wire::Field;
 use farebox_channel::{
@@ -197,6 +197,8 @@ fn rules() -> Rules {
         confirmations: 1,
         stop: Seconds::new(28_800),
         settle: Seconds::new(21_600),
+        settling: Settling { wait: Seconds::new(0), ..Settling::default() },
+        unconfirmed: None,
         restored: None,
     }
 }

@@ -123,6 +123,9 @@ wallet = "gateway"
 [offer]
 first_payment_sat = {FIRST_SAT}
 
+[batch]
+wait_secs = 0
+
 [upstream]
 url = "http://{api}"
 

@@ -2,7 +2,10 @@
 
 mod api;
 mod buyer;
+mod crowd;
 mod gateway;
+mod operator;
+mod wire_tap;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +22,10 @@ use tempfile::TempDir;
 
 pub(crate) use api::Api;
 pub(crate) use buyer::{Answer, Buyer, header, wall};
+pub(crate) use crowd::{Audit, Crowd, spenders};
 pub(crate) use gateway::{Gateway, configuration as gateway_configuration, terminate};
+pub(crate) use operator::Operator;
+pub(crate) use wire_tap::{Hold, Tap};
 
 /// The price of everything below `/paid`, in millisatoshi.
 pub(crate) const PRICE_MSAT: u64 = 1_500;
@@ -98,6 +104,38 @@ impl World {
     pub(crate) async fn mine(&self, blocks: u32) {
         self.node.mine(blocks).await.unwrap();
         self.until_the_node_is_followed().await;
+    }
+
+    /// Mines blocks that take nothing from the mempool, at a time, and waits until the gateway has
+    /// seen them. Six of them move the median time past there.
+    pub(crate) async fn mine_empty(&self, blocks: u32, seconds: u64) {
+        let node = self.node.node(None);
+        let _none: Value = node.call("setmocktime", json!([seconds])).await.unwrap();
+        for _ in 0..blocks {
+            let _hash: Value = node.call("generateblock", json!(["raw(51)", []])).await.unwrap();
+        }
+        self.until_the_node_is_followed().await;
+    }
+
+    /// Takes blocks out of the chain. Their transactions go back to the mempool, and later blocks
+    /// get another time, or the same ones would be mined again.
+    pub(crate) async fn unmine(&self, blocks: u32) {
+        let node = self.node.node(None);
+        let height = node.tip().await.unwrap().height;
+        let first = node.block_hash(height + 1 - blocks).await.unwrap();
+        let _none: Value = node.call("invalidateblock", json!([first])).await.unwrap();
+        let later = wall().get() + 600;
+        let _none: Value = node.call("setmocktime", json!([later])).await.unwrap();
+        self.until_the_node_is_followed().await;
+    }
+
+    /// Starts the gateway again with a changed configuration.
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(String) -> String) {
+        assert!(self.gateway.terminate());
+        let path = self.file("farebox.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(config)).unwrap();
+        self.gateway.restart();
     }
 
     /// Mines blocks until a transaction is in one, and returns it.

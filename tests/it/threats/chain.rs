@@ -6,7 +6,7 @@ use bitcoin::{Amount, Block, FeeRate, OutPoint, Transaction, Txid, Witness};
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::Held;
 use farebox_channel::message::{ContractRequest, OpenRequest, StateName, StateReply, TermsReply};
-use farebox_channel::{Contract, Kind, Member, Payment, Payout, Sat, Settlement};
+use farebox_channel::{Contract, Fee, Kind, Member, Payment, Payout, Sat, Settlement};
 use secp256k1::SECP256K1;
 use serde_json::{Value, json};
 
@@ -109,7 +109,7 @@ async fn settlement(world: &World, buyer: &Buyer, held: &Held) -> Transaction {
     let member = Member { contract, payment: &payment };
     let payout = Payout::try_from(&world.wallet().fresh_address().await.unwrap()).unwrap();
     let rate = FeeRate::from_sat_per_vb_u32(2);
-    Settlement::build(&[member], &world.keyring(), &payout, rate).unwrap().transaction
+    Settlement::build(&[member], &world.keyring(), &payout, Fee::at(rate)).unwrap().transaction
 }
 
 #[tokio::test]

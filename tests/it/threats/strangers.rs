@@ -7,6 +7,7 @@ use bitcoin::{OutPoint, Txid};
 use farebox::regtest::Regtest;
 use farebox_channel::message::{
     CloseRequest, OpenRequest, PayRequest, RefundRequest, StateName, StateReply, TermsReply,
+    WatchReply, WatchRequest,
 };
 use farebox_channel::wire::Field;
 use farebox_channel::{Kind, Pass, Payment, Place, Proof, Sat, Subject};
@@ -15,7 +16,7 @@ use secp256k1::{SECP256K1, SecretKey};
 use crate::chain::payment;
 use crate::proxy::speak;
 use crate::support::{
-    Api, Buyer, FIRST_SAT, Gateway, PRICE_MSAT, World, gateway_configuration, header, wall,
+    Api, Buyer, FIRST_SAT, Gateway, PRICE_MSAT, World, gateway_configuration, header, until, wall,
 };
 
 fn stranger() -> SecretKey {
@@ -227,4 +228,26 @@ async fn pay_until_refused(buyer: &mut Buyer) -> (usize, (u16, String)) {
         }
     }
     panic!("the disk is never full");
+}
+
+#[tokio::test]
+async fn a_stranger_who_asked_for_an_address_once_does_not_keep_the_node_busy_for_ever() {
+    let world = listening_world().await;
+    let buyer = world.buyer();
+    let terms = buyer.draft(&world, Kind::Cltv).await.terms;
+    let scans = || {
+        let log = world.node.cookie_file().with_file_name("debug.log");
+        let log = std::fs::read_to_string(log).unwrap();
+        log.lines().filter(|line| line.contains("method=getrawmempool")).count()
+    };
+    let watch = WatchRequest { client_key: terms.client_key, expiry: terms.expiry };
+    let _seen: WatchReply = buyer.ask(&watch).await;
+    until("the mempool is looked at", async || scans() > 0).await;
+
+    world.set_median_time_past(wall().get() + 3 * 60 * 60).await;
+
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let before = scans();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(scans(), before, "nobody has asked for hours");
 }

@@ -30,9 +30,11 @@ impl ToyChain {
             known: BTreeMap::new(),
             handed: BTreeSet::new(),
             unrelayable: vec![],
+            events: vec![],
             is_away: false,
             estimate: Some(2),
             floor: 1,
+            told_floor: 1,
             addresses: 0,
             blocks_made: 0,
         };
@@ -64,6 +66,11 @@ impl ToyChain {
     /// Returns the newest block's hash.
     pub(super) fn tip_hash(&self) -> BlockHash {
         self.active.last().map_or_else(BlockHash::all_zeros, |sheet| sheet.hash)
+    }
+
+    /// Returns the newest block's own time.
+    pub(super) fn tip_time(&self) -> u64 {
+        self.active.last().map_or(0, |sheet| u64::from(sheet.block.header.time))
     }
 
     /// Returns the median time of the newest blocks (`BIP-0113`).

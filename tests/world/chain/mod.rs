@@ -4,6 +4,7 @@
 mod blocks;
 mod mempool;
 mod node;
+mod relay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 
 use crate::life::lock;
 pub(crate) use mempool::Rejected;
-pub(crate) use node::ToyNode;
+pub(crate) use node::{CONFIGURED_HASH, ToyNode, is_gateways};
 
 /// What a chain holds.
 #[derive(Debug)]
@@ -35,12 +36,17 @@ pub(crate) struct ToyChain {
     pub(crate) handed: BTreeSet<OutPoint>,
     /// What the gateway has handed to the node although no network would relay it.
     pub(crate) unrelayable: Vec<String>,
+    /// What has happened in the mempool since this was last emptied.
+    pub(crate) events: Vec<&'static str>,
     /// Whether the gateway's node is away.
     pub(crate) is_away: bool,
-    /// The node's estimate, in sat/vB.
+    /// The node's estimate for a transaction that has time, in sat/vB. Who is in a hurry pays
+    /// twice as much.
     pub(crate) estimate: Option<u64>,
     /// The least fee rate that is relayed, in sat/vB.
     pub(crate) floor: u64,
+    /// What the gateway was told of that last.
+    told_floor: u64,
     addresses: u64,
     blocks_made: u32,
 }

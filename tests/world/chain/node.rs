@@ -1,14 +1,24 @@
 //! The toy chain as the node of one gateway process.
 
+use std::time::Duration;
+
 use bitcoin::hashes::Hash;
 use bitcoin::{
     Address, Block, BlockHash, FeeRate, Network, OutPoint, ScriptBuf, Transaction, Txid,
     WPubkeyHash,
 };
-use farebox_chain::{BlockPlace, Chain, ChainError, RelayPolicy, Tip, Unspent, Wallet};
+use farebox_chain::{BlockPlace, Chain, ChainError, Pooled, RelayPolicy, Tip, Unspent, Wallet};
 
+use super::mempool::INCREMENT_SAT_PER_VB;
 use super::{Rejected, SharedChain, ToyChain};
 use crate::life::Life;
+
+/// What ends the hashes of the addresses of the gateway's wallet.
+const OWN_HASH: u8 = 4;
+/// What the hash of the gateway's configured address is made of.
+pub(crate) const CONFIGURED_HASH: u8 = 9;
+/// The blocks in which who is in a hurry wants to be mined.
+const HURRY_BLOCKS: u16 = 2;
 
 /// A node with a wallet. It does not answer while it is away, nor a dead process.
 #[derive(Clone, Debug)]
@@ -46,13 +56,22 @@ impl Chain for ToyNode {
             height: chain.height(),
             hash: chain.tip_hash(),
             headers: chain.height(),
+            time: chain.tip_time(),
             median_time_past: chain.median_time_past(),
+            oldest: None,
             is_initial_download: false,
         })
     }
 
     async fn relay_policy(&self) -> Result<RelayPolicy, ChainError> {
-        self.ask(|chain| RelayPolicy { truc: Some("enforce".to_owned()), least: rate(chain.floor) })
+        self.ask(|chain| {
+            chain.told_floor = chain.floor;
+            RelayPolicy {
+                truc: Some("enforce".to_owned()),
+                least: rate(chain.floor),
+                increment: rate(INCREMENT_SAT_PER_VB),
+            }
+        })
     }
 
     async fn block_hash(&self, height: u32) -> Result<Option<BlockHash>, ChainError> {
@@ -85,10 +104,18 @@ impl Chain for ToyNode {
             if chain.pooled_spender(outpoint).is_some() {
                 return None;
             }
-            let output = chain.unspent_output(outpoint)?.clone();
-            let mined = chain.coin_height(outpoint);
-            let confirmations = mined.map_or(0, |height| chain.height() + 1 - height);
-            Some(Unspent { output, confirmations, is_immature: false, tip: chain.tip_hash() })
+            chain.shown(outpoint)
+        })
+    }
+
+    async fn confirmed(&self, outpoint: OutPoint) -> Result<Option<Unspent>, ChainError> {
+        self.ask(|chain| chain.shown(outpoint).filter(|unspent| unspent.confirmations > 0))
+    }
+
+    async fn spenders(&self, outpoints: Vec<OutPoint>) -> Result<Vec<Option<Txid>>, ChainError> {
+        self.ask(|chain| {
+            let spender = |it: &OutPoint| chain.pooled_spender(*it).map(|(txid, _)| *txid);
+            outpoints.iter().map(spender).collect()
         })
     }
 
@@ -105,8 +132,21 @@ impl Chain for ToyNode {
         self.ask(|chain| chain.pooled(txid))
     }
 
-    async fn fee_rate(&self, _blocks: u16) -> Result<Option<FeeRate>, ChainError> {
-        self.ask(|chain| chain.estimate.map(rate))
+    async fn in_mempool(&self, txid: Txid) -> Result<Option<Pooled>, ChainError> {
+        self.ask(|chain| {
+            let [(fee_sat, vsize), (family_fee_sat, family_vsize)] = chain.pooled_fees(txid)?;
+            Some(Pooled { fee_sat, vsize, family_fee_sat, family_vsize })
+        })
+    }
+
+    async fn wait_for_height(&self, _height: u32, _at_most: Duration) -> Result<(), ChainError> {
+        // Nobody's time passes here while somebody waits.
+        self.ask(|_| ())
+    }
+
+    async fn fee_rate(&self, blocks: u16) -> Result<Option<FeeRate>, ChainError> {
+        let hurry = if blocks <= HURRY_BLOCKS { 2 } else { 1 };
+        self.ask(|chain| chain.estimate.map(|estimate| rate(estimate * hurry)))
     }
 }
 
@@ -118,7 +158,7 @@ impl Wallet for ToyNode {
     async fn fresh_address(&self) -> Result<Address, ChainError> {
         self.ask(|chain| {
             chain.addresses += 1;
-            let mut hash = [4; 20];
+            let mut hash = [OWN_HASH; 20];
             hash[..8].copy_from_slice(&chain.addresses.to_be_bytes());
             let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(hash));
             Address::from_script(&script, Network::Regtest).unwrap()
@@ -135,6 +175,14 @@ impl Wallet for ToyNode {
 }
 
 impl ToyChain {
+    /// Shows an output that no block spends as the node does.
+    fn shown(&self, outpoint: OutPoint) -> Option<Unspent> {
+        let output = self.unspent_output(outpoint)?.clone();
+        let mined = self.coin_height(outpoint);
+        let confirmations = mined.map_or(0, |height| self.height() + 1 - height);
+        Some(Unspent { output, confirmations, is_immature: false, tip: self.tip_hash() })
+    }
+
     /// Takes a transaction from the gateway. Its settlements are noted, and those that no network
     /// would relay.
     fn hand_out(&mut self, transaction: &Transaction) -> Result<(), Rejected> {
@@ -142,10 +190,21 @@ impl ToyChain {
         if is_settlement {
             self.handed.extend(transaction.input.iter().map(|input| input.previous_output));
         }
+        let is_new = !self.has(transaction.compute_txid());
+        let direct = self.direct_conflicts(transaction);
+        let all = self.conflicts(transaction);
+        let has_refund =
+            direct.iter().filter_map(|txid| self.pooled(*txid)).any(|it| is_refund(&it));
         let taken = self.accept(transaction);
+        if taken.is_ok() && is_new && is_settlement {
+            let has_child = all.len() > direct.len();
+            self.events.extend(has_child.then_some("child counted in a replacement"));
+            self.events.extend(has_refund.then_some("refund beaten by a settlement"));
+        }
         match taken {
             // What was spent meanwhile, and fees that have risen, are nobody's fault.
-            Ok(_) | Err(Rejected::Missing | Rejected::Fee) => {}
+            Ok(_) | Err(Rejected::Missing) => {}
+            Err(Rejected::Fee) if self.floor > self.told_floor => {}
             Err(why) if is_settlement => {
                 self.unrelayable.push(format!("{}: {why:?}", transaction.compute_txid()));
             }
@@ -153,4 +212,15 @@ impl ToyChain {
         }
         taken.map(|_| ())
     }
+}
+
+/// Tells whether a transaction of the mempool is a client's refund.
+fn is_refund(transaction: &Transaction) -> bool {
+    transaction.lock_time != bitcoin::absolute::LockTime::ZERO
+}
+
+/// Tells whether an output is the gateway's own: of its wallet, or of its configuration.
+pub(crate) fn is_gateways(script: &bitcoin::Script) -> bool {
+    let is_hash = |byte| script.as_bytes()[2..].ends_with(&[byte; 12]);
+    script.is_p2wpkh() && (is_hash(OWN_HASH) || is_hash(CONFIGURED_HASH))
 }

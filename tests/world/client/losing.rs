@@ -94,9 +94,11 @@ impl Client {
     fn go_on(&mut self, saved: &Saved, purse: Purse, state: StateName, scene: &mut Scene) {
         let stage = match state {
             StateName::Open | StateName::Pending => Stage::Open(purse),
-            StateName::Late | StateName::Closing | StateName::Settled | StateName::Lost => {
-                Stage::Closing(purse)
-            }
+            StateName::Late
+            | StateName::Closing
+            | StateName::WrittenOff
+            | StateName::Settled
+            | StateName::Lost => Stage::Closing(purse),
         };
         let _alive = self.save(Saved { stage, is_old: false, ..saved.clone() }, scene);
     }

@@ -3,6 +3,7 @@
 mod losing;
 mod opening;
 mod paying;
+mod rivals;
 
 pub(crate) use paying::close_proof;
 
@@ -161,6 +162,9 @@ impl Client {
         if self.put_away(&saved, scene) || self.take_back(&saved, scene) {
             return;
         }
+        if self.outbid(&saved, scene) || self.spend_change(&saved, scene) {
+            return;
+        }
         // Whoever waits for several answers rarely asks for more.
         if self.mind.waiting.len() > 2 && !scene.rng.one_in(6) {
             return;
@@ -207,6 +211,14 @@ impl Client {
             Asked::Status => self.take_status(answer, scene),
             Asked::Close => self.take_closing(answer, scene),
             Asked::Nothing => {}
+        }
+    }
+
+    /// Closes a channel that is open.
+    pub(crate) fn wind_up(&mut self, scene: &mut Scene) {
+        let Some(saved) = self.shelf.current.clone() else { return };
+        if let Stage::Open(purse) = saved.stage.clone() {
+            self.begin_to_close(&purse, &saved, scene);
         }
     }
 

@@ -30,11 +30,13 @@ impl Client {
         };
         let Ok(key) = SecretKey::from_slice(&scene.rng.bytes()) else { return };
         let capacity = Sat::new(scene.rng.pick(&[10_000, 10_000, 15_000, 100_000])).unwrap();
+        let lifetime = scene.rng.pick(&[36_000, 50_000, 86_400, 200_000]);
+        let lifetime = scene.lifetime.unwrap_or(lifetime);
         let limits = Limits {
             network: Network::Regtest,
             kind: scene.rng.pick(&Kind::ALL),
             capacity,
-            lifetime: Seconds::new(scene.rng.pick(&[36_000, 50_000, 86_400, 200_000])),
+            lifetime: Seconds::new(lifetime),
             first_payment_max: Sat::new(2_000).unwrap(),
         };
         let request = limits.request(&offer, &key).unwrap();
@@ -61,11 +63,13 @@ impl Client {
         let page = Page {
             client: self.number,
             contract: funded.contract.clone(),
+            was_mined: false,
             is_shown: false,
             signed_sat: 0,
             agreed_msat: funded.first_payment.to_msat().get(),
             charges: BTreeMap::new(),
             answers: BTreeMap::new(),
+            named_at: BTreeMap::new(),
             forgotten_msat: 0,
             forgotten_before_msat: 0,
             is_restored: false,

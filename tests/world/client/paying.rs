@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    fn begin_to_close(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
+    pub(super) fn begin_to_close(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
         if self.save_stage(saved, Stage::Closing(purse.clone()), scene) {
             self.close(purse, saved, scene);
         }
@@ -47,9 +47,15 @@ impl Client {
         self.number % 4 == 1
     }
 
+    /// Tells whether the client soon has nothing left.
+    const fn is_spender(&self) -> bool {
+        self.number % 4 == 3
+    }
+
     fn pay(&mut self, purse: &Purse, saved: &Saved, scene: &mut Scene) {
         let left = purse.left().get();
-        let price = match scene.rng.pick(&PRICES) {
+        let price = if self.is_spender() { PRICES[7] } else { scene.rng.pick(&PRICES) };
+        let price = match price {
             // The rest goes for one last request.
             price if price > left && scene.rng.one_in(2) => left.max(1),
             price => price,
@@ -196,9 +202,11 @@ impl Client {
         next.pass = told.pass;
         let stage = match told.state {
             StateName::Open | StateName::Pending => Stage::Open(next),
-            StateName::Late | StateName::Closing | StateName::Settled | StateName::Lost => {
-                Stage::Closing(next)
-            }
+            StateName::Late
+            | StateName::Closing
+            | StateName::WrittenOff
+            | StateName::Settled
+            | StateName::Lost => Stage::Closing(next),
         };
         let _alive = self.save_stage(&saved, stage, scene);
     }

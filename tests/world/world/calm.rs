@@ -1,7 +1,7 @@
 //! The calm after all: in the end everybody has their money.
 
 use super::World;
-use crate::laws;
+use crate::laws::ending;
 
 /// The rounds of an hour after which a calm world has come to rest.
 const CALM_ROUNDS: u64 = 140;
@@ -11,6 +11,7 @@ impl World {
     pub(super) async fn calm(&mut self) -> Result<(), String> {
         let since = self.scene.now;
         self.heal();
+        self.docket.begin_calm();
         for _ in 0..CALM_ROUNDS {
             self.scene.log.step += 1;
             self.pass(3_600);
@@ -28,7 +29,12 @@ impl World {
         if self.is_deeply_reorged {
             return Ok(());
         }
-        laws::all_is_settled(&self.scene.books.open(), &self.scene.chain.look(), since)
+        let records = self.house.disk.plate().records.channels.clone();
+        let (truth, chain) = (self.scene.books.open(), self.scene.chain.look());
+        ending::all_is_settled(&truth, &chain, since)?;
+        ending::nothing_is_left_closing(&records, &truth, &chain)?;
+        ending::the_records_tell_the_truth(&records, &truth, &chain)?;
+        ending::the_settlements_balance(&records, &truth, &chain)
     }
 
     /// Ends all that was wrong.

@@ -15,7 +15,11 @@ impl World {
     /// Lets clients act, letters arrive and blocks be mined, until a settlement is built.
     async fn until_one_is_settled(&mut self) {
         for round in 0..ROUNDS {
+            self.pass(60);
             self.act();
+            if round % 40 == 39 {
+                self.clients[0].wind_up(&mut self.scene);
+            }
             while !self.scene.net.is_empty() {
                 self.deliver_any().await;
             }
@@ -46,9 +50,9 @@ fn a_settlement_that_a_crash_and_a_reorg_have_met_is_broadcast_again() {
         let mut world = World::new(4, false);
         world.until_one_is_settled().await;
         world.scene.chain.look().mine(world.wall.now(), &[], |_| true);
-        // The process is lost between the note of the spending and the note of its block.
+        // The process is lost once the spending and its block are on record.
         let mishap = Mishap::Crash(When::After);
-        let plan = Plan { left: 0, counts_blocks: false, mishap };
+        let plan = Plan { left: 0, counts_blocks: true, mishap };
         world.house.disk.plate().plan = Some(plan);
         assert!(matches!(world.house.look_around().await, Driven::Died));
         assert_eq!(world.closing(), Some((true, true)));

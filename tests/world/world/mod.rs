@@ -2,20 +2,23 @@
 
 mod calm;
 mod crossing;
+mod dusk;
+mod notes;
 mod post;
 mod weather;
 
 use std::collections::BTreeSet;
 
 use bitcoin::{OutPoint, Txid};
-use farebox_channel::gateway::{Cause, Channel};
+use farebox_channel::gateway::Channel;
 
 use crate::books::Books;
 use crate::chain::SharedChain;
 use crate::client::Client;
 use crate::coverage::Coverage;
-use crate::disk::{Records, Written};
+use crate::disk::Records;
 use crate::gateway::{Driven, House};
+use crate::laws::settling::{Docket, Weather};
 use crate::laws::{self, Lawful};
 use crate::lies;
 use crate::life::WallClock;
@@ -35,6 +38,13 @@ pub(crate) struct World {
     house: House,
     clients: Vec<Client>,
     lawful: Lawful,
+    docket: Docket,
+    /// The settlements that were in no block at their emergency mark.
+    late: BTreeSet<OutPoint>,
+    /// When the least fee rate that is relayed has changed lately, and what it was before.
+    floors: Vec<(u64, u64)>,
+    /// Whether a refund was lately in the mempool.
+    has_refunds: bool,
     noticed: BTreeSet<(OutPoint, Txid)>,
     /// Older copies of the gateway's disk.
     copies: Vec<Records>,
@@ -55,7 +65,8 @@ impl World {
         let books = Books::default();
         let mut house = House::new(&mut rng, books.clone(), chain.clone(), wall.clone());
         house.start();
-        let count = usize::try_from(rng.within(3..=6)).unwrap();
+        let count = usize::try_from(rng.within(3..=7)).unwrap();
+        let lifetime = rng.one_in(2).then(|| rng.pick(&[36_000, 50_000]));
         let clients = (0..count).map(|number| Client::new(number, number % 3 == 2)).collect();
         let has_fibs = rng.one_in(3);
         let has_losses = rng.one_in(2);
@@ -68,6 +79,7 @@ impl World {
             coverage: Coverage::default(),
             net: vec![],
             tickets: 0,
+            lifetime,
             now: BEGIN,
             broken: vec![],
         };
@@ -77,6 +89,10 @@ impl World {
             house,
             clients,
             lawful: Lawful::default(),
+            docket: Docket::default(),
+            late: BTreeSet::new(),
+            floors: vec![],
+            has_refunds: false,
             noticed: BTreeSet::new(),
             copies: vec![Records::default()],
             has_fibs,
@@ -119,7 +135,8 @@ impl World {
             50..=70 => self.act(),
             71..=79 => self.look_around().await,
             80..=83 => self.mine(),
-            84 if self.scene.rng.one_in(3) => self.hours().await,
+            84 if self.scene.rng.one_in(4) => self.hours().await,
+            84 if self.scene.rng.one_in(3) => self.dusk().await,
             85 if self.scene.rng.one_in(2) => self.reorg(),
             86 if self.scene.rng.one_in(2) => self.evict(),
             87 => self.move_fees(),
@@ -128,11 +145,29 @@ impl World {
             92 => self.plan_client_crash(),
             93 | 94 => self.resume().await,
             95..=97 => self.lie(),
+            98 if self.scene.rng.one_in(3) => self.close_many().await,
+            98 if self.scene.rng.one_in(2) => self.respend(),
+            98 if self.scene.rng.one_in(3) => self.bring_back(),
             98 => self.copy_disk(),
             99 if self.has_losses => self.lose_disk(),
             _ => {}
         }
         self.mend();
+    }
+
+    /// Returns the later of the chain's and the own clock, in Unix seconds.
+    fn clock_now(&self) -> u64 {
+        self.scene.now.max(self.scene.chain.look().median_time_past())
+    }
+
+    /// Returns what the laws of settlements have to know of the node.
+    fn weather(&mut self) -> Weather {
+        let now = self.clock_now();
+        // What the node has said of fees is good for ten seconds.
+        self.floors.retain(|(at, _)| at + 10 >= now.min(self.scene.now));
+        let floor = self.scene.chain.look().floor;
+        let floor = self.floors.iter().map(|(_, floor)| *floor).fold(floor, u64::max);
+        Weather { now, floor, has_refunds: self.has_refunds }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -160,8 +195,23 @@ impl World {
             return;
         }
         self.scene.log.note("the watcher looks around");
+        let before = self.house.disk.plate().records.channels.clone();
         if matches!(self.house.look_around().await, Driven::Died) {
-            self.scene.mark("gateway killed");
+            return self.scene.mark("gateway killed");
+        }
+        let plate = self.house.disk.plate();
+        let (is_well, mut records) = (plate.events.is_empty(), plate.records.channels.clone());
+        drop(plate);
+        // What is learnt of a contract at the end of a round, the next one acts on.
+        let is_known = |it: &Channel| matches!(it, Channel::Closing(_)) && it.height().is_some();
+        records.retain(|outpoint, _| before.get(outpoint).is_some_and(is_known));
+        let weather = self.weather();
+        let chain = self.scene.chain.look();
+        if is_well && !chain.is_away {
+            let rules = &self.house.gateway.rules;
+            let kept = laws::vigil::what_is_late_is_on_its_way(&records, &chain, rules, weather);
+            drop(chain);
+            self.scene.broken.extend(kept.err());
         }
     }
 
@@ -172,13 +222,19 @@ impl World {
         let events = std::mem::take(&mut plate.events);
         let records = plate.records.channels.clone();
         drop(plate);
-        for event in events {
-            self.scene.mark(&event);
+        let pooled = std::mem::take(&mut self.scene.chain.look().events);
+        self.has_refunds = pooled.contains(&"refund beaten by a settlement")
+            || self.scene.chain.look().has_refunds();
+        for event in events.iter().map(String::as_str).chain(pooled) {
+            self.scene.mark(event);
         }
+        let weather = self.weather();
         for written in &written {
             self.note_written(written);
             let chain = self.scene.chain.look();
             laws::of_written(written, &chain, &self.house.gateway.keyring)?;
+            let truth = self.scene.books.open();
+            self.docket.check(written, &truth, &self.house.gateway.rules, weather)?;
         }
         let truth = self.scene.books.open();
         let chain = self.scene.chain.look();
@@ -186,6 +242,8 @@ impl World {
         if let Some(broken) = broken.into_iter().next() {
             return Err(broken.clone());
         }
+        let rules = &self.house.gateway.rules;
+        laws::trust::no_more_is_trusted_than_may_be_lost(&records, &truth, &chain, rules)?;
         for (outpoint, page) in &truth.pages {
             let client = &self.clients[page.client];
             laws::served_is_spent(records.get(outpoint), page)?;
@@ -197,46 +255,5 @@ impl World {
             self.lawful.every_spending_is_just(page, &chain)?;
         }
         Ok(())
-    }
-
-    /// Notes what a commit shows to have happened.
-    fn note_written(&mut self, Written { before, after }: &Written) {
-        self.note_caught_up(before.as_ref(), after);
-        let was_closing = matches!(before, Some(Channel::Closing(_) | Channel::Ended(_)));
-        let before_name = before.as_ref().map(Channel::name);
-        if before_name != Some(after.name()) {
-            let outpoint = after.contract().outpoint;
-            self.scene.log.note(format!("the gateway's record: {outpoint} is {}", after.name()));
-            self.scene.coverage.note(format!("state {}", after.name()));
-        }
-        let Channel::Closing(closing) = after else { return };
-        if !was_closing {
-            self.scene.mark(match closing.cause {
-                Cause::Client => "channel closed by its client",
-                Cause::Exhausted => "channel exhausted",
-                Cause::Expiring => "channel closed before its expiry",
-                Cause::Spent => "contract spent without the gateway",
-            });
-        }
-        if let Some(Channel::Closing(before)) = before
-            && before.settlement.is_some()
-            && before.settlement != closing.settlement
-        {
-            self.scene.mark("settlement replaced for its fee");
-        }
-    }
-
-    /// A restored gateway that is shown a payment counts it as spent, so it has forgotten no more
-    /// than what was signed beyond it.
-    fn note_caught_up(&self, before: Option<&Channel>, after: &Channel) {
-        let (Some(Channel::Open(before)), Channel::Open(now)) = (before, after) else { return };
-        if !before.account.is_stale || now.account.is_stale {
-            return;
-        }
-        let mut truth = self.scene.books.open();
-        let Some(page) = truth.pages.get_mut(&after.contract().outpoint) else { return };
-        let beyond = page.signed_sat.saturating_sub(now.account.payment.paid().get());
-        let forgotten = page.forgotten_before_msat + beyond * 1_000;
-        page.forgotten_msat = page.forgotten_msat.min(forgotten);
     }
 }

@@ -1,5 +1,6 @@
 //! The post: letters are delivered, lost and doubled, and what becomes of them is counted.
 
+use farebox_channel::gateway::ATTEMPT_LIFETIME;
 use farebox_channel::message::PayRequest;
 use farebox_channel::wire::Field;
 
@@ -71,6 +72,7 @@ impl World {
         };
         Visit {
             channel: pay.map(|pay| pay.channel),
+            at: self.scene.now,
             price: price.unwrap_or(0),
             name: field("idempotency-key").map(|(_, name)| name.clone()),
             fate,
@@ -82,6 +84,7 @@ impl World {
     /// Notes what became of a request.
     fn answered(&mut self, number: u64, parcel: &Parcel, driven: Driven<Answer>) {
         let visit = self.scene.books.open().visits[&number].clone();
+        self.note_name(&visit);
         let answer = match driven {
             Driven::Held => return self.scene.mark("request held by the service"),
             Driven::Died => return self.scene.mark("gateway killed"),
@@ -104,6 +107,21 @@ impl World {
         }
         let (client, ticket) = (parcel.client, parcel.ticket);
         self.scene.net.push(Letter::Answer { client, ticket, answer });
+    }
+
+    /// Notes when the service behind has seen a name first. One that was seen too long ago is
+    /// forgotten, and buys another answer.
+    fn note_name(&self, visit: &Visit) {
+        let (Some(channel), Some(name)) = (visit.channel, &visit.name) else { return };
+        let mut truth = self.scene.books.open();
+        let Some(page) = truth.pages.get_mut(&channel).filter(|_| visit.has_arrived) else {
+            return;
+        };
+        let first = *page.named_at.entry(name.clone()).or_insert(visit.at);
+        if first + u64::from(ATTEMPT_LIFETIME.get()) <= visit.at {
+            page.named_at.insert(name.clone(), visit.at);
+            page.answers.remove(name);
+        }
     }
 
     /// Counts what the service behind has answered.

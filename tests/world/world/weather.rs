@@ -6,6 +6,7 @@ use farebox_channel::gateway::Channel;
 
 use super::World;
 use crate::disk::{Mishap, Plan, Records, When};
+use crate::gateway::Driven;
 use crate::lies;
 use crate::scene::Scene;
 
@@ -19,26 +20,6 @@ impl World {
         let Scene { rng, chain, now, .. } = &mut self.scene;
         chain.look().mine(*now + skew - 2_400, &[], |_| !is_full || rng.one_in(2));
         self.notice_mined();
-    }
-
-    pub(super) fn notice_mined(&mut self) {
-        let chain = self.scene.chain.look();
-        let mut found = vec![];
-        for page in self.scene.books.open().pages.values() {
-            let outpoint = page.contract.outpoint;
-            if let Some((transaction, _)) = chain.mined_spender(outpoint)
-                && self.noticed.insert((outpoint, transaction.compute_txid()))
-            {
-                let is_settled = transaction.version == Version(3);
-                found.push(if is_settled { "settlement mined" } else { "refund mined" });
-            }
-        }
-        let height = chain.height();
-        drop(chain);
-        self.scene.log.note(format!("block {height} is mined"));
-        for event in found {
-            self.scene.mark(event);
-        }
     }
 
     /// Some hours pass, with blocks, and mostly with a watcher.
@@ -114,12 +95,76 @@ impl World {
     pub(super) fn move_fees(&mut self) {
         let floor = self.scene.rng.pick(&[1, 1, 2, 5, 12]);
         let estimate = self.scene.rng.pick(&[None, Some(1), Some(3), Some(10)]);
+        self.set_fees(floor, estimate);
+    }
+
+    /// Sets what the node relays and estimates. A node that is full has dropped what pays less.
+    pub(super) fn set_fees(&mut self, floor: u64, estimate: Option<u64>) {
+        let is_full = self.scene.rng.one_in(2);
         let mut chain = self.scene.chain.look();
+        self.floors.push((self.scene.now, chain.floor));
         (chain.floor, chain.estimate) = (floor, estimate);
+        if is_full {
+            chain.trim();
+        }
         drop(chain);
         self.scene
             .log
             .note(format!("the node relays from {floor} sat/vB, and estimates {estimate:?}"));
+    }
+
+    /// Somebody spends the coins of a contract that is in no block yet to somewhere else: in the
+    /// mempool, or in a block.
+    pub(super) fn respend(&mut self) {
+        let contracts = self.scene.chain.look().pooled_contracts();
+        if contracts.is_empty() {
+            return;
+        }
+        let index = self.scene.rng.index(contracts.len());
+        let other = lies::respent(&contracts[index]);
+        if self.scene.rng.one_in(2) {
+            let taken = self.scene.chain.look().accept(&other);
+            self.scene.log.note(format!("a contract is replaced: {taken:?}"));
+        } else {
+            self.scene.chain.look().mine(self.scene.now, &[other], |_| false);
+            self.notice_mined();
+            self.scene.mark("contract spent otherwise in a block");
+        }
+    }
+
+    /// A settlement that another one has taken the place of comes back: somebody has kept it, and
+    /// broadcasts it again, or mines it.
+    pub(super) fn bring_back(&mut self) {
+        let older = self.scene.chain.look().older_settlements();
+        if older.is_empty() {
+            return;
+        }
+        let index = self.scene.rng.index(older.len());
+        if self.scene.rng.one_in(2) {
+            let taken = self.scene.chain.look().accept(&older[index]);
+            self.scene.log.note(format!("an older settlement is broadcast: {taken:?}"));
+        } else {
+            let txid = older[index].compute_txid();
+            self.scene.log.note(format!("settlement {txid} is mined after all"));
+            self.scene.chain.look().mine(self.scene.now, &older[index..=index], |_| false);
+            self.notice_mined();
+        }
+    }
+
+    /// Many channels close at about the same time: their clients want it so, or the operator does.
+    pub(super) async fn close_many(&mut self) {
+        if self.scene.rng.one_in(4) {
+            if matches!(self.house.close_all().await, Driven::Died) {
+                self.scene.mark("gateway killed");
+            }
+            return;
+        }
+        self.scene.log.note("many clients close");
+        for client in &mut self.clients {
+            if !self.scene.rng.one_in(5) {
+                client.wind_up(&mut self.scene);
+            }
+        }
     }
 
     /// The gateway's node goes away.
@@ -130,14 +175,26 @@ impl World {
 
     /// What is down comes back at times.
     pub(super) fn mend(&mut self) {
-        if !self.house.is_running() && self.scene.rng.one_in(3) {
+        if self.scene.rng.one_in(3) {
+            self.wake();
+        }
+        if self.scene.rng.one_in(8) {
+            self.find_node();
+        }
+    }
+
+    /// The gateway is started again if it is down.
+    pub(super) fn wake(&mut self) {
+        if !self.house.is_running() {
             self.house.start();
             self.scene.mark("gateway restarted");
         }
-        let mut chain = self.scene.chain.look();
-        if chain.is_away && self.scene.rng.one_in(8) {
-            chain.is_away = false;
-            drop(chain);
+    }
+
+    /// The node is back if it was away.
+    pub(super) fn find_node(&mut self) {
+        let was_away = std::mem::take(&mut self.scene.chain.look().is_away);
+        if was_away {
             self.scene.log.note("the node is back");
         }
     }

@@ -2,6 +2,7 @@
 
 mod law;
 mod node;
+pub(crate) mod settling;
 
 use bitcoin::hashes::Hash;
 use bitcoin::sighash::SighashCache;
@@ -9,7 +10,9 @@ use bitcoin::{
     Amount, EcdsaSighashType, FeeRate, Network, OutPoint, PubkeyHash, ScriptBuf, ScriptHash,
     Sequence, Transaction, TxIn, TxOut, Txid, WPubkeyHash, Witness, absolute, transaction,
 };
-use farebox_channel::gateway::{Channel, Gateway, Input, Rules};
+use farebox_channel::gateway::{
+    Channel, Closing, Gateway, Input, Market, Mempool, Plan, Rules, Settling, Step,
+};
 use farebox_channel::message::ContractRequest;
 use farebox_channel::{
     ChainTime, Clock, Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seconds, Seed,
@@ -94,6 +97,8 @@ pub(crate) fn rules() -> Rules {
         confirmations: 2,
         stop: Seconds::new(u32::try_from(STOP).unwrap()),
         settle: Seconds::new(u32::try_from(SETTLE).unwrap()),
+        settling: Settling { wait: Seconds::new(0), ..Settling::default() },
+        unconfirmed: None,
         restored: None,
     }
 }
@@ -125,6 +130,13 @@ pub(crate) fn payouts() -> [(Payout, u64); 5] {
 
 pub(crate) fn outpoint(number: u8) -> OutPoint {
     OutPoint { txid: Txid::from_byte_array([number; 32]), vout: u32::from(number) }
+}
+
+/// The same for more numbers than a byte has.
+pub(crate) fn numbered(number: u16) -> OutPoint {
+    let mut id = [3; 32];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    OutPoint { txid: Txid::from_byte_array(id), vout: 0 }
 }
 
 /// The contract that most tests are about.
@@ -192,6 +204,28 @@ pub(crate) fn open(kind: Kind) -> Channel {
 pub(crate) fn step(channel: &Channel, input: Input) -> Channel {
     let next = channel.handle(now(), &rules(), input.clone());
     next.unwrap_or_else(|refusal| panic!("{input:?} is refused: {refusal}"))
+}
+
+/// What it costs to be mined, where one fee rate is as good as any.
+pub(crate) fn market(sat_per_vb: u64) -> Market {
+    let rate = rate(sat_per_vb);
+    Market { relaxed: rate, urgent: rate, floor: self::rate(1), increment: self::rate(1) }
+}
+
+/// What is to be done for one channel while the mempool has nothing for it.
+pub(crate) fn planned(channel: &Channel, clock: Clock) -> Vec<Step> {
+    let Channel::Closing(closing) = channel else { return vec![] };
+    Plan::new(&[closing], &Mempool::default(), &market(1), &rules(), clock.now()).0
+}
+
+/// Tells whether a settlement of one channel is to be built, or handed to the node.
+pub(crate) fn is_settled_next(channel: &Channel, clock: Clock) -> bool {
+    matches!(planned(channel, clock).as_slice(), [Step::Build(_) | Step::Broadcast(_)])
+}
+
+/// Tells whether one channel is still to be settled, at once or later.
+pub(crate) fn is_claimed(channel: &Channel) -> bool {
+    matches!(channel, Channel::Closing(closing) if Closing::is_claimed(closing))
 }
 
 /// The input that pays `paid_sat` in all and charges `price_msat`.

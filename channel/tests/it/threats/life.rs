@@ -1,19 +1,21 @@
 //! Whole lives of channels: what is paid arrives, whatever happens on the way.
 
-use farebox_channel::gateway::{Cause, Channel, Duty, Input, Mined};
+use farebox_channel::gateway::{Cause, Channel, Input, Mined, Step};
 use farebox_channel::message::StateName;
-use farebox_channel::{Contract, Kind, Member, Refund, RefundRequest, Settlement, SettlementError};
+use farebox_channel::{
+    Contract, Fee, Kind, Member, Refund, RefundRequest, Settlement, SettlementError,
+};
 
 use crate::settlement::{channel, settle};
 use crate::support::{
-    CAPACITY, check_spend, client_key, clock_at, contract, gateway, keyring, law, now, open,
-    p2wpkh, paid, pay, pending, rate, rules, sat, step,
+    CAPACITY, check_spend, client_key, clock_at, contract, gateway, is_claimed, is_settled_next,
+    keyring, law, now, open, p2wpkh, paid, pay, pending, planned, rate, sat, step,
 };
 
 /// Builds a settlement of what a channel has paid.
 fn build(channel: &Channel, sat_per_vb: u64) -> Result<Settlement, SettlementError> {
     let member = Member { contract: channel.contract(), payment: &channel.account().payment };
-    Settlement::build(&[member], &keyring(), &p2wpkh(), rate(sat_per_vb))
+    Settlement::build(&[member], &keyring(), &p2wpkh(), Fee::at(rate(sat_per_vb)))
 }
 
 /// The input that tells that `settlement` stands in the block at `height`.
@@ -32,7 +34,7 @@ fn payments_before_and_after_the_confirmation_are_settled_as_one() {
         channel = step(&channel, pay(&channel, 6_000, 6_000_000));
         channel = step(&channel, Input::Close(paid(channel.contract(), 6_000)));
         let settlement = build(&channel, 2).unwrap();
-        channel = step(&channel, Input::Settle(settlement.clone()));
+        channel = step(&channel, Input::Settle(settlement.clone().into()));
         channel = step(&channel, mined(&channel, &settlement, 210));
         channel = step(&channel, Input::Deepened { height: 215 });
 
@@ -70,11 +72,11 @@ fn whichever_settlement_is_mined_ends_the_channel() {
     let channel = closing(Kind::Refund);
     let (older, newer) = (build(&channel, 2).unwrap(), build(&channel, 20).unwrap());
     let unknown = build(&channel, 7).unwrap(); // of another process with the same seed
-    let channel = step(&channel, Input::Settle(older.clone()));
-    let channel = step(&channel, Input::Settle(newer.clone()));
+    let channel = step(&channel, Input::Settle(older.clone().into()));
+    let channel = step(&channel, Input::Settle(newer.clone().into()));
     for settlement in [older, newer, unknown] {
         let done = step(&channel, mined(&channel, &settlement, 300));
-        assert_eq!(done.due(now(), &rules()), None);
+        assert!(!is_claimed(&done));
         let ended = step(&done, Input::Deepened { height: 305 });
         assert_eq!(ended.name(), StateName::Settled);
         assert_eq!(ended.settlement_txid(), Some(settlement.transaction.compute_txid()));
@@ -82,25 +84,23 @@ fn whichever_settlement_is_mined_ends_the_channel() {
 }
 
 #[test]
-fn a_settlement_that_a_reorg_unmines_at_any_depth_is_due_again_until_it_is_final() {
+fn a_settlement_that_a_reorg_unmines_at_any_depth_is_due_again() {
     for kind in Kind::ALL {
         let channel = closing(kind);
         let settlement = build(&channel, 2).unwrap();
-        let built = step(&channel, Input::Settle(settlement.clone()));
+        let built = step(&channel, Input::Settle(settlement.clone().into()));
         let done = step(&built, mined(&built, &settlement, 300));
-        for height in 300..305 {
+        for height in 300..310 {
             let deeper = step(&done, Input::Deepened { height });
             let undone = step(&deeper, Input::Unspent);
-            let broadcast = Some(Duty::Broadcast(settlement.transaction.clone()));
-            assert_eq!(undone.due(now(), &rules()), broadcast, "{kind}, {height}");
+            let broadcast = [Step::Broadcast(settlement.clone().into())];
+            assert_eq!(planned(&undone, now()), broadcast, "{kind}, {height}");
             // By then the client may be faster: that is a loss with its amount, and no end yet.
             let lost = step(&undone, refunded(undone.contract(), 301));
             assert_eq!(lost.name(), StateName::Closing);
             let lost = step(&lost, Input::Deepened { height: 306 });
             assert_eq!((lost.name(), lost.account().payment.paid()), (StateName::Lost, sat(5_000)));
         }
-        let ended = step(&done, Input::Deepened { height: 305 });
-        assert_eq!(step(&ended, Input::Unspent), ended);
     }
 }
 
@@ -114,7 +114,8 @@ fn a_channel_that_cannot_pay_its_settlement_stays_due_and_keeps_its_payment() {
         for (clock, height) in [(now(), 300), (now(), 3_000), (much_later, u32::MAX)] {
             let waiting = step(&channel, Input::Deepened { height });
             assert_eq!(waiting, channel);
-            assert_eq!(waiting.due(clock, &rules()), Some(Duty::Settle));
+            assert!(is_claimed(&waiting));
+            assert!(is_settled_next(&waiting, clock));
         }
         let cheaper = build(&channel, 2).unwrap();
         assert_eq!(cheaper.share.get() + cheaper.fee.get(), 5_000);

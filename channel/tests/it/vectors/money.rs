@@ -8,7 +8,7 @@ use bitcoin::hashes::{Hash, sha256, sha256d};
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Amount, Network, Transaction, TxOut};
 use farebox_channel::{
-    Contract, Expiry, Kind, Member, Payment, PaymentError, Place, Proof, ProofError, Refund,
+    Contract, Expiry, Fee, Kind, Member, Payment, PaymentError, Place, Proof, ProofError, Refund,
     RefundError, RefundRequest, Settlement, SettlementError, Subject, Terms, Timestamp,
     VerifiedPayment,
 };
@@ -186,7 +186,8 @@ fn each_settlement_is_built_as_in_the_vectors() {
         let pairs: Vec<_> =
             members.iter().map(|(contract, payment)| Member { contract, payment }).collect();
         let keyring = case.keyring(case.network());
-        let built = Settlement::build(&pairs, &keyring, &case.payout("payout"), case.rate());
+        let built =
+            Settlement::build(&pairs, &keyring, &case.payout("payout"), Fee::at(case.rate()));
         let refused = match expect {
             "accept" => {
                 let Settlement { transaction, fee, share } = built.unwrap();

@@ -1,23 +1,27 @@
 //! A store's folder, and channels in every state.
 
 mod books;
+#[path = "../../../../channel/tests/it/support/law.rs"]
+mod law;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{FeeRate, Network, OutPoint, ScriptBuf, Txid, WPubkeyHash};
 use farebox_channel::gateway::{
-    Account, Cause, Channel, Input, Mined, Open, Pending, Rules, Spender,
+    Account, Cause, Channel, Input, Mined, Open, Pending, Rules, Settling, Spender,
 };
 use farebox_channel::{
-    Clock, Contract, Expiry, Keyring, Kind, Member, Msat, Payment, Payout, Sat, Seconds, Seed,
+    Clock, Contract, Expiry, Fee, Keyring, Kind, Member, Msat, Payment, Payout, Sat, Seconds, Seed,
     Settlement, Timestamp, VerifiedPayment,
 };
 use farebox_ledger::{Ledger, LedgerError};
 use secp256k1::{SECP256K1, SecretKey};
 
 pub(crate) use books::{Books, Watch};
+pub(crate) use law::law;
 
 /// What a ledger is going to answer.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Channel, LedgerError>>>>;
@@ -51,6 +55,8 @@ pub(crate) fn rules() -> Rules {
         confirmations: 1,
         stop: Seconds::new(28_800),
         settle: Seconds::new(21_600),
+        settling: Settling { wait: Seconds::new(0), ..Settling::default() },
+        unconfirmed: None,
         restored: None,
     }
 }
@@ -82,22 +88,30 @@ pub(crate) fn paid(contract: &Contract, paid: u64) -> VerifiedPayment {
     Payment::sign(contract, sat(paid), &client_key()).unwrap().verify(contract).unwrap()
 }
 
+/// The account of a channel that has bought nothing yet.
+pub(crate) fn account(contract: Contract, payment: VerifiedPayment) -> Account {
+    Account {
+        contract: contract.into(),
+        payment,
+        spent: Msat::ZERO,
+        least: sat(FIRST),
+        is_stale: false,
+        used_at: now().now(),
+        coins: Arc::default(),
+    }
+}
+
 /// A channel that was just shown.
 pub(crate) fn pending(contract: Contract) -> Channel {
     let payment = paid(&contract, FIRST);
-    let (spent, least) = (Msat::ZERO, sat(FIRST));
-    Channel::Pending(Pending {
-        account: Account { contract: contract.into(), payment, spent, least, is_stale: false },
-    })
+    Channel::Pending(Pending { account: account(contract, payment), height: None })
 }
 
 /// The open channel number `number`, which has paid so much.
 pub(crate) fn open(number: u8, paid_sat: u64) -> Channel {
     let contract = contract(Kind::Cltv, number);
     let payment = paid(&contract, paid_sat);
-    let (spent, least) = (Msat::ZERO, sat(FIRST));
-    let account = Account { contract: contract.into(), payment, spent, least, is_stale: false };
-    Channel::Open(Open { account, height: 201 })
+    Channel::Open(Open { account: account(contract, payment), height: Some(201) })
 }
 
 /// The input that repeats the channel's latest payment and charges `price_msat`.
@@ -131,16 +145,23 @@ pub(crate) fn every_state(kind: Kind) -> Vec<Channel> {
         let channel = closing(number, Cause::Expiring);
         let member = Member { contract: channel.contract(), payment: &channel.account().payment };
         let rate = FeeRate::from_sat_per_vb(3).unwrap();
-        let built = Settlement::build(&[member], &keyring(), &p2wpkh(), rate).unwrap();
-        step(&channel, Input::Settle(built))
+        let built = Settlement::build(&[member], &keyring(), &p2wpkh(), Fee::at(rate)).unwrap();
+        step(&channel, Input::Settle(built.into()))
     };
     let mined = |number: u8, by| {
-        Input::Spent(Mined { txid: Txid::from_byte_array([number; 32]), height: 300, by })
+        let settled = if by == Spender::Settlement { sat(5_000) } else { Sat::ZERO };
+        let txid = Txid::from_byte_array([number; 32]);
+        Input::Spent(Mined { txid, height: 300, by, settled })
     };
     let deep = Input::Deepened { height: 305 };
     let late = {
         let clock = Clock { wall: Timestamp::new(u64::MAX), ..now() };
         shown(2).handle(clock, &rules(), confirmed.clone()).unwrap()
+    };
+    let trusted = |number| {
+        let Channel::Pending(Pending { account, .. }) = shown(number) else { panic!("shown") };
+        let coins = Arc::new([outpoint(&shown(number)), outpoint(&shown(1))]);
+        Channel::Open(Open { account: Account { coins, ..account }, height: None })
     };
     let settled = step(&settling(9), mined(9, Spender::Settlement));
     let lost = step(&settling(10), mined(10, Spender::Refund));
@@ -160,6 +181,12 @@ pub(crate) fn every_state(kind: Kind) -> Vec<Channel> {
         step(&settling(12), mined(12, Spender::Settlement)),
         step(&paying(13), mined(13, Spender::Settlement)),
         step(&shown(14), Input::Expire(Cause::Expiring)),
+        closing(15, Cause::Operator),
+        step(&closing(16, Cause::Idle), Input::WriteOff),
+        step(&settling(17), Input::Unconfirmed),
+        trusted(18),
+        step(&trusted(19), mined(19, Spender::DoubleSpend)),
+        step(&shown(20), Input::Confirmed { height: 202, confirmations: 0 }),
     ]
 }
 

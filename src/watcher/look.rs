@@ -178,7 +178,10 @@ impl<B: Chain + Wallet> Watcher<B> {
                 if unspent.tip != tip.hash {
                     return Ok(None);
                 }
-                inputs.push((outpoint, confirmed(at, &unspent)));
+                // What cannot be spent yet could not be settled.
+                if !unspent.is_immature {
+                    inputs.push((outpoint, confirmed(at, &unspent)));
+                }
             } else if let Some(told) = self.settled_unseen(&channel, tip).await? {
                 inputs.extend(told.into_iter().map(|input| (outpoint, input)));
             } else if channel.height().is_some() && channel.mined().is_none() {

@@ -92,11 +92,6 @@ async fn near_the_expiry_a_settlement_is_bumped_toward_what_is_at_stake() {
     let first = crowd.close(0, CAPACITY_SAT).await.settlement.unwrap();
     let expiry = crowd.expiry();
     // Half of the stake is reached at the expiry: 50,000 sat in 14,400 s.
-    world.mine_empty(6, expiry - EMERGENCY_SECS + 30).await;
-    crowd.until_state(0, StateName::Closing).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(crowd.state(0).await.settlement, Some(first), "a bump is 25 % at least");
-
     world.mine_empty(6, expiry - EMERGENCY_SECS / 2).await;
     let (second, fee) = until_replaced(&world, &crowd, first).await;
     assert_eq!(fee, CAPACITY_SAT / 4);

@@ -4,7 +4,7 @@ use farebox_channel::Kind;
 use farebox_channel::message::StateName;
 
 use super::{SETTLE_SECS, STOP_SECS, waiting};
-use crate::support::{Crowd, FIRST_SAT, World, spenders};
+use crate::support::{Crowd, FIRST_SAT, World, spenders, until};
 
 const WAIT_SECS: u64 = 600;
 
@@ -63,7 +63,7 @@ async fn a_request_without_end_keeps_no_channel_open_past_its_mark() {
     let mut world =
         World::start_with(|config| config.replace("[batch]\n", "[batch]\nidle_secs = 7_200\n"))
             .await;
-    let crowd = Crowd::open(&world, &[Kind::Cltv]).await;
+    let crowd = Crowd::open(&world, &[Kind::Cltv, Kind::Refund]).await;
     // What the client sends comes back, and it sends for as long as it likes.
     let endless = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
     let (name, value) = crowd.payment(0, 50_000);
@@ -72,14 +72,15 @@ async fn a_request_without_end_keeps_no_channel_open_past_its_mark() {
     assert_eq!(answer.status(), 200);
     let idle = crate::support::wall().get() + 2 * 7_200;
     world.set_median_time_past(idle).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    crowd.until_state(1, StateName::Closing).await;
     assert_eq!(crowd.state(0).await.state, StateName::Open, "its charge could be released");
 
     world.set_median_time_past(crowd.expiry() - SETTLE_SECS).await;
 
-    crowd.until_broadcast(&world).await;
+    let endless = vec![crowd.outpoints()[0]];
+    until("it is settled", async || spenders(&world, endless.clone()).await.len() == 1).await;
     drop(answer);
     world.mine(6).await;
     crowd.until_state(0, StateName::Settled).await;
-    assert_eq!(world.audit().await.paid_sat, 50_000);
+    assert_eq!(world.audit().await.paid_sat, 50_000 + FIRST_SAT);
 }

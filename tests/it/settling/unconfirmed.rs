@@ -148,13 +148,11 @@ async fn a_client_that_takes_its_contracts_back_is_not_served_anew() {
     crowd.until_state(1, StateName::Pending).await;
     until_not_served(&crowd).await;
 
-    // All that may be lost together is at risk already.
+    // All that may be lost together is at risk already. Each question has the contract looked up.
     let another = Crowd::show(&world, &[(Kind::Cltv, 0)]).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(another.state(0).await.state, StateName::Pending);
     world.mine_until_mined(taken_back.compute_txid()).await;
     let last = Crowd::show(&world, &[(Kind::Cltv, 0)]).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(last.state(0).await.state, StateName::Pending, "and it is not lost for good yet");
     world.mine(6).await;
     let next = Crowd::show(&world, &[(Kind::Cltv, 0)]).await;

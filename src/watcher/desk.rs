@@ -9,7 +9,7 @@ use farebox_middleware::NodeError;
 use super::{WatchError, Watcher};
 
 impl<B: Chain + Wallet> Watcher<B> {
-    /// Closes an open channel for what is paid. Its settlement is a duty from then on.
+    /// Closes an open channel for what is paid. Its settlement is due from then on.
     pub(crate) async fn close(&self, outpoint: OutPoint) -> Result<(), WatchError> {
         self.tell(outpoint, Input::Expire(Cause::Operator)).await
     }

@@ -1,8 +1,8 @@
 //! The watcher: follows the chain, and does what channels need done there.
 //!
 //! It is the middleware's [`Node`] too: it tells the time, looks contracts up, and attends to a
-//! channel at once when a client waits for it. Every duty is repeated until the chain shows that
-//! it is done, so a crash or a lost node costs time only.
+//! channel at once when a client waits for it. What is to be done is planned anew until
+//! the chain shows that it is done, so a crash or a lost node costs time only.
 
 mod alarm;
 mod desk;
@@ -39,6 +39,8 @@ pub use wall::Wall;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How many times as long as a round took the watcher rests after it, unless there is news.
 const REST_FACTOR: u32 = 3;
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_secs(10);
 /// How long the node may hold back its answer to whether there is a new block.
 const LONG_POLL: Duration = Duration::from_secs(10);
 /// How long a round may take before the node is asked again whether there is a new block.
@@ -165,28 +167,23 @@ impl<B: Chain + Wallet> Watcher<B> {
 
     /// Looks around when there is news, and every now and then.
     async fn follow(&self) {
-        let mut has_failed = false;
+        let mut last_failure = None;
         loop {
             let began = Instant::now();
-            match self.round().await {
-                Ok(()) if has_failed => {
-                    tracing::info!("the chain is followed again");
-                    has_failed = false;
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    if !has_failed {
-                        tracing::error!(
-                            error = %error,
-                            "the chain cannot be followed: no channel opens or settles until it can"
-                        );
-                    }
-                    has_failed = true;
-                }
+            let failure = self.round().await.err().map(|error| error.to_string());
+            match &failure {
+                Some(failure) if last_failure.as_ref() != Some(failure) => tracing::error!(
+                    error = %failure,
+                    "the chain cannot be followed: no channel opens or settles until it can"
+                ),
+                None if last_failure.is_some() => tracing::info!("the chain is followed again"),
+                Some(_) | None => {}
             }
             self.raise_alarms();
             // A round that has much to ask leaves the node time for others.
-            let pause = POLL_INTERVAL.max(began.elapsed().saturating_mul(REST_FACTOR));
+            let rest = began.elapsed().saturating_mul(REST_FACTOR).min(REST_MAX);
+            let pause = if failure.is_none() { POLL_INTERVAL.max(rest) } else { POLL_INTERVAL };
+            last_failure = failure;
             let _news = tokio::time::timeout(pause, self.0.news.notified()).await;
         }
     }

@@ -226,6 +226,12 @@ pub(crate) fn settled(contract: &Contract, transaction: &Transaction) -> Option<
     contract.capacity.checked_sub(change)
 }
 
+/// Returns an output as large as any that takes the gateway's share.
+fn largest_own() -> TxOut {
+    let script_pubkey = ScriptBuf::from_bytes(vec![0; OWN_SCRIPT_LEN_MAX]);
+    TxOut { value: Amount::ZERO, script_pubkey }
+}
+
 /// Returns how many of `members`, from the first on, fit into one settlement that is relayed, and
 /// whose share is an amount.
 pub(crate) fn fitting(members: &[Member<'_>]) -> usize {
@@ -234,8 +240,7 @@ pub(crate) fn fitting(members: &[Member<'_>]) -> usize {
     let fits = |count: usize| {
         let Some(Ok(pairs)) = members.get(..count).map(order) else { return false };
         let mut transaction = unsigned(&pairs);
-        let script_pubkey = ScriptBuf::from_bytes(vec![0; OWN_SCRIPT_LEN_MAX]);
-        transaction.output.push(TxOut { value: Amount::ZERO, script_pubkey });
+        transaction.output.push(largest_own());
         let mut paid = pairs.iter().map(|(member, _)| member.payment.paid());
         let is_amount = paid.try_fold(Sat::ZERO, Sat::checked_add).is_some();
         is_amount && size(&transaction, &pairs) <= SETTLEMENT_VSIZE_MAX
@@ -256,8 +261,7 @@ pub(crate) fn carry(members: &[Member<'_>], rate: FeeRate) -> bool {
     let mut own = Sat::ZERO;
     if transaction.output.is_empty() {
         // Without any change there has to be another output.
-        let script_pubkey = ScriptBuf::from_bytes(vec![0; OWN_SCRIPT_LEN_MAX]);
-        transaction.output.push(TxOut { value: Amount::ZERO, script_pubkey });
+        transaction.output.push(largest_own());
         own = DUST_MAX;
     }
     let fee = Fee::at(rate).of(size(&transaction, &pairs));

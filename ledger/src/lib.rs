@@ -13,6 +13,7 @@
 mod events;
 mod index;
 mod ledger;
+mod meta;
 mod restore;
 mod row;
 mod sqlite;

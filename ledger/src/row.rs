@@ -50,12 +50,12 @@ impl StateRow {
     /// Returns the row of a channel.
     pub(crate) fn of(channel: &Channel) -> Self {
         let account = channel.account();
-        let (state, cause) = match channel {
-            Channel::Pending(_) => ("pending", None),
-            Channel::Late(_) => ("late", None),
-            Channel::Open(_) => ("open", None),
-            Channel::Closing(closing) => ("closing", Some(closing.cause)),
-            Channel::Ended(ended) => ("ended", Some(ended.cause)),
+        let state = match channel {
+            Channel::Pending(_) => "pending",
+            Channel::Late(_) => "late",
+            Channel::Open(_) => "open",
+            Channel::Closing(_) => "closing",
+            Channel::Ended(_) => "ended",
         };
         let (since, written_off) = match channel {
             Channel::Closing(closing) => (Some(closing.since), Some(closing.is_written_off)),
@@ -73,58 +73,25 @@ impl StateRow {
             used_at: account.used_at.get(),
             height: channel.height(),
             coins: (!coins.is_empty()).then_some(coins),
-            cause: cause.map(cause_name),
+            cause: channel.cause().map(Cause::as_str),
             since: since.map(Timestamp::get),
             written_off,
             mined_txid: mined.map(|mined| serialize(&mined.txid)),
             mined_height: mined.map(|mined| mined.height),
-            mined_by: mined.map(|mined| spender_name(mined.by)),
+            mined_by: mined.map(|mined| mined.by.as_str()),
             settled: mined.map(|mined| mined.settled.get()),
         }
     }
 }
 
-/// Returns the settlement of a channel, which has a row of its own.
-pub(crate) const fn settlement_of(channel: &Channel) -> Option<&Arc<Settlement>> {
-    match channel {
-        Channel::Closing(Closing { settlement, .. }) | Channel::Ended(Ended { settlement, .. }) => {
-            settlement.as_ref()
-        }
-        Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => None,
-    }
-}
-
-const fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Client => "client",
-        Cause::Exhausted => "exhausted",
-        Cause::Expiring => "expiring",
-        Cause::Idle => "idle",
-        Cause::Operator => "operator",
-        Cause::Spent => "spent",
-    }
-}
-
 fn cause(name: &str) -> Result<Cause, Damage> {
-    [Cause::Client, Cause::Exhausted, Cause::Expiring, Cause::Idle, Cause::Operator, Cause::Spent]
-        .into_iter()
-        .find(|cause| cause_name(*cause) == name)
-        .ok_or_else(|| format!("`{name}` is no cause"))
-}
-
-const fn spender_name(spender: Spender) -> &'static str {
-    match spender {
-        Spender::Settlement => "settlement",
-        Spender::Refund => "refund",
-        Spender::DoubleSpend => "double-spend",
-    }
+    let cause = Cause::ALL.into_iter().find(|cause| cause.as_str() == name);
+    cause.ok_or_else(|| format!("`{name}` is no cause"))
 }
 
 fn spender(name: &str) -> Result<Spender, Damage> {
-    [Spender::Settlement, Spender::Refund, Spender::DoubleSpend]
-        .into_iter()
-        .find(|spender| spender_name(*spender) == name)
-        .ok_or_else(|| format!("`{name}` is no spender"))
+    let spender = Spender::ALL.into_iter().find(|spender| spender.as_str() == name);
+    spender.ok_or_else(|| format!("`{name}` is no spender"))
 }
 
 /// Returns an outpoint as 36 bytes.

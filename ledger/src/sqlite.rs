@@ -9,18 +9,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{BlockHash, OutPoint, Txid};
+use bitcoin::consensus::encode::serialize;
+use bitcoin::{OutPoint, Txid};
 use farebox_channel::Settlement;
 use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
 use farebox_channel::message::Receipt;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use crate::row::{self, StateRow, outpoint_bytes, settlement_of};
+use crate::meta;
+use crate::row::{self, StateRow, outpoint_bytes};
 use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 
-/// The length of a block's height and hash.
-const TRAIL_BLOCK_LEN: usize = 36;
 /// The format that this release writes.
 const FORMAT: u32 = 1;
 /// The tables of that format.
@@ -107,7 +106,7 @@ impl SqliteStore {
                 return Err(StoreError::Newer { found, known: FORMAT });
             }
         }
-        if read_meta(&connection, "fingerprint").map_err(failed)?.as_deref() != Some(fingerprint) {
+        if meta::read(&connection, "fingerprint").map_err(failed)?.as_deref() != Some(fingerprint) {
             return Err(StoreError::OtherSeed);
         }
         let (ids, trail) = (Ids::default(), Vec::new());
@@ -120,7 +119,8 @@ fn open_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
-fn failed(error: rusqlite::Error) -> StoreError {
+/// Makes words of what is wrong with the database.
+pub(crate) fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
@@ -132,26 +132,16 @@ fn failed_at(path: &Path, error: &dyn std::error::Error) -> StoreError {
 fn create(connection: &mut Connection, fingerprint: &[u8; 16]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    write_meta(&transaction, "fingerprint", fingerprint)?;
+    meta::write(&transaction, "fingerprint", fingerprint)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
 
-fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    let sql = "SELECT value FROM meta WHERE key = ?";
-    connection.query_row(sql, [key], |row| row.get(0)).optional()
-}
-
-fn write_meta(transaction: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)";
-    transaction.prepare_cached(sql)?.execute(params![key, value]).map(|_| ())
-}
-
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
-        let cursor = read_cursor(&self.connection)?;
-        let restored = read_number(&self.connection, "restored")?;
-        self.trail = read_trail(&self.connection)?;
+        let cursor = meta::read_cursor(&self.connection)?;
+        let restored = meta::read_number(&self.connection, "restored")?;
+        self.trail = meta::read_trail(&self.connection)?;
         let settlements = self.load_settlements()?;
         let sql = "SELECT * FROM contract LEFT JOIN channel ON channel.contract = contract.id";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
@@ -181,12 +171,16 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
-        let mut trail = self.trail.clone();
-        if let Some(cursor) = changes.cursor {
+        let followed = changes.cursor.map(|cursor| {
+            let mut trail = self.trail.clone();
             cursor.extend(&mut trail);
+            (cursor, trail)
+        });
+        let added = write(&mut self.connection, &self.ids, followed.as_ref(), changes);
+        let added = added.map_err(failed)?;
+        if let Some((_, trail)) = followed {
+            self.trail = trail;
         }
-        let added = write(&mut self.connection, &self.ids, &trail, changes).map_err(failed)?;
-        self.trail = trail;
         self.ids.contracts.extend(added.contracts);
         self.ids.settlements.extend(added.settlements);
         Ok(())
@@ -215,43 +209,11 @@ impl SqliteStore {
     }
 }
 
-fn read_cursor(connection: &Connection) -> Result<Option<Cursor>, StoreError> {
-    let height = read_number(connection, "cursor_height")?;
-    let hash = read_meta(connection, "cursor_hash").map_err(failed)?;
-    let (Some(height), Some(hash)) = (height, hash) else {
-        return Ok(None);
-    };
-    let hash: BlockHash = deserialize(&hash).map_err(|error| damaged("cursor_hash", &error))?;
-    Ok(Some(Cursor { height, hash }))
-}
-
-fn read_trail(connection: &Connection) -> Result<Vec<Cursor>, StoreError> {
-    let trail = read_meta(connection, "trail").map_err(failed)?.unwrap_or_default();
-    let block = |bytes: &[u8]| {
-        let (height, hash) = bytes.split_at_checked(4).unwrap_or_default();
-        Ok(Cursor { height: deserialize(height)?, hash: deserialize(hash)? })
-    };
-    let blocks: Result<_, bitcoin::consensus::encode::Error> =
-        trail.chunks(TRAIL_BLOCK_LEN).map(block).collect();
-    blocks.map_err(|error| damaged("trail", &error))
-}
-
-/// Reads a number of four bytes, if it is on record.
-fn read_number(connection: &Connection, key: &str) -> Result<Option<u32>, StoreError> {
-    let number = read_meta(connection, key).map_err(failed)?;
-    let number = number.map(|number| deserialize(&number)).transpose();
-    number.map_err(|error| damaged(key, &error))
-}
-
-fn damaged(record: &str, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Damaged { record: record.to_owned(), reason: error.to_string() }
-}
-
 /// Writes all changes in one transaction, and returns the numbers of new rows.
 fn write(
     connection: &mut Connection,
     ids: &Ids,
-    trail: &[Cursor],
+    followed: Option<&(Cursor, Vec<Cursor>)>,
     changes: &Changes<'_>,
 ) -> rusqlite::Result<Ids> {
     let transaction = connection.transaction()?;
@@ -266,7 +228,7 @@ fn write(
                 id
             }
         };
-        let settlement = match settlement_of(channel) {
+        let settlement = match channel.settlement() {
             Some(settlement) => Some(settlement_id(&transaction, ids, &mut added, settlement)?),
             None => None,
         };
@@ -278,14 +240,11 @@ fn write(
             write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
         }
     }
-    if let Some(cursor) = changes.cursor {
-        write_meta(&transaction, "cursor_height", &serialize(&cursor.height))?;
-        write_meta(&transaction, "cursor_hash", &serialize(&cursor.hash))?;
-        let block = |block: &Cursor| [serialize(&block.height), serialize(&block.hash)].concat();
-        write_meta(&transaction, "trail", &trail.iter().map(block).collect::<Vec<_>>().concat())?;
+    if let Some((cursor, trail)) = followed {
+        meta::write_followed(&transaction, *cursor, trail)?;
     }
     if let Some(tip) = changes.restored {
-        write_meta(&transaction, "restored", &serialize(&tip))?;
+        meta::write(&transaction, "restored", &serialize(&tip))?;
         // What was begun before the restore may have been answered since.
         transaction.execute("UPDATE attempt SET answered = 1", [])?;
     }

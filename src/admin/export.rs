@@ -4,7 +4,7 @@ use bitcoin::FeeRate;
 use bitcoin::consensus::encode::serialize_hex;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::gateway::Channel;
-use farebox_channel::{Fee, Keyring, Member, Payout, Settlement};
+use farebox_channel::{Fee, Keyring, Payout, Settlement};
 use farebox_middleware::NodeError;
 use serde::{Deserialize, Serialize};
 
@@ -113,8 +113,7 @@ fn is_settleable(channel: &Channel) -> bool {
 
 /// Signs the settlement of one channel at a fee rate.
 fn export(channel: &Channel, rate: u32, payout: &Payout, keyring: &Keyring) -> Exported {
-    let (contract, payment) = (channel.contract(), &channel.account().payment);
-    let member = Member { contract, payment };
+    let (contract, member) = (channel.contract(), channel.account().member());
     let fee_rate = FeeRate::from_sat_per_vb_u32(rate);
     let outcome = match Settlement::build(&[member], keyring, payout, Fee::at(fee_rate)) {
         Ok(Settlement { transaction, fee, share }) => Outcome::Signed {
@@ -128,7 +127,7 @@ fn export(channel: &Channel, rate: u32, payout: &Payout, keyring: &Keyring) -> E
     Exported {
         channel: contract.outpoint.to_string(),
         expiry: contract.terms.expiry.timestamp().get(),
-        paid_sat: payment.paid().get(),
+        paid_sat: member.payment.paid().get(),
         fee_rate_sat_per_vb: rate,
         outcome,
     }

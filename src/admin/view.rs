@@ -1,7 +1,7 @@
 //! A channel as its operator sees it: where it stands, when what happens, and what is at stake.
 
-use farebox_channel::gateway::{Cause, Channel, Closing, Ended, Mined, Rules, Spender};
-use farebox_channel::{Expiry, Sat, Seconds, Timestamp};
+use farebox_channel::gateway::{Channel, Rules};
+use farebox_channel::{Expiry, Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -81,7 +81,7 @@ impl ChannelView {
     pub(crate) fn of(channel: &Channel, now: Timestamp, rules: &Rules) -> Self {
         let (contract, account) = (channel.contract(), channel.account());
         let terms = &contract.terms;
-        let close = Close::of(channel);
+        let (settlement, mined) = (channel.settlement(), channel.mined());
         let address = contract.payout.address(terms.network);
         Self {
             channel: contract.outpoint.to_string(),
@@ -99,11 +99,11 @@ impl ChannelView {
             marks: marks(channel, terms.expiry, now, rules),
             client_key: terms.client_key.to_string(),
             payout_address: address.map(|address| address.to_string()),
-            cause: close.cause.map(|cause| cause_name(cause).to_owned()),
+            cause: channel.cause().map(|cause| cause.as_str().to_owned()),
             settlement_txid: channel.settlement_txid().map(|txid| txid.to_string()),
-            settlement_fee_sat: close.fee.map(Sat::get),
-            mined_height: close.mined.map(|mined| mined.height),
-            spent_by: close.mined.map(|mined| spender_name(mined.by).to_owned()),
+            settlement_fee_sat: settlement.map(|settlement| settlement.fee.get()),
+            mined_height: mined.map(|mined| mined.height),
+            spent_by: mined.map(|mined| mined.by.as_str().to_owned()),
         }
     }
 
@@ -174,30 +174,6 @@ impl Listing {
     }
 }
 
-/// What is on record of a channel's close.
-#[derive(Default)]
-struct Close {
-    cause: Option<Cause>,
-    fee: Option<Sat>,
-    mined: Option<Mined>,
-}
-
-impl Close {
-    fn of(channel: &Channel) -> Self {
-        let (cause, settlement, mined) = match channel {
-            Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => return Self::default(),
-            Channel::Closing(Closing { cause, settlement, mined, .. }) => {
-                (cause, settlement, *mined)
-            }
-            Channel::Ended(Ended { cause, settlement, mined, .. }) => {
-                (cause, settlement, Some(*mined))
-            }
-        };
-        let fee = settlement.as_ref().map(|settlement| settlement.fee);
-        Self { cause: Some(*cause), fee, mined }
-    }
-}
-
 /// Tells whether nothing happens to a channel any more.
 const fn has_ended(channel: &Channel) -> bool {
     match channel {
@@ -220,23 +196,4 @@ fn marks(channel: &Channel, expiry: Expiry, now: Timestamp, rules: &Rules) -> Ma
 fn until(time: Timestamp, now: Timestamp) -> i64 {
     let distance = i64::try_from(time.distance(now)).unwrap_or(i64::MAX);
     if time < now { distance.saturating_neg() } else { distance }
-}
-
-const fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Client => "client",
-        Cause::Exhausted => "exhausted",
-        Cause::Expiring => "expiring",
-        Cause::Idle => "idle",
-        Cause::Operator => "operator",
-        Cause::Spent => "spent",
-    }
-}
-
-const fn spender_name(spender: Spender) -> &'static str {
-    match spender {
-        Spender::Settlement => "settlement",
-        Spender::Refund => "refund",
-        Spender::DoubleSpend => "double-spend",
-    }
 }

@@ -125,7 +125,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             Touched::Spent => {
                 let spent = Mined::recognise(channel.contract(), transaction, height);
                 // Channels share the one that was built, so it is not told where it is known.
-                let settlement = match built(&channel) {
+                let settlement = match channel.settlement() {
                     Some(built) if built.transaction == *transaction => None,
                     Some(_) | None => self.settlement(transaction).map(Arc::new),
                 };
@@ -191,14 +191,6 @@ impl<B: Chain + Wallet> Watcher<B> {
             report(&before, &after);
         }
         Ok(())
-    }
-}
-
-/// Returns the newest settlement of a channel.
-const fn built(channel: &Channel) -> Option<&Arc<Settlement>> {
-    match channel {
-        Channel::Closing(closing) => closing.settlement.as_ref(),
-        Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) | Channel::Ended(_) => None,
     }
 }
 

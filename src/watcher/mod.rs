@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, OutPoint, Transaction, TxOut, Txid};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
-use farebox_channel::gateway::{Channel, Gateway};
+use farebox_channel::gateway::Channel;
 use farebox_channel::{ChainTime, Clock, Keyring, Payout, Sat, Seconds, Terms, Timestamp};
 use farebox_ledger::{Cursor, Ledger, LedgerError};
 use farebox_middleware::{Node, NodeError};
@@ -84,7 +84,7 @@ pub struct Setup {
 #[derive(Debug)]
 struct Post<B> {
     node: B,
-    gateway: Gateway,
+    keyring: Keyring,
     ledger: Ledger,
     setup: Setup,
     wall: Wall,
@@ -135,10 +135,9 @@ impl<B: Chain + Wallet> Watcher<B> {
     #[must_use]
     pub fn with_wall(wall: Wall, node: B, keyring: Keyring, ledger: Ledger, setup: Setup) -> Self {
         let (followed, trail) = (ledger.resumed_at(), ledger.trail().to_vec());
-        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
         Self(Arc::new(Post {
             node,
-            gateway,
+            keyring,
             ledger,
             setup,
             wall,
@@ -234,6 +233,12 @@ impl<B: Chain + Wallet> Watcher<B> {
     }
 }
 
+/// Returns where the chain stands at a tip.
+fn chain_time(tip: &Tip) -> ChainTime {
+    let median_time_past = u32::try_from(tip.median_time_past).unwrap_or(u32::MAX);
+    ChainTime { height: tip.height, median_time_past }
+}
+
 /// Locks a value that no holder can leave half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -252,14 +257,11 @@ impl<B: Chain + Wallet> Node for Watcher<B> {
     }
 
     fn chain_time(&self) -> Option<ChainTime> {
-        let tip = self.tip()?;
-        let median_time_past = u32::try_from(tip.median_time_past).unwrap_or(u32::MAX);
-        Some(ChainTime { height: tip.height, median_time_past })
+        self.tip().as_ref().map(chain_time)
     }
 
     fn ready(&self) -> Result<ChainTime, NodeError> {
-        self.ready_tip()?;
-        self.chain_time().ok_or_else(|| NodeError::Away("it does not tell the time".to_owned()))
+        self.ready_tip().as_ref().map(chain_time).map_err(Clone::clone)
     }
 
     async fn find(

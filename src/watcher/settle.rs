@@ -145,12 +145,13 @@ impl<B: Chain + Wallet> Watcher<B> {
     async fn build(&self, draft: Draft, tip: BlockHash) -> Result<(), StepError> {
         let channels: Vec<Channel> =
             draft.members.iter().filter_map(|member| self.0.ledger.channel(*member)).collect();
-        let members: Vec<Member<'_>> = channels.iter().map(member).collect();
+        let members: Vec<Member<'_>> =
+            channels.iter().map(|channel| channel.account().member()).collect();
         let payout = match draft.payout {
             Some(payout) => payout,
             None => self.own_payout().await?,
         };
-        let keyring = &self.0.gateway.keyring;
+        let keyring = &self.0.keyring;
         let settlement = match Settlement::build(&members, keyring, &payout, draft.fee) {
             Err(SettlementError::Uneconomic { .. }) if draft.is_last_chance => {
                 for member in draft.members {
@@ -297,11 +298,6 @@ fn claimed(channel: &Channel) -> Option<&Closing> {
         Channel::Closing(closing) => Some(closing).filter(|closing| closing.is_claimed()),
         Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) | Channel::Ended(_) => None,
     }
-}
-
-/// Returns a channel as a member of a settlement.
-fn member(channel: &Channel) -> Member<'_> {
-    Member { contract: channel.contract(), payment: &channel.account().payment }
 }
 
 /// Returns the first channel that a step is about.

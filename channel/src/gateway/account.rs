@@ -8,6 +8,7 @@ use super::{Refusal, Rules};
 use crate::contract::Contract;
 use crate::message::Receipt;
 use crate::payment::VerifiedPayment;
+use crate::settlement::Member;
 use crate::units::{Msat, Sat, Timestamp};
 
 /// What a channel has paid and spent. `spent ≤ paid × 1000` always.
@@ -36,6 +37,12 @@ impl Account {
     #[must_use]
     pub fn credit(&self) -> Msat {
         self.payment.paid().to_msat().checked_sub(self.spent).unwrap_or_default()
+    }
+
+    /// Returns the channel as a member of a settlement.
+    #[must_use]
+    pub fn member(&self) -> Member<'_> {
+        Member { contract: &self.contract, payment: &self.payment }
     }
 
     /// Returns the account as a receipt for a request that cost `price`.

@@ -18,6 +18,21 @@ pub enum Spender {
     DoubleSpend,
 }
 
+impl Spender {
+    /// Every spender.
+    pub const ALL: [Self; 3] = [Self::Settlement, Self::Refund, Self::DoubleSpend];
+
+    /// Returns the spender's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settlement => "settlement",
+            Self::Refund => "refund",
+            Self::DoubleSpend => "double-spend",
+        }
+    }
+}
+
 /// The spending of a contract's output in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mined {

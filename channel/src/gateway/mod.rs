@@ -72,6 +72,25 @@ pub enum Cause {
     Spent,
 }
 
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 6] =
+        [Self::Client, Self::Exhausted, Self::Expiring, Self::Idle, Self::Operator, Self::Spent];
+
+    /// Returns the cause's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Exhausted => "exhausted",
+            Self::Expiring => "expiring",
+            Self::Idle => "idle",
+            Self::Operator => "operator",
+            Self::Spent => "spent",
+        }
+    }
+}
+
 /// What happens to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -187,6 +206,26 @@ impl Channel {
             | Self::Open(Open { height, .. })
             | Self::Closing(Closing { height, .. })
             | Self::Ended(Ended { height, .. }) => *height,
+        }
+    }
+
+    /// Returns why the channel closes or has closed.
+    #[must_use]
+    pub const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Closing(Closing { cause, .. }) | Self::Ended(Ended { cause, .. }) => Some(*cause),
+            Self::Pending(_) | Self::Late(_) | Self::Open(_) => None,
+        }
+    }
+
+    /// Returns the newest settlement, or the one that was mined.
+    #[must_use]
+    pub const fn settlement(&self) -> Option<&Arc<Settlement>> {
+        match self {
+            Self::Closing(Closing { settlement, .. }) | Self::Ended(Ended { settlement, .. }) => {
+                settlement.as_ref()
+            }
+            Self::Pending(_) | Self::Late(_) | Self::Open(_) => None,
         }
     }
 

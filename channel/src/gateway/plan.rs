@@ -210,7 +210,8 @@ impl Planner<'_> {
         ready.sort_by_key(|channel| channel.account.contract.terms.expiry);
         let mut rest = ready.as_slice();
         while !rest.is_empty() {
-            let members: Vec<Member<'_>> = rest.iter().map(|channel| member(channel)).collect();
+            let members: Vec<Member<'_>> =
+                rest.iter().map(|channel| channel.account.member()).collect();
             let (batch, later) = rest.split_at(fitting(&members).clamp(1, rest.len()));
             if self.is_carried(batch) {
                 let fee = self.fee(batch, &BTreeMap::new());
@@ -259,8 +260,7 @@ impl Planner<'_> {
     /// Returns the fee that is worth a replacement of `vsize` virtual bytes: what it costs to be
     /// mined, up to a part of what it brings; and near the expiry what is at stake.
     fn bump(&self, members: &[&Closing], rivals: &BTreeMap<Txid, &Rival>, vsize: u64) -> Fee {
-        let paid: u64 = members.iter().map(|channel| paid(channel).get()).sum();
-        let base = cost(self.base(members).max(self.market.floor), vsize).min(self.most(paid));
+        let base = cost(self.base(members).max(self.market.floor), vsize).min(self.most(members));
         let floor = cost(self.market.floor, vsize);
         let least = base.max(self.stake(members).get()).max(floor);
         Fee {
@@ -274,14 +274,14 @@ impl Planner<'_> {
     /// Returns what it costs to be mined in time, up to a part of what that brings. A settlement may
     /// cost more only as far as one that has time would.
     fn affordable(&self, members: &[&Closing]) -> FeeRate {
-        let paid: u64 = members.iter().map(|channel| paid(channel).get()).sum();
-        let part = rate_of(Sat::saturating(self.most(paid)), estimate(members));
+        let part = rate_of(Sat::saturating(self.most(members)), estimate(members));
         self.base(members).min(part.max(self.market.relaxed)).max(self.market.floor)
     }
 
     /// Returns the most that a fee takes of what is paid. A fee that leaves no output could not be
     /// paid by a channel that returns nothing.
-    fn most(&self, paid: u64) -> u64 {
+    fn most(&self, members: &[&Closing]) -> u64 {
+        let paid: u64 = members.iter().map(|channel| paid(channel).get()).sum();
         let part = paid.saturating_mul(self.rules.settling.stake_percent.into()) / 100;
         part.min(paid.saturating_sub(DUST_MAX.get()))
     }
@@ -318,13 +318,14 @@ impl Planner<'_> {
     /// Tells whether a channel pays for what it adds to a settlement.
     fn is_economic(&self, channel: &Closing) -> bool {
         let rate = self.market.relaxed.max(self.market.floor);
-        let marginal = member(channel).marginal_vsize();
+        let marginal = channel.account.member().marginal_vsize();
         marginal.is_some_and(|vsize| paid(channel).get() >= cost(rate, vsize))
     }
 
     /// Tells whether channels pay together for a settlement that has time.
     fn is_carried(&self, channels: &[&Closing]) -> bool {
-        let members: Vec<Member<'_>> = channels.iter().map(|channel| member(channel)).collect();
+        let members: Vec<Member<'_>> =
+            channels.iter().map(|channel| channel.account.member()).collect();
         carry(&members, self.market.relaxed.max(self.market.floor))
     }
 
@@ -348,14 +349,9 @@ impl Planner<'_> {
     }
 }
 
-/// Returns a closing channel as a member of a settlement.
-fn member(channel: &Closing) -> Member<'_> {
-    Member { contract: &channel.account.contract, payment: &channel.account.payment }
-}
-
 /// Returns the size of a settlement of channels in virtual bytes: that, or little less.
 fn estimate(channels: &[&Closing]) -> u64 {
-    let marginal = channels.iter().filter_map(|channel| member(channel).marginal_vsize());
+    let marginal = channels.iter().filter_map(|channel| channel.account.member().marginal_vsize());
     marginal.sum::<u64>().saturating_add(BASE_VSIZE)
 }
 

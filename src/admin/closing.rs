@@ -6,7 +6,6 @@ use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::gateway::Channel;
 use farebox_ledger::LedgerError;
-use farebox_middleware::Node;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -33,10 +32,7 @@ impl<B: Chain + Wallet> Desk<B> {
     pub(super) async fn close(self, outpoint: OutPoint) -> Result<Closed, AdminError> {
         let is_closed_now = self.close_if_open(outpoint).await?;
         if is_closed_now {
-            let watcher = self.watcher.clone();
-            let settling = tokio::spawn(async move { watcher.attend(outpoint).await });
-            // The settlement is due until it is mined, so nothing depends on this.
-            let _settled = tokio::time::timeout(SETTLE_WAIT, settling).await;
+            self.settle_now().await;
         }
         Ok(Closed { is_closed_now, channel: self.show(outpoint)? })
     }
@@ -56,13 +52,18 @@ impl<B: Chain + Wallet> Desk<B> {
             closed.extend(next_closed(&mut closing).await?);
         }
         if !closed.is_empty() {
-            let watcher = self.watcher.clone();
-            let settling = tokio::spawn(async move { watcher.attend_now_to_all().await });
-            // The settlements are due until they are mined, so nothing depends on this.
-            let _settled = tokio::time::timeout(SETTLE_WAIT, settling).await;
+            self.settle_now().await;
         }
         let channels = closed.into_iter().filter_map(|outpoint| self.ledger.channel(outpoint));
         Ok(self.list(channels.collect()))
+    }
+
+    /// Settles what is closed, together with all that waits for a batch.
+    async fn settle_now(&self) {
+        let watcher = self.watcher.clone();
+        let settling = tokio::spawn(async move { watcher.attend_now_to_all().await });
+        // The settlements are due until they are mined, so nothing depends on this.
+        let _settled = tokio::time::timeout(SETTLE_WAIT, settling).await;
     }
 
     /// Closes a channel, and returns whether it was open until then.

@@ -1,5 +1,5 @@
-# Every command that builds, runs or checks farebox. All use the debug profile
-# and one target folder.
+# Every command that builds, runs or checks farebox. All use one target folder, and
+# all but `bench` the debug profile.
 
 CACHE := $(or $(FAREBOX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farebox)
 CARGO_DENY_VERSION := 0.20.2
@@ -22,6 +22,12 @@ demo: ## Show a channel from opening to settlement on regtest (ARGS="...")
 test: ## Run all tests
 	@scripts/setup test
 	cargo test --workspace --locked
+
+# Builds the release binary too: cargo builds a package's programs for its benches.
+.PHONY: bench
+bench: ## Measure what paying costs, beside nginx (ARGS="--help")
+	@scripts/setup bench
+	cargo bench --locked --bench proxy -- $(ARGS)
 
 .PHONY: world
 world: ## Play worlds from seeds, each with all its mishaps (SEEDS=5000 FIRST=0)

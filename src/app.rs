@@ -4,13 +4,14 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use bitcoin::FeeRate;
-use farebox_chain::{Bitcoind, Chain, ChainError};
+use farebox_chain::{Bitcoind, Chain, ChainError, Tip};
 use farebox_channel::gateway::Rules;
 use farebox_channel::{DUST_MAX, Keyring, Sat};
-use farebox_ledger::{Ledger, Restored, SqliteStore, StoreError, StoreLock, restore};
-use farebox_middleware::{Cashier, PaywallLayer};
+use farebox_ledger::{Ledger, Post, Restored, SqliteStore, StoreError, StoreLock, restore};
+use farebox_middleware::Cashier;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -19,9 +20,12 @@ use crate::admin::{AdminSocket, Desk, SocketError};
 use crate::config::Config;
 pub use crate::keyfile::StoreAge;
 use crate::keyfile::{KeyFile, KeyFileError};
-use crate::proxy::Proxy;
-use crate::routes::Routes;
-use crate::server;
+pub use crate::observe::TraceError;
+use crate::observe::monitor::Monitor;
+use crate::observe::{self, Observers};
+use crate::reload::Reloader;
+use crate::server::{self, Current, Site};
+use crate::tls::TlsError;
 use crate::watcher::{Fitness, Setup, WatchError, Watcher, is_downloading};
 
 /// The size that the first payment pays for by default, in vB: more than any single settlement.
@@ -62,6 +66,12 @@ pub enum StartError {
         /// What went wrong.
         source: SocketError,
     },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Requests cannot be logged or recorded.
+    #[error("requests cannot be observed: {0}")]
+    Observe(#[from] TraceError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -77,10 +87,14 @@ pub enum StartError {
 pub struct App {
     address: SocketAddr,
     listener: TcpListener,
-    paywall: PaywallLayer<Watcher<Bitcoind>, Routes>,
-    proxy: Proxy,
+    current: Current,
+    posts: Vec<Post>,
+    reloader: Reloader,
     watcher: JoinHandle<()>,
     admin: JoinHandle<()>,
+    monitor: Monitor,
+    observers: Observers,
+    monitoring: Option<JoinHandle<()>>,
     ledger: Ledger,
 }
 
@@ -114,22 +128,8 @@ impl App {
             }
             Err(unfit) => return Err(unfit.into()),
         };
+        let (keyring, store) = open_store(&config, age, tip)?;
         let failed = |source| StartError::Store { path: config.store.clone(), source };
-        let lock = StoreLock::acquire(&config.store).map_err(failed)?;
-        let key_file = KeyFile::load_or_create(&config.key_file, &config.store, age)?;
-        let keyring = Keyring::new(key_file.seed().clone(), config.network);
-        let mut store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
-        key_file.keep()?;
-        if let (StoreAge::Restored, Some(tip)) = (age, tip) {
-            let Restored { channels, credit } =
-                restore(&mut store, tip.headers.max(tip.height)).map_err(failed)?;
-            tracing::warn!(
-                channels,
-                credit_msat = credit.get(),
-                "the store was restored: its credit counts as spent, and clients show their newest \
-                 payment before they are served"
-            );
-        }
         let ledger = Ledger::open(store, rules(&config, &node).await).map_err(failed)?;
         let watcher = Watcher::new(node, keyring.clone(), ledger.clone(), setup);
         // No other gateway has this store, so nobody uses a socket that a crash has left.
@@ -138,19 +138,37 @@ impl App {
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let hosts = config.host.map_or_else(|| names(address), |host| vec![host]);
+        let hosts = config.host.clone().map_or_else(|| names(address), |host| vec![host]);
         let cashier = Cashier::new(keyring.clone(), ledger.clone(), watcher.clone(), hosts);
-        let desk = Desk { ledger: ledger.clone(), watcher: watcher.clone(), keyring };
+        let watching = tokio::spawn(watcher.clone().run());
+        let served = Arc::new(OnceLock::<Current>::new());
+        let looked_at = Arc::clone(&served);
+        let upstreams = Arc::new(move || looked_at.get().map(Current::health).unwrap_or_default());
+        let monitor =
+            observe::source::monitor(&ledger, &watcher, watching.abort_handle(), upstreams);
+        let desk = Desk { ledger: ledger.clone(), watcher, keyring, monitor: monitor.clone() };
+        let monitoring = match config.observe.monitor {
+            Some(address) => Some(monitor_on(address, monitor.clone()).await?),
+            None => None,
+        };
+        let observers = Observers::start(&config.observe, monitor.metrics().clone())?;
+        let observing = (monitor.clone(), observers.clone());
+        let posts: Vec<_> = (0..server::workers()).map(|_| Post::new()).collect();
+        let cashiers: Vec<_> = posts.iter().map(|post| cashier.by(post)).collect();
+        let site = Site::new(&config, &cashiers, observing.clone(), None)?;
+        let current = Current::new(site);
+        let _first = served.set(current.clone());
         Ok(Self {
             address,
             listener,
-            paywall: PaywallLayer::new(cashier, config.routes.clone())
-                .release(config.release)
-                .usage(config.usage_header)
-                .memo(config.memo_header),
-            proxy: Proxy::new(config.upstream, config.routes),
-            watcher: tokio::spawn(watcher.run()),
+            reloader: Reloader::new(config, current.clone(), ledger.clone(), cashiers, observing),
+            posts,
+            current,
+            watcher: watching,
             admin: desk.serve(socket),
+            monitor,
+            observers,
+            monitoring,
             ledger,
         })
     }
@@ -161,6 +179,12 @@ impl App {
         self.address
     }
 
+    /// Returns what puts a new configuration in force.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Serves until `stopped`, lets running requests end, and closes the store.
     ///
     /// # Errors
@@ -168,13 +192,15 @@ impl App {
     /// watcher has ended: whoever was served then would not be settled.
     pub async fn serve(self, stopped: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let watching = self.watcher.abort_handle();
-        let stopped = async {
+        let monitor = self.monitor;
+        let stopped = async move {
             tokio::select! {
                 () = stopped => {}
                 _ended = self.watcher => tracing::error!("the watcher has ended"),
             }
+            monitor.drain();
         };
-        let served = server::serve(self.listener, self.paywall, self.proxy, stopped).await;
+        let served = server::serve(self.listener, self.current, self.posts, stopped).await;
         let served = if watching.is_finished() {
             Err(io::Error::other("the watcher has ended, and nothing is settled without it"))
         } else {
@@ -185,8 +211,46 @@ impl App {
         // With the task its socket goes, so nobody waits for an answer that does not come.
         let _aborted = self.admin.await;
         self.ledger.close().await;
+        if let Some(monitoring) = self.monitoring {
+            monitoring.abort();
+        }
+        let observers = self.observers;
+        // Its own waiting is bounded.
+        let _closed = tokio::task::spawn_blocking(move || observers.close()).await;
         served
     }
+}
+
+/// Opens the store and the seed that it belongs to, or makes both.
+fn open_store(
+    config: &Config,
+    age: StoreAge,
+    tip: Option<Tip>,
+) -> Result<(Keyring, SqliteStore), StartError> {
+    let failed = |source| StartError::Store { path: config.store.clone(), source };
+    let lock = StoreLock::acquire(&config.store).map_err(failed)?;
+    let key_file = KeyFile::load_or_create(&config.key_file, &config.store, age)?;
+    let keyring = Keyring::new(key_file.seed().clone(), config.network);
+    let mut store = SqliteStore::open_locked(lock, &keyring.fingerprint()).map_err(failed)?;
+    key_file.keep()?;
+    if let (StoreAge::Restored, Some(tip)) = (age, tip) {
+        let Restored { channels, credit } =
+            restore(&mut store, tip.headers.max(tip.height)).map_err(failed)?;
+        tracing::warn!(
+            channels,
+            credit_msat = credit.get(),
+            "the store was restored: its credit counts as spent, and clients show their newest \
+             payment before they are served"
+        );
+    }
+    Ok((keyring, store))
+}
+
+/// Tells how the gateway is, on an address of its own.
+async fn monitor_on(address: SocketAddr, monitor: Monitor) -> Result<JoinHandle<()>, StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok(tokio::spawn(observe::listener::serve(listener, monitor)))
 }
 
 /// Returns how the watcher is set up.

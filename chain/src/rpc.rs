@@ -23,7 +23,7 @@ const CODE_UNCLEAR_WALLET: i32 = -19;
 const CODE_STARTING: i32 = -28;
 
 /// How a node lets this program in.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Access {
     /// By the cookie file that the node writes at each start.
     Cookie(PathBuf),

@@ -8,7 +8,7 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
 use crate::contract::{Contract, Kind, Terms};
-use crate::pass::Pass;
+use crate::pass::{Label, Pass};
 use crate::payment::digest;
 use crate::refund::RefundRequest;
 use crate::units::Expiry;
@@ -108,10 +108,21 @@ impl Keyring {
     /// Returns the pass of the channel at `outpoint`.
     #[must_use]
     pub fn pass(&self, outpoint: OutPoint) -> Pass {
+        self.pass_and_label(outpoint).0
+    }
+
+    /// Returns the pass of the channel at `outpoint`, and its name for logs.
+    ///
+    /// They are parts of one code that nobody else can make, and neither tells of the other.
+    #[must_use]
+    pub fn pass_and_label(&self, outpoint: OutPoint) -> (Pass, Label) {
         let mut engine = self.pass_key.clone();
         engine.input(outpoint.txid.as_ref());
         engine.input(&outpoint.vout.to_be_bytes());
-        Pass::new(truncate(&Hmac::from_engine(engine).to_byte_array()))
+        let code = Hmac::from_engine(engine).to_byte_array();
+        let (pass, rest) = code.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        let label = rest.first_chunk().unwrap_or(&[0; 8]);
+        (Pass::new(*pass), Label::new(*label))
     }
 }
 

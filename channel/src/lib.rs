@@ -119,7 +119,7 @@ pub mod wire;
 
 pub use contract::{ChainTime, Contract, ContractMismatch, Kind, Terms, UnknownKind};
 pub use keys::{ChannelKey, Keyring, Seed};
-pub use pass::Pass;
+pub use pass::{Label, Pass};
 pub use payment::{Payment, PaymentError, VerifiedPayment};
 pub use payout::{DUST_MAX, Payout, UnusualScript};
 pub use proof::{PROOF_AGE_MAX, Place, Proof, ProofError, Subject};

@@ -25,6 +25,9 @@ use crate::units::{Expiry, Msat, Sat, Seconds};
 pub struct Offer {
     /// The price of the request that was refused.
     pub price: Msat,
+    /// For how long that price holds, also if it is raised meanwhile; nothing means that nothing
+    /// is promised.
+    pub price_holds: Option<Seconds>,
     /// The network of the channels.
     pub network: Network,
     /// The kinds of contract that are taken.

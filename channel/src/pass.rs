@@ -38,3 +38,30 @@ impl fmt::Debug for Pass {
         f.write_str("Pass(..)")
     }
 }
+
+/// A channel's name where people and services read it, such as a log.
+///
+/// It tells apart the channels of one gateway. Only the gateway can tell which channel it is, so
+/// nobody finds it on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label([u8; 8]);
+
+impl Label {
+    /// Takes 8 bytes as a label.
+    #[must_use]
+    pub const fn new(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use bitcoin::FeeRate;
 use farebox::config::{Config, ConfigError};
+use farebox::routes::{Found, Price, normalise};
 use farebox_channel::{Msat, Sat};
-use http::Uri;
+use http::{Method, Uri};
 
 /// Where the file is said to stand.
 const PATH: &str = "/etc/farebox/farebox.toml";
@@ -17,6 +18,7 @@ pub fn config(data: &[u8]) {
         Ok(config) => {
             check_offer(&config);
             check_places(&config);
+            check_limits(&config);
             check_routes(&config, text);
         }
         Err(ConfigError::Unreadable { path, .. }) => panic!("{} is not read here", path.display()),
@@ -63,10 +65,21 @@ fn check_places(config: &Config) {
     }
     let node: Uri = config.bitcoind.url.parse().unwrap();
     assert!(node.scheme_str() == Some("http") && node.port_u16().is_some(), "{node}");
-    check_authority(config.upstream.authority.as_str());
+    for location in config.upstreams.iter().flat_map(|upstream| &upstream.locations) {
+        check_authority(location.authority.as_str());
+    }
     if let Some(name) = &config.usage_header {
         assert!(!name.as_str().starts_with("payment-channel-"));
     }
+}
+
+/// What one may have is no more than all have.
+fn check_limits(config: &Config) {
+    let limits = &config.limits;
+    assert!(limits.connections_per_client <= limits.connections);
+    assert!(limits.requests_per_client.max(limits.requests_per_channel) <= limits.requests);
+    assert!(limits.header_bytes >= 16_384 && limits.body_bytes > 0);
+    assert!(limits.header_timeout.max(limits.drain_timeout).as_secs() <= 3_600);
 }
 
 /// Checks that a host and its port are spelled as in URLs, and returns the port.
@@ -79,19 +92,41 @@ fn check_authority(authority: &str) -> Option<u16> {
     url.port_u16()
 }
 
-/// What the file says of a path is what it costs.
+/// What the file says of a route is what it costs, and each route is reached by what it is for.
 fn check_routes(config: &Config, text: &str) {
     assert!(config.routes.cheapest() > Msat::ZERO);
     let file: toml::Table = text.parse().unwrap();
-    let routes = file.get("route").and_then(toml::Value::as_array).unwrap();
+    let written = file.get("route").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let is_shadow = |table: &toml::Table| {
+        table.get("shadow").and_then(toml::Value::as_bool).unwrap_or_default()
+    };
+    let routes: Vec<_> = config.routes.routes().collect();
     assert!(!routes.is_empty());
-    for route in routes {
-        let integer = |key| route.get(key).and_then(toml::Value::as_integer);
+    assert_eq!(routes.len(), written.len() + usize::from(file.contains_key("unknown")));
+    for (index, (section, route)) in written.iter().zip(&routes).enumerate() {
+        let section = section.as_table().unwrap();
+        let integer = |key| section.get(key).and_then(toml::Value::as_integer);
         let msat = integer("price_sat").map(|sat| sat * 1_000).or_else(|| integer("price_msat"));
-        let path = route.get("path").and_then(toml::Value::as_str).unwrap();
-        let found = config.routes.find(path).unwrap();
-        assert_eq!(found.path, path);
-        assert_eq!(found.price.map(Msat::get), msat.map(|msat| u64::try_from(msat).unwrap()));
-        assert!(found.price != Some(Msat::ZERO));
+        let msat = msat.map(|msat| Msat::new(u64::try_from(msat).unwrap()).unwrap());
+        assert!(msat != Some(Msat::ZERO));
+        assert_eq!(
+            route.price,
+            match msat {
+                None => Price::Free,
+                Some(msat) if is_shadow(&file) || is_shadow(section) => Price::Shadow(msat),
+                Some(msat) => Price::Charged(msat),
+            }
+        );
+        let names = routes.iter().filter(|other| other.name() == route.name());
+        assert_eq!(names.count(), 1, "{}", route.name());
+
+        let path = section.get("path").and_then(toml::Value::as_str).unwrap();
+        if !path.contains(['*', '{']) && route.host.is_none() && route.methods.is_none() {
+            let normal = normalise(path).unwrap();
+            let found = config.routes.find(None, &Method::GET, &normal);
+            let Found::Route(found) = found else { panic!("{path} leads nowhere") };
+            let at = routes.iter().position(|route| route == &found).unwrap();
+            assert!(at <= index, "{path} is taken by a later route");
+        }
     }
 }

@@ -4,20 +4,29 @@
 //! and again has an index of its own, and costs what it finds.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, OutPoint, Transaction, Txid};
-use farebox_channel::Timestamp;
 use farebox_channel::gateway::{Channel, Rules};
+use farebox_channel::{Msat, Timestamp};
 use secp256k1::PublicKey;
+
+use crate::Totals;
 
 /// The channels as of the last commit.
 #[derive(Debug)]
 pub(crate) struct Channels {
     rules: Arc<Rules>,
-    by_outpoint: HashMap<OutPoint, Channel>,
-    by_client_key: HashMap<PublicKey, Vec<OutPoint>>,
+    /// All of them, in the order in which they came. None is ever removed, so that a channel's place
+    /// stands for it.
+    slots: Vec<Channel>,
+    by_outpoint: HashMap<OutPoint, usize>,
+    /// The places of each client's channels, under a hash of its key that nobody can foresee.
+    by_client_key: BTreeSet<(u64, usize)>,
+    hasher: RandomState,
+    totals: Totals,
     /// Those that wait for confirmations.
     pub(crate) pending: BTreeSet<OutPoint>,
     /// Those that are served although their contract is in no block.
@@ -29,9 +38,9 @@ pub(crate) struct Channels {
     /// Those whose contract is in no block, as far as is known.
     pub(crate) unmined: BTreeSet<OutPoint>,
     /// When each has to be closed, if nothing happens to it before.
-    clocks: BTreeSet<(Timestamp, OutPoint)>,
+    clocks: BTreeSet<(Timestamp, usize)>,
     /// The heights of the blocks that contracts are in and were spent in.
-    heights: BTreeSet<(u32, OutPoint)>,
+    heights: BTreeSet<(u32, usize)>,
     /// Those that were served on a contract that is in no block.
     pub(crate) exposed: BTreeSet<OutPoint>,
     /// The coins that unconfirmed contracts are made of, each with its contract. One coin may be in
@@ -46,7 +55,8 @@ struct Keys {
     wakes_at: Option<Timestamp>,
     height: Option<u32>,
     spent_at: Option<u32>,
-    is_unmined: bool,
+    /// The coins of a contract that is in no block.
+    unmined: Option<Arc<[OutPoint]>>,
     is_exposed: bool,
 }
 
@@ -63,6 +73,7 @@ impl Keys {
     fn of(channel: &Channel, rules: &Rules) -> Self {
         let height = channel.height();
         let is_ended = matches!(channel, Channel::Ended(_));
+        let is_unmined = !is_ended && height.is_none();
         let list = match channel {
             Channel::Pending(_) => Some(List::Pending),
             Channel::Open(open) if open.height.is_none() => Some(List::Trusted),
@@ -75,7 +86,7 @@ impl Keys {
             wakes_at: channel.wakes_at(rules),
             height,
             spent_at: channel.mined().map(|mined| mined.height),
-            is_unmined: !is_ended && height.is_none(),
+            unmined: is_unmined.then(|| Arc::clone(&channel.account().coins)),
             is_exposed: channel.is_exposed(),
         }
     }
@@ -104,11 +115,15 @@ pub enum Touched {
 }
 
 impl Channels {
-    pub(crate) fn new(rules: Arc<Rules>) -> Self {
-        Self {
+    /// Indexes all channels of a store.
+    pub(crate) fn new(rules: Arc<Rules>, channels: Vec<Channel>) -> Self {
+        let mut indexed = Self {
             rules,
-            by_outpoint: HashMap::new(),
-            by_client_key: HashMap::new(),
+            slots: Vec::new(),
+            by_outpoint: HashMap::with_capacity(channels.len()),
+            by_client_key: BTreeSet::new(),
+            hasher: RandomState::new(),
+            totals: Totals::default(),
             pending: BTreeSet::new(),
             trusted: BTreeSet::new(),
             closing: BTreeSet::new(),
@@ -118,17 +133,46 @@ impl Channels {
             heights: BTreeSet::new(),
             exposed: BTreeSet::new(),
             coins: BTreeSet::new(),
+        };
+        for (place, channel) in channels.iter().enumerate() {
+            indexed.index(place, channel);
         }
+        indexed.slots = channels;
+        indexed
+    }
+
+    /// Returns the rules that channels are judged by.
+    pub(crate) const fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// Changes which credit buys nothing any more, and so when channels have to be closed.
+    pub(crate) fn set_cheapest(&mut self, cheapest: Msat) {
+        self.rules = Arc::new(Rules { cheapest, ..Rules::clone(&self.rules) });
+        let wakes = |(place, channel): (usize, &Channel)| {
+            channel.wakes_at(&self.rules).map(|at| (at, place))
+        };
+        self.clocks = self.slots.iter().enumerate().filter_map(wakes).collect();
     }
 
     /// Returns a channel.
     pub(crate) fn get(&self, outpoint: OutPoint) -> Option<&Channel> {
-        self.by_outpoint.get(&outpoint)
+        self.slots.get(*self.by_outpoint.get(&outpoint)?)
     }
 
     /// Returns all channels, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Channel> {
-        self.by_outpoint.values()
+        self.slots.iter()
+    }
+
+    /// Returns the sums over all channels.
+    pub(crate) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Returns when the next channel has to be closed, if nothing happens to it before.
+    pub(crate) fn next_mark(&self) -> Option<Timestamp> {
+        self.clocks.first().map(|(at, _)| *at)
     }
 
     /// Returns the channels of a list.
@@ -138,20 +182,23 @@ impl Channels {
 
     /// Returns the channels of a client's key.
     pub(crate) fn of_client(&self, key: &PublicKey) -> Vec<Channel> {
-        let outpoints = self.by_client_key.get(key).into_iter().flatten();
-        outpoints.filter_map(|outpoint| self.get(*outpoint).cloned()).collect()
+        let hash = self.hasher.hash_one(key);
+        let alike = self.by_client_key.range((hash, 0)..=(hash, usize::MAX));
+        let alike = alike.filter_map(|(_, place)| self.slots.get(*place));
+        alike.filter(|channel| channel.contract().terms.client_key == *key).cloned().collect()
     }
 
     /// Returns the channels that are to be closed by `now`, the most urgent first.
     pub(crate) fn due(&self, now: Timestamp) -> Vec<Channel> {
         let due = self.clocks.iter().take_while(|(at, _)| *at <= now);
-        due.filter_map(|(_, outpoint)| self.get(*outpoint).cloned()).collect()
+        due.filter_map(|(_, place)| self.slots.get(*place).cloned()).collect()
     }
 
     /// Returns the channels that a block at `height` or above has changed.
     pub(crate) fn changed_from(&self, height: u32) -> Vec<Channel> {
-        let from = (height, OutPoint { txid: first_txid(), vout: 0 });
-        let changed: BTreeSet<OutPoint> = self.heights.range(from..).map(|(_, it)| *it).collect();
+        let changed = self.heights.range((height, 0)..);
+        let changed = changed.filter_map(|(_, place)| self.slots.get(*place));
+        let changed: BTreeSet<_> = changed.map(|channel| channel.contract().outpoint).collect();
         self.listed(&changed)
     }
 
@@ -189,27 +236,36 @@ impl Channels {
     /// Puts channels in, in the place of their earlier states.
     pub(crate) fn put(&mut self, channels: impl IntoIterator<Item = Channel>) {
         for channel in channels {
-            let outpoint = channel.contract().outpoint;
-            let keys = Keys::of(&channel, &self.rules);
-            let coins = Arc::clone(&channel.account().coins);
-            match self.by_outpoint.insert(outpoint, channel) {
-                Some(before) => {
-                    let old = Keys::of(&before, &self.rules);
-                    if old == keys && before.account().coins == coins {
-                        continue;
-                    }
-                    self.remove_keys(outpoint, &old, &before.account().coins);
+            match self.by_outpoint.get(&channel.contract().outpoint) {
+                Some(place) => self.replace(*place, channel),
+                None => {
+                    self.index(self.slots.len(), &channel);
+                    self.slots.push(channel);
                 }
-                None => self.note_client(outpoint),
             }
-            self.insert_keys(outpoint, &keys, &coins);
         }
     }
 
-    fn note_client(&mut self, outpoint: OutPoint) {
-        if let Some(channel) = self.by_outpoint.get(&outpoint) {
-            let key = channel.contract().terms.client_key;
-            self.by_client_key.entry(key).or_default().push(outpoint);
+    /// Notes a new channel in all indexes.
+    fn index(&mut self, place: usize, channel: &Channel) {
+        let contract = channel.contract();
+        self.by_outpoint.insert(contract.outpoint, place);
+        self.by_client_key.insert((self.hasher.hash_one(contract.terms.client_key), place));
+        self.totals = self.totals.plus(Totals::of(channel));
+        let keys = Keys::of(channel, &self.rules);
+        self.insert_keys(contract.outpoint, place, &keys);
+    }
+
+    /// Puts a channel in the place of its earlier state.
+    fn replace(&mut self, place: usize, channel: Channel) {
+        let Some(slot) = self.slots.get_mut(place) else { return };
+        let outpoint = channel.contract().outpoint;
+        let (old, new) = (Keys::of(slot, &self.rules), Keys::of(&channel, &self.rules));
+        self.totals = self.totals.minus(Totals::of(slot)).plus(Totals::of(&channel));
+        *slot = channel;
+        if old != new {
+            self.remove_keys(outpoint, place, &old);
+            self.insert_keys(outpoint, place, &new);
         }
     }
 
@@ -222,14 +278,14 @@ impl Channels {
         }
     }
 
-    fn insert_keys(&mut self, outpoint: OutPoint, keys: &Keys, coins: &[OutPoint]) {
+    fn insert_keys(&mut self, outpoint: OutPoint, place: usize, keys: &Keys) {
         if let Some(list) = &keys.list {
             self.list(list).insert(outpoint);
         }
-        self.clocks.extend(keys.wakes_at.map(|at| (at, outpoint)));
-        self.heights.extend(keys.height.map(|height| (height, outpoint)));
-        self.heights.extend(keys.spent_at.map(|height| (height, outpoint)));
-        if keys.is_unmined {
+        self.clocks.extend(keys.wakes_at.map(|at| (at, place)));
+        self.heights.extend(keys.height.map(|height| (height, place)));
+        self.heights.extend(keys.spent_at.map(|height| (height, place)));
+        if let Some(coins) = &keys.unmined {
             self.unmined.insert(outpoint);
             self.coins.extend(coins.iter().map(|coin| (*coin, outpoint)));
         }
@@ -238,19 +294,19 @@ impl Channels {
         }
     }
 
-    fn remove_keys(&mut self, outpoint: OutPoint, keys: &Keys, coins: &[OutPoint]) {
+    fn remove_keys(&mut self, outpoint: OutPoint, place: usize, keys: &Keys) {
         if let Some(list) = &keys.list {
             self.list(list).remove(&outpoint);
         }
         if let Some(at) = keys.wakes_at {
-            self.clocks.remove(&(at, outpoint));
+            self.clocks.remove(&(at, place));
         }
         for height in keys.height.into_iter().chain(keys.spent_at) {
-            self.heights.remove(&(height, outpoint));
+            self.heights.remove(&(height, place));
         }
-        if keys.is_unmined {
+        if let Some(coins) = &keys.unmined {
             self.unmined.remove(&outpoint);
-            for coin in coins {
+            for coin in coins.iter() {
                 self.coins.remove(&(*coin, outpoint));
             }
         }

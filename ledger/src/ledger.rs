@@ -1,26 +1,27 @@
 //! The ledger: what the rest of the program sees of the channels.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
 use bitcoin::{Block, OutPoint};
-use farebox_channel::gateway::{Channel, Event, Input, Refusal, RequestName, Rules};
-use farebox_channel::message::{Memo, Receipt};
-use farebox_channel::{Clock, Msat, Settlement, Timestamp, VerifiedPayment};
+use farebox_channel::gateway::{Channel, Event, Input, Refusal, Rules};
+use farebox_channel::message::Receipt;
+use farebox_channel::{Clock, Msat, Settlement, Timestamp};
 use secp256k1::PublicKey;
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 
+use crate::charge::{Charge, Paid};
 use crate::events::{EVENTS_MAX, Events};
+use crate::hold::{Hold, Holds};
 use crate::index::{Channels, Touch};
-use crate::writer::{Command, Done, Order, Writer};
-use crate::{AttemptId, Cursor, Store, StoreError};
-
-/// The greatest number of inputs that wait for a commit.
-const QUEUE_MAX: usize = 8_192;
+use crate::order::{Done, Order};
+use crate::post::Post;
+use crate::queue::{Entrance, queue};
+use crate::writer::Writer;
+use crate::{AttemptId, Cursor, Store, StoreError, Totals};
 
 /// Why an input was not applied. Then nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -34,6 +35,9 @@ pub enum LedgerError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// More inputs wait for a commit than it is good for. It goes better soon.
+    #[error("too many inputs wait to be saved")]
+    Busy,
     /// The ledger has stopped.
     #[error("the ledger has stopped")]
     Stopped,
@@ -46,57 +50,14 @@ pub(crate) type Committed = RwLock<Channels>;
 #[derive(Clone, Debug)]
 pub struct Ledger {
     committed: Arc<Committed>,
-    queue: mpsc::Sender<Command>,
-    holds: Arc<Holds>,
+    commits: Arc<AtomicU64>,
+    queue: Arc<Entrance>,
+    holds: Holds,
     /// The writer has the strong one, so that subscribers see the end when it stops.
     events: broadcast::WeakSender<Event>,
-    rules: Arc<Rules>,
     resumed_at: Option<Cursor>,
     trail: Arc<[Cursor]>,
-}
-
-/// How many requests each channel has under way.
-type Holds = Mutex<HashMap<OutPoint, usize>>;
-
-/// What a client pays, and what it is charged for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// The payment, verified.
-    pub payment: VerifiedPayment,
-    /// The price to charge.
-    pub price: Msat,
-    /// The request's name, if it has one.
-    pub name: Option<RequestName>,
-    /// What the client has sent along.
-    pub memo: Option<Memo>,
-}
-
-/// A charge on record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paid {
-    /// The receipt of the charge, the first one where a request was named before.
-    pub receipt: Receipt,
-    /// The request's name, if it has one.
-    pub id: Option<AttemptId>,
-}
-
-/// A request under way, for as long as this value lives.
-#[derive(Debug)]
-pub struct Hold {
-    holds: Arc<Holds>,
-    outpoint: OutPoint,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = holds.entry(self.outpoint) {
-            *entry.get_mut() = entry.get().saturating_sub(1);
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
+    post: Option<Post>,
 }
 
 impl Ledger {
@@ -107,27 +68,36 @@ impl Ledger {
     pub fn open(mut store: impl Store, rules: Rules) -> Result<Self, StoreError> {
         let loaded = store.load()?;
         let rules = Arc::new(Rules { restored: loaded.restored, ..rules });
-        let mut channels = Channels::new(Arc::clone(&rules));
-        channels.put(loaded.channels);
+        let channels = Channels::new(Arc::clone(&rules), loaded.channels);
         let committed = Arc::new(RwLock::new(channels));
-        let (queue, orders) = mpsc::channel(QUEUE_MAX);
+        let commits = Arc::<AtomicU64>::default();
+        let (queue, orders) = queue();
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let shared = Arc::clone(&committed);
         let weak = events.downgrade();
-        let writer = Writer::new(store, Arc::clone(&rules), shared, orders, events);
+        let counter = Arc::clone(&commits);
+        let writer = Writer::new(store, Arc::clone(&rules), shared, counter, events, orders);
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
             .map_err(|error: io::Error| StoreError::Failed(error.to_string()))?;
         Ok(Self {
             committed,
-            queue,
-            holds: Arc::default(),
+            commits,
+            queue: Arc::new(queue),
+            holds: Holds::default(),
             events: weak,
-            rules,
             resumed_at: loaded.cursor,
             trail: loaded.trail.into(),
+            post: None,
         })
+    }
+
+    /// Returns a handle whose answers come by `post`: it is for the tasks of the runtime that
+    /// carries it.
+    #[must_use]
+    pub fn by(&self, post: &Post) -> Self {
+        Self { post: Some(post.clone()), ..self.clone() }
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
@@ -145,8 +115,14 @@ impl Ledger {
     /// Returns the rules that inputs are judged by: those that the ledger was opened with, and
     /// what the store says of its last restore.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    pub fn rules(&self) -> Arc<Rules> {
+        self.read(|channels| Arc::clone(channels.rules()))
+    }
+
+    /// Says from now on which credit buys nothing any more: less than the cheapest price. It looks at
+    /// every channel, so it is for when prices change.
+    pub fn set_cheapest(&self, cheapest: Msat) {
+        self.committed.write().unwrap_or_else(PoisonError::into_inner).set_cheapest(cheapest);
     }
 
     /// Tells from now on what happens to channels, each time once it is on record.
@@ -234,21 +210,47 @@ impl Ledger {
         self.read(|channels| channels.pending.len())
     }
 
+    /// Returns how many channels there are and what they hold, as of the last commit. It costs the
+    /// same, however many there are.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.read(Channels::totals)
+    }
+
+    /// Returns when the next channel is to be closed, if nothing happens to it before.
+    #[must_use]
+    pub fn next_mark(&self) -> Option<Timestamp> {
+        self.read(Channels::next_mark)
+    }
+
+    /// Returns how many commits there were since the ledger was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many inputs wait for a commit to begin.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// Tells whether inputs are still taken: the thread that writes them has not ended.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.queue.is_open()
+    }
+
     /// Notes that a request of a channel is under way, until the value is dropped.
     #[must_use]
     pub fn hold(&self, outpoint: OutPoint) -> Hold {
-        let holds = Arc::clone(&self.holds);
-        let mut counts = holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(outpoint).or_default();
-        *count = count.saturating_add(1);
-        drop(counts);
-        Hold { holds, outpoint }
+        self.holds.hold(outpoint)
     }
 
     /// Tells whether a channel has requests under way, whose charges could still be released.
     #[must_use]
     pub fn is_held(&self, outpoint: OutPoint) -> bool {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&outpoint)
+        self.holds.has(outpoint)
     }
 
     /// Records a channel. One that is on record already is left as it is and returned.
@@ -256,7 +258,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when it could not be saved.
     pub async fn create(&self, channel: Channel) -> Result<Channel, LedgerError> {
-        self.order(Order::Create(channel)).await?.channel.ok_or(LedgerError::Unknown)
+        self.order(Order::Create(Box::new(channel))).await?.channel().ok_or(LedgerError::Unknown)
     }
 
     /// Applies an input to a channel, and returns the channel as this input left it.
@@ -270,7 +272,7 @@ impl Ledger {
         input: Input,
     ) -> Result<Channel, LedgerError> {
         let order = Order::Apply { outpoint, clock, input: Box::new(input) };
-        self.order(order).await?.channel.ok_or(LedgerError::Unknown)
+        self.order(order).await?.channel().ok_or(LedgerError::Unknown)
     }
 
     /// Applies inputs to channels, all of them or none, in one write.
@@ -296,11 +298,10 @@ impl Ledger {
         clock: Clock,
         charge: Charge,
     ) -> Result<Paid, LedgerError> {
-        let (price, name) = (charge.price, charge.name);
+        let id = charge.name.map(|name| AttemptId { channel: outpoint, key: name.key });
         let done = self.order(Order::Pay { outpoint, clock, charge }).await?;
-        let channel = done.channel.ok_or(LedgerError::Unknown)?;
-        let receipt = done.receipt.unwrap_or_else(|| channel.account().receipt(price));
-        Ok(Paid { receipt, id: name.map(|name| AttemptId { channel: outpoint, key: name.key }) })
+        let receipt = done.receipt().ok_or(LedgerError::Unknown)?;
+        Ok(Paid { receipt, id })
     }
 
     /// Notes that the answer to a charged request begins, and takes back what of the charge was
@@ -320,7 +321,7 @@ impl Ledger {
             return Ok(receipt);
         }
         let order = Order::Answer { outpoint, clock, unused, receipt, id };
-        Ok(self.order(order).await?.receipt.unwrap_or(receipt))
+        Ok(self.order(order).await?.receipt().unwrap_or(receipt))
     }
 
     /// Takes the charge of a request back.
@@ -335,7 +336,7 @@ impl Ledger {
         id: Option<AttemptId>,
     ) -> Result<Channel, LedgerError> {
         let order = Order::Release { outpoint, clock, charge, id };
-        self.order(order).await?.channel.ok_or(LedgerError::Unknown)
+        self.order(order).await?.channel().ok_or(LedgerError::Unknown)
     }
 
     /// Records how far the chain is followed, and what that has told of channels, in one write.
@@ -372,11 +373,8 @@ impl Ledger {
 
     /// Saves what waits, and closes the store. All that is asked of the ledger afterwards fails.
     pub async fn close(&self) {
-        let (closed, waiting) = oneshot::channel();
-        // If the writer is gone, the store is closed already.
-        if self.queue.send(Command::Close(closed)).await.is_ok() {
-            let _closed = waiting.await;
-        }
+        // It ends by being dropped.
+        let _ended = self.queue.close().await;
     }
 
     fn read<T>(&self, read: impl FnOnce(&Channels) -> T) -> T {
@@ -385,8 +383,7 @@ impl Ledger {
     }
 
     async fn order(&self, order: Order) -> Result<Done, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send(Command::Order(order, reply)).await.map_err(|_| LedgerError::Stopped)?;
+        let answer = self.queue.put(order, self.post.clone())?;
         answer.await.map_err(|_| LedgerError::Stopped)?
     }
 }

@@ -10,19 +10,32 @@
 //!
 //! [`Channel::handle`]: farebox_channel::gateway::Channel::handle
 
+mod charge;
 mod events;
+mod head;
+mod hold;
 mod index;
 mod ledger;
 mod meta;
+mod order;
+mod pace;
+mod post;
+mod queue;
+mod record;
 mod restore;
 mod row;
 mod sqlite;
 mod store;
+mod totals;
 mod writer;
 
+pub use charge::{Charge, Paid};
 pub use events::{Events, Missed};
+pub use hold::Hold;
 pub use index::{Touch, Touched};
-pub use ledger::{Charge, Hold, Ledger, LedgerError, Paid};
+pub use ledger::{Ledger, LedgerError};
+pub use post::Post;
 pub use restore::{Restored, restore};
 pub use sqlite::{SqliteStore, StoreLock};
 pub use store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
+pub use totals::Totals;

@@ -23,6 +23,41 @@ use secp256k1::ecdsa::Signature;
 /// The length of an outpoint.
 const OUTPOINT_LEN: usize = 36;
 
+/// The columns of a channel, of both tables, in the order in which they are read.
+pub(crate) const CHANNEL: &[&str] = &[
+    "id",
+    "outpoint",
+    "network",
+    "kind",
+    "gateway_key",
+    "client_key",
+    "expiry",
+    "capacity",
+    "payout",
+    "least",
+    "paid",
+    "signature",
+    "spent",
+    "stale",
+    "state",
+    "used_at",
+    "height",
+    "coins",
+    "cause",
+    "since",
+    "written_off",
+    "settlement",
+    "mined_txid",
+    "mined_height",
+    "mined_by",
+    "settled",
+];
+/// The columns of a named request that are read.
+pub(crate) const ATTEMPT: &[&str] =
+    &["request", "paid", "spent", "credit", "price", "answered", "at"];
+/// The columns of a settlement that are read.
+pub(crate) const SETTLEMENT: &[&str] = &["id", "raw", "fee", "share"];
+
 /// Why a row is no channel.
 type Damage = String;
 
@@ -99,17 +134,52 @@ pub(crate) fn outpoint_bytes(outpoint: OutPoint) -> Vec<u8> {
     serialize(&outpoint)
 }
 
-/// Reads a column, with words for what is wrong.
-fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, Damage> {
-    row.get(name).map_err(|error| error.to_string())
+/// A row, and the names of its columns in their order. To find one by its name is quicker here than
+/// in SQLite, which makes a difference for a million rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'r> {
+    row: &'r Row<'r>,
+    names: &'static [&'static str],
 }
 
-/// Reads a column of bytes in place.
-fn bytes<'r>(row: &'r Row<'_>, name: &str) -> Result<&'r [u8], Damage> {
-    match row.get_ref(name).map_err(|error| error.to_string())? {
-        ValueRef::Blob(bytes) => Ok(bytes),
-        _ => Err(format!("`{name}` is no blob")),
+impl<'r> Named<'r> {
+    /// Takes a row of [`select`] for these columns.
+    pub(crate) const fn new(row: &'r Row<'r>, names: &'static [&'static str]) -> Self {
+        Self { row, names }
     }
+
+    /// Reads a column, with words for what is wrong.
+    pub(crate) fn column<T: FromSql>(self, name: &str) -> Result<T, Damage> {
+        let place = self.names.iter().position(|it| *it == name).unwrap_or(usize::MAX);
+        self.row.get(place).map_err(|error| error.to_string())
+    }
+
+    /// Reads a column in place.
+    fn value(self, name: &str) -> Result<ValueRef<'r>, Damage> {
+        let place = self.names.iter().position(|it| *it == name).unwrap_or(usize::MAX);
+        self.row.get_ref(place).map_err(|error| error.to_string())
+    }
+
+    fn bytes(self, name: &str) -> Result<&'r [u8], Damage> {
+        checked(name, self.value(name)?.as_blob())
+    }
+
+    fn text(self, name: &str) -> Result<&'r str, Damage> {
+        checked(name, self.value(name)?.as_str())
+    }
+
+    fn sat(self, name: &str) -> Result<Sat, Damage> {
+        checked(name, Sat::new(self.column(name)?))
+    }
+
+    fn msat(self, name: &str) -> Result<Msat, Damage> {
+        checked(name, Msat::new(self.column(name)?))
+    }
+}
+
+/// Returns the words that select these columns.
+pub(crate) fn select(names: &[&str]) -> String {
+    format!("SELECT {}", names.join(", "))
 }
 
 /// Makes words of what is wrong with a column.
@@ -117,49 +187,45 @@ fn checked<T, E: ToString>(name: &str, value: Result<T, E>) -> Result<T, Damage>
     value.map_err(|error| format!("`{name}`: {}", error.to_string()))
 }
 
-fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
-    checked(name, Sat::new(column(row, name)?))
-}
-
 /// Reads a channel from a row of both tables, with its settlement from a third one.
 pub(crate) fn channel(
-    row: &Row<'_>,
+    row: Named<'_>,
     settlements: &BTreeMap<i64, Arc<Settlement>>,
 ) -> Result<Channel, Damage> {
     let contract = contract(row)?;
-    let signature = checked("signature", Signature::from_compact(bytes(row, "signature")?))?;
-    let payment = VerifiedPayment::from_record(Payment { paid: sat(row, "paid")?, signature });
+    let signature = checked("signature", Signature::from_compact(row.bytes("signature")?))?;
+    let payment = VerifiedPayment::from_record(Payment { paid: row.sat("paid")?, signature });
     let account = Account {
         contract: Arc::new(contract),
         payment,
-        spent: checked("spent", Msat::new(column(row, "spent")?))?,
-        least: sat(row, "least")?,
-        is_stale: column(row, "stale")?,
-        used_at: Timestamp::new(column(row, "used_at")?),
+        spent: row.msat("spent")?,
+        least: row.sat("least")?,
+        is_stale: row.column("stale")?,
+        used_at: Timestamp::new(row.column("used_at")?),
         coins: coins(row)?,
     };
-    let height: Option<u32> = column(row, "height")?;
-    let settlement = match column::<Option<i64>>(row, "settlement")? {
+    let height: Option<u32> = row.column("height")?;
+    let settlement = match row.column::<Option<i64>>("settlement")? {
         Some(id) => Some(settlements.get(&id).ok_or("`settlement` is missing")?.clone()),
         None => None,
     };
-    match column::<String>(row, "state")?.as_str() {
+    match row.text("state")? {
         "pending" => Ok(Channel::Pending(Pending { account, height })),
         "late" => Ok(Channel::Late(Late { account, height })),
         "open" => Ok(Channel::Open(Open { account, height })),
         "closing" => Ok(Channel::Closing(Closing {
             account,
-            cause: cause(&column::<String>(row, "cause")?)?,
-            since: Timestamp::new(column(row, "since")?),
+            cause: cause(row.text("cause")?)?,
+            since: Timestamp::new(row.column("since")?),
             height,
             settlement,
             mined: mined(row)?,
-            is_written_off: column(row, "written_off")?,
+            is_written_off: row.column("written_off")?,
         })),
         "ended" => Ok(Channel::Ended(Ended {
             account,
-            cause: cause(&column::<String>(row, "cause")?)?,
-            since: Timestamp::new(column(row, "since")?),
+            cause: cause(row.text("cause")?)?,
+            since: Timestamp::new(row.column("since")?),
             height,
             settlement,
             mined: mined(row)?.ok_or("`mined_txid` is missing")?,
@@ -169,61 +235,55 @@ pub(crate) fn channel(
 }
 
 /// Reads a named request.
-pub(crate) fn attempt(row: &Row<'_>) -> Result<Attempt, Damage> {
-    let msat = |name| checked(name, Msat::new(column(row, name)?));
+pub(crate) fn attempt(row: Named<'_>) -> Result<Attempt, Damage> {
     let receipt = Receipt {
-        paid: sat(row, "paid")?,
-        spent: msat("spent")?,
-        credit: msat("credit")?,
-        price: msat("price")?,
+        paid: row.sat("paid")?,
+        spent: row.msat("spent")?,
+        credit: row.msat("credit")?,
+        price: row.msat("price")?,
     };
     Ok(Attempt {
-        request: column(row, "request")?,
+        request: row.column("request")?,
         receipt,
-        is_answered: column(row, "answered")?,
-        at: Timestamp::new(column(row, "at")?),
+        is_answered: row.column("answered")?,
+        at: Timestamp::new(row.column("at")?),
     })
 }
 
-fn contract(row: &Row<'_>) -> Result<Contract, Damage> {
-    let key = |name| checked(name, PublicKey::from_slice(bytes(row, name)?));
+fn contract(row: Named<'_>) -> Result<Contract, Damage> {
+    let key = |name| checked(name, PublicKey::from_slice(row.bytes(name)?));
     let terms = Terms {
-        network: checked("network", Network::from_core_arg(&column::<String>(row, "network")?))?,
-        kind: checked("kind", column::<String>(row, "kind")?.parse())?,
+        network: checked("network", Network::from_core_arg(row.text("network")?))?,
+        kind: checked("kind", row.text("kind")?.parse())?,
         gateway_key: key("gateway_key")?,
         client_key: key("client_key")?,
-        expiry: checked("expiry", Expiry::new(column(row, "expiry")?))?,
+        expiry: checked("expiry", Expiry::new(row.column("expiry")?))?,
     };
-    let payout = ScriptBuf::from_bytes(bytes(row, "payout")?.to_vec());
+    let payout = ScriptBuf::from_bytes(row.bytes("payout")?.to_vec());
     Ok(Contract {
         terms,
-        outpoint: checked("outpoint", deserialize(bytes(row, "outpoint")?))?,
-        capacity: sat(row, "capacity")?,
+        outpoint: checked("outpoint", deserialize(row.bytes("outpoint")?))?,
+        capacity: row.sat("capacity")?,
         payout: checked("payout", Payout::new(payout))?,
     })
 }
 
 /// Reads a settlement from a row of its table.
-pub(crate) fn settlement(row: &Row<'_>) -> Result<Settlement, Damage> {
-    let transaction: Transaction = checked("raw", deserialize(bytes(row, "raw")?))?;
-    Ok(Settlement { transaction, fee: sat(row, "fee")?, share: sat(row, "share")? })
+pub(crate) fn settlement(row: Named<'_>) -> Result<Settlement, Damage> {
+    let transaction: Transaction = checked("raw", deserialize(row.bytes("raw")?))?;
+    Ok(Settlement { transaction, fee: row.sat("fee")?, share: row.sat("share")? })
 }
 
-fn coins(row: &Row<'_>) -> Result<Arc<[OutPoint]>, Damage> {
-    let coins = column::<Option<Vec<u8>>>(row, "coins")?.unwrap_or_default();
+fn coins(row: Named<'_>) -> Result<Arc<[OutPoint]>, Damage> {
+    let coins = row.column::<Option<Vec<u8>>>("coins")?.unwrap_or_default();
     coins.chunks(OUTPOINT_LEN).map(|coin| checked("coins", deserialize(coin))).collect()
 }
 
-fn mined(row: &Row<'_>) -> Result<Option<Mined>, Damage> {
-    let Some(txid) = column::<Option<Vec<u8>>>(row, "mined_txid")? else {
+fn mined(row: Named<'_>) -> Result<Option<Mined>, Damage> {
+    let Some(txid) = row.column::<Option<Vec<u8>>>("mined_txid")? else {
         return Ok(None);
     };
     let txid: Txid = checked("mined_txid", deserialize(&txid))?;
-    let by = spender(&column::<String>(row, "mined_by")?)?;
-    Ok(Some(Mined {
-        txid,
-        height: column(row, "mined_height")?,
-        by,
-        settled: sat(row, "settled")?,
-    }))
+    let by = spender(row.text("mined_by")?)?;
+    Ok(Some(Mined { txid, height: row.column("mined_height")?, by, settled: row.sat("settled")? }))
 }

@@ -11,8 +11,8 @@ CREATE TABLE contract (
     outpoint    BLOB    NOT NULL UNIQUE, -- 36 bytes, as in a transaction
     network     TEXT    NOT NULL,
     kind        TEXT    NOT NULL, -- 'refund' or 'cltv'
-    gateway_key BLOB    NOT NULL, -- S
-    client_key  BLOB    NOT NULL, -- C
+    gateway_key BLOB    NOT NULL, -- S, 65 bytes: to be read without computing a square root
+    client_key  BLOB    NOT NULL, -- C, 65 bytes
     expiry      INTEGER NOT NULL, -- T, Unix seconds
     capacity    INTEGER NOT NULL, -- sat
     payout      BLOB    NOT NULL, -- the client's output script

@@ -9,21 +9,27 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitcoin::consensus::encode::serialize;
 use bitcoin::{OutPoint, Txid};
 use farebox_channel::Settlement;
-use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
-use farebox_channel::message::Receipt;
-use rusqlite::{Connection, Transaction, params};
+use farebox_channel::gateway::Attempt;
+use rusqlite::{Connection, params};
 
-use crate::meta;
-use crate::row::{self, StateRow, outpoint_bytes};
+use crate::row::{self, Named, select};
 use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
+use crate::{meta, record};
 
 /// The format that this release writes.
 const FORMAT: u32 = 1;
 /// The tables of that format.
 const SCHEMA: &str = include_str!("schema.sql");
+/// The size of a page. Each channel that has paid is a page in the log, whatever its size, so small
+/// ones cost less.
+const PAGE_BYTES: u32 = 1_024;
+/// How many pages the log has before they are put in their places: 10 MB, which a start after a
+/// crash reads in no time.
+const LOG_PAGES: u32 = 10_000;
+/// How many pages are kept in memory: those of 100,000 channels that pay.
+const CACHE_PAGES: u32 = 16_384;
 
 /// A store in one SQLite file. No other process may use it at the same time.
 #[derive(Debug)]
@@ -38,9 +44,9 @@ pub struct SqliteStore {
 
 /// The numbers of rows.
 #[derive(Debug, Default)]
-struct Ids {
-    contracts: HashMap<OutPoint, i64>,
-    settlements: HashMap<Txid, i64>,
+pub(crate) struct Ids {
+    pub(crate) contracts: HashMap<OutPoint, i64>,
+    pub(crate) settlements: HashMap<Txid, i64>,
 }
 
 /// What keeps other processes away from a store.
@@ -93,7 +99,11 @@ impl SqliteStore {
         // The file holds payments, so only its owner may read it.
         open_private(path).map_err(|error| failed_at(path, &error))?;
         let mut connection = Connection::open(path).map_err(|error| failed_at(path, &error))?;
+        // The first counts for a new file only, and the log keeps it.
+        connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(failed)?;
+        connection.pragma_update(None, "cache_size", CACHE_PAGES).map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
         let format: u32 = connection
@@ -143,12 +153,17 @@ impl Store for SqliteStore {
         let restored = meta::read_number(&self.connection, "restored")?;
         self.trail = meta::read_trail(&self.connection)?;
         let settlements = self.load_settlements()?;
-        let sql = "SELECT * FROM contract LEFT JOIN channel ON channel.contract = contract.id";
-        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let count = "SELECT count(*) FROM contract";
+        let count = self.connection.query_row(count, [], |row| row.get(0)).map_err(failed)?;
+        let mut channels = Vec::with_capacity(count);
+        self.ids.contracts.reserve(count);
+        let joined = "FROM contract LEFT JOIN channel ON channel.contract = contract.id";
+        let sql = format!("{} {joined}", select(row::CHANNEL));
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
-        let mut channels = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
-            let id: i64 = row.get("id").map_err(failed)?;
+            let id: i64 = row.get(0).map_err(failed)?;
+            let row = Named::new(row, row::CHANNEL);
             let channel = row::channel(row, &settlements).map_err(|reason| {
                 StoreError::Damaged { record: format!("channel {id}"), reason }
             })?;
@@ -160,13 +175,12 @@ impl Store for SqliteStore {
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
         let Some(contract) = self.ids.contracts.get(&id.channel) else { return Ok(None) };
-        let sql = "SELECT * FROM attempt WHERE contract = ? AND key = ?";
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let sql = format!("{} FROM attempt WHERE contract = ? AND key = ?", select(row::ATTEMPT));
+        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let mut rows = statement.query(params![contract, id.key]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
-        row::attempt(row).map(Some).map_err(|reason| StoreError::Damaged {
-            record: format!("attempt of channel {contract}"),
-            reason,
+        row::attempt(Named::new(row, row::ATTEMPT)).map(Some).map_err(|reason| {
+            StoreError::Damaged { record: format!("attempt of channel {contract}"), reason }
         })
     }
 
@@ -176,7 +190,7 @@ impl Store for SqliteStore {
             cursor.extend(&mut trail);
             (cursor, trail)
         });
-        let added = write(&mut self.connection, &self.ids, followed.as_ref(), changes);
+        let added = record::write(&mut self.connection, &self.ids, followed.as_ref(), changes);
         let added = added.map_err(failed)?;
         if let Some((_, trail)) = followed {
             self.trail = trail;
@@ -193,11 +207,13 @@ impl SqliteStore {
         let unused = "DELETE FROM settlement WHERE id NOT IN \
                       (SELECT settlement FROM channel WHERE settlement IS NOT NULL)";
         self.connection.execute(unused, []).map_err(failed)?;
-        let mut statement = self.connection.prepare("SELECT * FROM settlement").map_err(failed)?;
+        let sql = format!("{} FROM settlement", select(row::SETTLEMENT));
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         let mut settlements = BTreeMap::new();
         while let Some(row) = rows.next().map_err(failed)? {
-            let id: i64 = row.get("id").map_err(failed)?;
+            let id: i64 = row.get(0).map_err(failed)?;
+            let row = Named::new(row, row::SETTLEMENT);
             let settlement = row::settlement(row).map_err(|reason| StoreError::Damaged {
                 record: format!("settlement {id}"),
                 reason,
@@ -207,157 +223,4 @@ impl SqliteStore {
         }
         Ok(settlements)
     }
-}
-
-/// Writes all changes in one transaction, and returns the numbers of new rows.
-fn write(
-    connection: &mut Connection,
-    ids: &Ids,
-    followed: Option<&(Cursor, Vec<Cursor>)>,
-    changes: &Changes<'_>,
-) -> rusqlite::Result<Ids> {
-    let transaction = connection.transaction()?;
-    let mut added = Ids::default();
-    for channel in &changes.channels {
-        let outpoint = channel.contract().outpoint;
-        let id = match ids.contracts.get(&outpoint) {
-            Some(id) => *id,
-            None => {
-                let id = insert_contract(&transaction, channel)?;
-                added.contracts.insert(outpoint, id);
-                id
-            }
-        };
-        let settlement = match channel.settlement() {
-            Some(settlement) => Some(settlement_id(&transaction, ids, &mut added, settlement)?),
-            None => None,
-        };
-        write_state(&transaction, id, channel, settlement)?;
-    }
-    for (id, attempt) in &changes.attempts {
-        // A name without a channel is nobody's.
-        if let Some(contract) = ids.contracts.get(&id.channel) {
-            write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
-        }
-    }
-    if let Some((cursor, trail)) = followed {
-        meta::write_followed(&transaction, *cursor, trail)?;
-    }
-    if let Some(tip) = changes.restored {
-        meta::write(&transaction, "restored", &serialize(&tip))?;
-        // What was begun before the restore may have been answered since.
-        transaction.execute("UPDATE attempt SET answered = 1", [])?;
-    }
-    transaction.commit()?;
-    Ok(added)
-}
-
-/// Writes a named request, or removes it. Those that are forgotten by then go too.
-fn write_attempt(
-    transaction: &Transaction<'_>,
-    contract: i64,
-    key: &[u8; 32],
-    attempt: Option<&Attempt>,
-) -> rusqlite::Result<()> {
-    let Some(attempt) = attempt else {
-        let sql = "DELETE FROM attempt WHERE contract = ? AND key = ?";
-        return transaction.prepare_cached(sql)?.execute(params![contract, key]).map(|_| ());
-    };
-    let forgotten = attempt.at.get().saturating_sub(u64::from(ATTEMPT_LIFETIME.get()));
-    transaction.prepare_cached("DELETE FROM attempt WHERE at < ?")?.execute([forgotten])?;
-    let Receipt { paid, spent, credit, price } = attempt.receipt;
-    transaction
-        .prepare_cached("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
-        .execute(params![
-            contract,
-            key,
-            attempt.request,
-            paid.get(),
-            spent.get(),
-            credit.get(),
-            price.get(),
-            attempt.is_answered,
-            attempt.at.get(),
-        ])
-        .map(|_| ())
-}
-
-fn insert_contract(transaction: &Transaction<'_>, channel: &Channel) -> rusqlite::Result<i64> {
-    let contract = channel.contract();
-    let terms = &contract.terms;
-    transaction
-        .prepare_cached(
-            "INSERT INTO contract (outpoint, network, kind, gateway_key, client_key, expiry, \
-             capacity, payout, least) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .insert(params![
-            outpoint_bytes(contract.outpoint),
-            terms.network.to_core_arg(),
-            terms.kind.as_str(),
-            terms.gateway_key.serialize(),
-            terms.client_key.serialize(),
-            terms.expiry.get(),
-            contract.capacity.get(),
-            contract.payout.script().as_bytes(),
-            channel.account().least.get(),
-        ])
-}
-
-/// Returns the number of a settlement's row, after writing it if it is new.
-fn settlement_id(
-    transaction: &Transaction<'_>,
-    ids: &Ids,
-    added: &mut Ids,
-    settlement: &Settlement,
-) -> rusqlite::Result<i64> {
-    let txid = settlement.txid();
-    if let Some(id) = ids.settlements.get(&txid).or_else(|| added.settlements.get(&txid)) {
-        return Ok(*id);
-    }
-    let id = transaction
-        .prepare_cached("INSERT INTO settlement (txid, raw, fee, share) VALUES (?, ?, ?, ?)")?
-        .insert(params![
-            serialize(&txid),
-            serialize(&settlement.transaction),
-            settlement.fee.get(),
-            settlement.share.get(),
-        ])?;
-    added.settlements.insert(txid, id);
-    Ok(id)
-}
-
-fn write_state(
-    transaction: &Transaction<'_>,
-    id: i64,
-    channel: &Channel,
-    settlement: Option<i64>,
-) -> rusqlite::Result<()> {
-    let row = StateRow::of(channel);
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, stale, state, \
-             used_at, height, coins, cause, since, written_off, settlement, mined_txid, \
-             mined_height, mined_by, settled) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            id,
-            row.paid,
-            row.signature,
-            row.spent,
-            row.stale,
-            row.state,
-            row.used_at,
-            row.height,
-            row.coins,
-            row.cause,
-            row.since,
-            row.written_off,
-            settlement,
-            row.mined_txid,
-            row.mined_height,
-            row.mined_by,
-            row.settled,
-        ])
-        .map(|_| ())
 }

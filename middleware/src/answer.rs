@@ -1,16 +1,24 @@
 //! The paywall's own answers: to steps, and to requests without a payment.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
-use farebox_channel::Msat;
-use farebox_channel::message::{Memo, PayRequest};
+use farebox_channel::message::{Memo, Offer, PayRequest};
 use farebox_channel::wire::{Field, Malformed, Step};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use farebox_channel::{Msat, Seconds};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cashier::Cashier;
 use crate::headers::{Asked, insert};
+use crate::layer::Gate;
 use crate::node::Node;
+use crate::page::{JSON_QUERY, POLICY, is_preferred, page};
+use crate::pricing::{PricedRoute, Pricing};
 use crate::problem::{Problem, ProblemKind};
 
 /// Says that a request is to be paid.
@@ -20,15 +28,20 @@ pub(crate) fn unpaid(price: Msat) -> Problem {
 }
 
 /// Adds the offer to an answer that asks for payment.
-pub(crate) fn offering<N: Node>(
-    cashier: &Cashier<N>,
+pub(crate) fn offering<N: Node, P>(
+    gate: &Gate<N, P>,
     price: Msat,
     mut response: Response<Bytes>,
 ) -> Response<Bytes> {
     if response.status() == StatusCode::PAYMENT_REQUIRED {
-        insert(response.headers_mut(), &cashier.offer(price));
+        insert(response.headers_mut(), &offer(gate, price));
     }
     response
+}
+
+/// Returns the offer for a request that costs `price`.
+fn offer<N: Node, P>(gate: &Gate<N, P>, price: Msat) -> Offer {
+    Offer { price_holds: gate.quote, ..gate.cashier.offer(price) }
 }
 
 /// Takes a step on a priced URL. The step is done, and the request itself is still to be paid.
@@ -44,13 +57,14 @@ pub(crate) async fn unpaid_step<N: Node>(
 }
 
 /// Answers on the well-known path, where nothing is charged.
-pub(crate) async fn well_known<N: Node>(
-    cashier: &Cashier<N>,
+pub(crate) async fn well_known<N: Node, P: Pricing>(
+    gate: &Gate<N, P>,
     asked: Result<Asked, Malformed>,
+    request: &Parts,
 ) -> Response<Bytes> {
     let outcome = match asked {
-        Ok(Asked { step: Some(step), memo }) => take(cashier, step, memo).await,
-        Ok(Asked { step: None, .. }) => Ok(described(cashier)),
+        Ok(Asked { step: Some(step), memo }) => take(&gate.cashier, step, memo).await,
+        Ok(Asked { step: None, .. }) => Ok(described(gate, request)),
         Err(malformed) => Err(malformed.into()),
     };
     outcome.unwrap_or_else(|problem| problem.response())
@@ -78,7 +92,7 @@ async fn top_up<N: Node>(
     request: &PayRequest,
     memo: Option<Memo>,
 ) -> Result<Response<Bytes>, Problem> {
-    let charge = cashier.pay(request, Msat::ZERO, None, memo).await?;
+    let charge = cashier.pay(request, Msat::ZERO, None, memo, NonZeroU32::MAX).await?;
     Ok(reply(&charge.receipt()))
 }
 
@@ -90,14 +104,40 @@ fn reply<F: Field>(message: &F) -> Response<Bytes> {
     response
 }
 
-/// Describes the offer, and where the gateway's node stands, as a document.
-fn described<N: Node>(cashier: &Cashier<N>) -> Response<Bytes> {
-    let offer = cashier.offer(Msat::ZERO);
+/// Describes the offer, the prices, and where the gateway's node stands: as a document, or as a page
+/// for whoever would rather have one.
+fn described<N: Node, P: Pricing>(gate: &Gate<N, P>, request: &Parts) -> Response<Bytes> {
+    let (offer, prices) = (offer(gate, Msat::ZERO), gate.pricing.prices());
+    let is_page = request.uri.query() != Some(JSON_QUERY) && is_preferred(&request.headers);
+    let (content_type, body) = if is_page {
+        ("text/html; charset=utf-8", page(&offer, &prices))
+    } else {
+        ("application/json", document(&gate.cashier, &offer, &prices).to_string())
+    };
+    let mut response = Response::new(Bytes::from(body));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (VARY, "accept"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_page {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    }
+    response
+}
+
+/// Returns the document.
+fn document<N: Node>(cashier: &Cashier<N>, offer: &Offer, prices: &[PricedRoute]) -> Value {
     let kinds: Vec<_> = offer.kinds.iter().map(|kind| kind.as_str()).collect();
     let chain = cashier
         .chain_time()
         .map(|chain| json!({ "height": chain.height, "median_time_past": chain.median_time_past }));
-    let document = json!({
+    let prices: Vec<_> = prices.iter().map(PricedRoute::document).collect();
+    json!({
         "chain": chain,
         "network": offer.network.to_core_arg(),
         "kinds": kinds,
@@ -107,10 +147,7 @@ fn described<N: Node>(cashier: &Cashier<N>) -> Response<Bytes> {
         "lifetime_max_secs": offer.lifetime.end().get(),
         "first_payment_sat": offer.first_payment.get(),
         "confirmations": offer.confirmations,
-    });
-    let mut response = Response::new(Bytes::from(document.to_string()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+        "price_secs": offer.price_holds.map(Seconds::get),
+        "prices": prices,
+    })
 }

@@ -1,18 +1,19 @@
 //! The cashier: what is done with each step. It knows messages, and nothing of HTTP.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Channel, Gateway, Input, Refusal, RequestName};
+use farebox_channel::gateway::{Channel, Gateway, Input, Refusal, RequestName, Rules};
 use farebox_channel::message::{
     ChannelStatus, CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt,
     RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
     TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{
-    ChainTime, Clock, Keyring, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
+    ChainTime, Clock, Keyring, Label, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
 };
-use farebox_ledger::{AttemptId, Charge, Hold, Ledger, LedgerError, Paid};
+use farebox_ledger::{AttemptId, Charge, Hold, Ledger, LedgerError, Paid, Post};
 use secp256k1::PublicKey;
 
 use crate::naming::{Run, UnderWay};
@@ -28,7 +29,6 @@ const STATUS_CHANNELS_MAX: usize = 10;
 #[derive(Debug)]
 struct Desk<N> {
     gateway: Gateway,
-    ledger: Ledger,
     node: N,
     hosts: Vec<String>,
     under_way: UnderWay,
@@ -36,11 +36,34 @@ struct Desk<N> {
 
 /// The gateway's side of every step. Clones share it.
 #[derive(Debug)]
-pub struct Cashier<N>(Arc<Desk<N>>);
+pub struct Cashier<N> {
+    desk: Arc<Desk<N>>,
+    ledger: Ledger,
+}
 
 impl<N> Clone for Cashier<N> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { desk: Arc::clone(&self.desk), ledger: self.ledger.clone() }
+    }
+}
+
+/// Who has paid for a request, and how much. The service behind finds it among the request's
+/// extensions, whoever stands before the paywall among those of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaidBy {
+    /// The channel.
+    pub channel: Label,
+    /// What was charged, in the answer less what was taken back.
+    pub price: Msat,
+    /// What is paid and not spent.
+    pub credit: Msat,
+}
+
+impl PaidBy {
+    /// Returns the same with the amounts of a receipt.
+    pub(crate) const fn with(self, receipt: Receipt) -> Self {
+        let Receipt { price, credit, .. } = receipt;
+        Self { price, credit, ..self }
     }
 }
 
@@ -48,6 +71,7 @@ impl<N> Clone for Cashier<N> {
 #[derive(Debug)]
 pub(crate) struct Charged {
     channel: OutPoint,
+    label: Label,
     paid: Paid,
     _hold: Hold,
     _run: Option<Run>,
@@ -57,6 +81,12 @@ impl Charged {
     /// Returns the receipt, as far as is known now.
     pub(crate) const fn receipt(&self) -> Receipt {
         self.paid.receipt
+    }
+
+    /// Returns who has paid.
+    pub(crate) const fn paid_by(&self) -> PaidBy {
+        let Receipt { price, credit, .. } = self.paid.receipt;
+        PaidBy { channel: self.label, price, credit }
     }
 }
 
@@ -69,37 +99,44 @@ impl<N: Node> Cashier<N> {
     /// pass on a proof that it was given.
     #[must_use]
     pub fn new(keyring: Keyring, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
-        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
-        Self(Arc::new(Desk { gateway, ledger, node, hosts, under_way: UnderWay::default() }))
+        let gateway = Gateway { keyring, rules: Rules::clone(&ledger.rules()) };
+        let desk = Desk { gateway, node, hosts, under_way: UnderWay::default() };
+        Self { desk: Arc::new(desk), ledger }
+    }
+
+    /// Returns the same cashier for the tasks of the runtime that carries `post`.
+    #[must_use]
+    pub fn by(&self, post: &Post) -> Self {
+        Self { desk: Arc::clone(&self.desk), ledger: self.ledger.by(post) }
     }
 
     /// Returns the offer for a request that costs `price`.
     pub(crate) fn offer(&self, price: Msat) -> Offer {
-        self.0.gateway.rules.offer(price, self.0.gateway.network())
+        self.desk.gateway.rules.offer(price, self.desk.gateway.network())
     }
 
     /// Returns where the chain stands, while the node answers.
     pub(crate) fn chain_time(&self) -> Option<ChainTime> {
-        self.0.node.chain_time()
+        self.desk.node.chain_time()
     }
 
     /// Answers a wish for terms.
     pub(crate) fn open(&self, request: &OpenRequest) -> Result<TermsReply, Problem> {
-        self.0.node.ready()?;
-        Ok(self.0.gateway.terms(request, self.clock())?)
+        self.desk.node.ready()?;
+        Ok(self.desk.gateway.terms(request, self.clock())?)
     }
 
     /// Signs a refund.
     pub(crate) fn refund(&self, request: &RefundRequest) -> Result<RefundReply, Problem> {
-        self.0.node.ready()?;
-        Ok(self.0.gateway.sign_refund(request, self.clock())?)
+        self.desk.node.ready()?;
+        Ok(self.desk.gateway.sign_refund(request, self.clock())?)
     }
 
     /// Looks for an output that pays the address of a `cltv` contract.
     pub(crate) async fn watch(&self, request: &WatchRequest) -> Result<WatchReply, Problem> {
         let WatchRequest { client_key, expiry } = *request;
-        let terms = self.0.gateway.watched_terms(client_key, expiry, self.clock())?;
-        Ok(WatchReply { seen: self.0.node.watch(terms).await? })
+        let terms = self.desk.gateway.watched_terms(client_key, expiry, self.clock())?;
+        Ok(WatchReply { seen: self.desk.node.watch(terms).await? })
     }
 
     /// Takes a contract: checks it, has the node show it, records it, and hands out the pass.
@@ -110,25 +147,25 @@ impl<N: Node> Cashier<N> {
         if let Some(payment) = self.shown_again(&request) {
             return self.contract_again(request, payment).await;
         }
-        let chain = self.0.node.ready()?;
-        if self.0.ledger.pending() >= PENDING_MAX {
+        let chain = self.desk.node.ready()?;
+        if self.ledger.pending() >= PENDING_MAX {
             return Err(NodeError::Busy.into());
         }
-        let shown = self.0.gateway.check_shown(&request, self.clock(), chain)?;
-        let output = self.0.node.find(outpoint, request.transaction).await?;
+        let shown = self.desk.gateway.check_shown(&request, self.clock(), chain)?;
+        let output = self.desk.node.find(outpoint, request.transaction).await?;
         let channel = shown.admit(&output)?;
         let contract = Arc::clone(channel.contract());
-        let recorded = self.0.ledger.create(channel).await?;
+        let recorded = self.ledger.create(channel).await?;
         if *recorded.contract() != contract {
             return Err(Refusal::OtherTerms.into());
         }
-        self.0.node.attend(outpoint).await;
+        self.desk.node.attend(outpoint).await;
         self.state(outpoint)
     }
 
     /// Returns the verified payment of a contract that is on record just as it is shown.
     fn shown_again(&self, request: &ContractRequest) -> Option<VerifiedPayment> {
-        let known = self.0.ledger.channel(request.outpoint)?;
+        let known = self.ledger.channel(request.outpoint)?;
         let contract = known.contract();
         let is_same = contract.terms.kind == request.kind
             && contract.terms.client_key == request.client_key
@@ -146,7 +183,7 @@ impl<N: Node> Cashier<N> {
     ) -> Result<StateReply, Problem> {
         let outpoint = request.outpoint;
         let pay = Input::Pay { payment, price: Msat::ZERO };
-        match self.0.ledger.apply(outpoint, self.clock(), pay).await {
+        match self.ledger.apply(outpoint, self.clock(), pay).await {
             // The state says why the payment was not taken.
             Ok(_) | Err(LedgerError::Refused(_)) => {}
             Err(error) => return Err(error.into()),
@@ -155,9 +192,9 @@ impl<N: Node> Cashier<N> {
         let contract = request.transaction.filter(|tx| tx.compute_txid() == outpoint.txid);
         if state.state == StateName::Pending && contract.is_some() {
             // The node may have forgotten it since. Whether it has, the next look tells.
-            let _found = self.0.node.find(outpoint, contract).await;
+            let _found = self.desk.node.find(outpoint, contract).await;
         }
-        self.0.node.attend(outpoint).await;
+        self.desk.node.attend(outpoint).await;
         self.state(outpoint)
     }
 
@@ -168,15 +205,22 @@ impl<N: Node> Cashier<N> {
         price: Msat,
         name: Option<RequestName>,
         memo: Option<Memo>,
+        most: NonZeroU32,
     ) -> Result<Charged, Problem> {
         let PayRequest { channel, pass, payment, price_max } = *request;
-        if self.0.gateway.pass(channel) != pass {
+        let (true_pass, label) = self.desk.gateway.keyring.pass_and_label(channel);
+        if true_pass != pass {
             return Err(Refusal::WrongPass.into());
         }
         if let Some(most) = price_max.filter(|most| price > *most) {
             return Err(Refusal::PriceRaised { price, most }.into());
         }
-        let on_record = self.0.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
+        let on_record = self.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
+        let hold = self.ledger.hold(channel);
+        if hold.count() > usize::try_from(most.get()).unwrap_or(usize::MAX) {
+            let detail = format!("this channel has {most} requests under way already");
+            return Err(Problem::new(ProblemKind::TooManyRequests, detail));
+        }
         let latest = on_record.account().payment;
         // The latest payment again needs no second look at its signature.
         let payment = if *latest.payment() == payment {
@@ -184,17 +228,16 @@ impl<N: Node> Cashier<N> {
         } else {
             payment.verify(on_record.contract()).map_err(Refusal::from)?
         };
-        let hold = self.0.ledger.hold(channel);
         let run = match name {
             Some(RequestName { key, .. }) => {
-                let run = self.0.under_way.begin(AttemptId { channel, key });
+                let run = self.desk.under_way.begin(AttemptId { channel, key });
                 Some(run.ok_or(Refusal::UnderWay)?)
             }
             None => None,
         };
         let charge = Charge { payment, price, name, memo };
-        let paid = self.0.ledger.pay(channel, self.clock(), charge).await?;
-        Ok(Charged { channel, paid, _hold: hold, _run: run })
+        let paid = self.ledger.pay(channel, self.clock(), charge).await?;
+        Ok(Charged { channel, label, paid, _hold: hold, _run: run })
     }
 
     /// Notes that the answer to a charged request begins, so that its name buys no other, and
@@ -207,10 +250,12 @@ impl<N: Node> Cashier<N> {
         let Charged { channel, paid, .. } = *charge;
         let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
         let unused = unused.unwrap_or_default();
-        let ledger = &self.0.ledger;
+        let ledger = &self.ledger;
         let receipt = match ledger.answer(channel, self.clock(), paid, unused).await {
-            // The channel has begun to close: what is settled is signed already.
-            Err(LedgerError::Refused(_)) => {
+            // The channel has begun to close, and what is settled is signed already; or the store
+            // has failed. The charge stays whole, and the receipt says so. Without a name there is
+            // nothing else to save, so the client gets what it has paid for.
+            Err(LedgerError::Refused(_) | LedgerError::Store(_)) => {
                 ledger.answer(channel, self.clock(), paid, Msat::ZERO).await?
             }
             receipt => receipt?,
@@ -223,7 +268,7 @@ impl<N: Node> Cashier<N> {
     /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charged) -> Result<Receipt, Problem> {
         let Charged { channel, paid: Paid { receipt, id }, .. } = *charge;
-        let channel = self.0.ledger.release(channel, self.clock(), receipt.price, id).await?;
+        let channel = self.ledger.release(channel, self.clock(), receipt.price, id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 
@@ -233,7 +278,7 @@ impl<N: Node> Cashier<N> {
         let channels = match subject {
             StatusSubject::Key(key) => {
                 self.check_proof(proof, &subject.proven(), key)?;
-                self.0.ledger.channels_of(key)
+                self.ledger.channels_of(key)
             }
             StatusSubject::Channel(outpoint) => {
                 vec![self.proven_channel(proof, &subject.proven(), *outpoint)?]
@@ -254,10 +299,10 @@ impl<N: Node> Cashier<N> {
             Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => {
                 let payment = payment.verify(channel.contract()).map_err(Refusal::from)?;
                 let close = Input::Close(payment);
-                self.0.ledger.apply(outpoint, self.clock(), close).await?;
+                self.ledger.apply(outpoint, self.clock(), close).await?;
             }
         }
-        self.0.node.attend(outpoint).await;
+        self.desk.node.attend(outpoint).await;
         self.state(outpoint)
     }
 
@@ -270,13 +315,13 @@ impl<N: Node> Cashier<N> {
         subject: &Subject,
         outpoint: OutPoint,
     ) -> Result<Channel, Problem> {
-        match self.0.ledger.channel(outpoint) {
+        match self.ledger.channel(outpoint) {
             Some(channel) => {
                 self.check_proof(proof, subject, &channel.contract().terms.client_key)?;
                 Ok(channel)
             }
             None => {
-                let nobody = self.0.gateway.decoy_key();
+                let nobody = self.desk.gateway.decoy_key();
                 self.check_proof(proof, subject, &nobody)?;
                 Err(Refusal::UnknownChannel.into()) // nobody signs for that key
             }
@@ -289,39 +334,39 @@ impl<N: Node> Cashier<N> {
         subject: &Subject,
         key: &PublicKey,
     ) -> Result<(), Problem> {
-        let network = self.0.gateway.network();
+        let network = self.desk.gateway.network();
         let wall = self.clock().wall;
         let verify = |host: &String| proof.verify(subject, Place { network, host }, wall, key);
         let mut refused = ProofError::BadSignature;
-        for host in &self.0.hosts {
+        for host in &self.desk.hosts {
             match verify(host) {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = error,
             }
         }
         let detail =
-            format!("{refused}; proofs for this gateway name {}", self.0.hosts.join(" or "));
+            format!("{refused}; proofs for this gateway name {}", self.desk.hosts.join(" or "));
         Err(Problem::new(ProblemKind::WrongProof, detail))
     }
 
     /// Returns what is told of a channel to its client.
     fn told(&self, channel: &Channel) -> ChannelStatus {
-        channel.status(self.0.gateway.pass(channel.contract().outpoint))
+        channel.status(self.desk.gateway.pass(channel.contract().outpoint))
     }
 
     /// Returns where a channel stands now.
     fn state(&self, outpoint: OutPoint) -> Result<StateReply, Problem> {
-        let channel = self.0.ledger.channel(outpoint).ok_or(Refusal::UnknownChannel)?;
+        let channel = self.ledger.channel(outpoint).ok_or(Refusal::UnknownChannel)?;
         Ok(StateReply {
             channel: outpoint,
             state: channel.name(),
-            pass: self.0.gateway.pass(outpoint),
+            pass: self.desk.gateway.pass(outpoint),
             paid: channel.account().payment.paid(),
             settlement: channel.settlement_txid(),
         })
     }
 
     fn clock(&self) -> Clock {
-        self.0.node.clock()
+        self.desk.node.clock()
     }
 }

@@ -32,39 +32,35 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Result<Asked, Malformed> {
 }
 
 fn read(headers: &HeaderMap) -> Result<Asked, Malformed> {
+    let ours = || headers.iter().filter(|(name, _)| is_ours(name));
     let length = |(name, value): (&HeaderName, &HeaderValue)| {
-        if is_ours(name) { name.as_str().len().saturating_add(value.len()) } else { 0 }
+        name.as_str().len().saturating_add(value.len())
     };
-    if headers.iter().map(length).sum::<usize>() > REQUEST_LEN_MAX {
+    if ours().map(length).sum::<usize>() > REQUEST_LEN_MAX {
         return Err(Malformed { name: "payment-channel-*", fault: Fault::TooLongTogether });
     }
-    Ok(Asked { step: read_step(headers)?, memo: read_memo(headers)? })
-}
-
-fn read_memo(headers: &HeaderMap) -> Result<Option<Memo>, Malformed> {
-    let mut values = headers.get_all(Memo::NAME).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Malformed { name: Memo::NAME, fault: Fault::Repeated });
-    }
-    Memo::decode(value.as_bytes()).map(Some)
-}
-
-fn read_step(headers: &HeaderMap) -> Result<Option<Step>, Malformed> {
-    let mut step = None;
-    for name in Step::NAMES {
-        for value in headers.get_all(name) {
-            if step.is_some() {
+    let mut asked = Asked::default();
+    for (name, value) in ours() {
+        if name.as_str() == Memo::NAME {
+            if asked.memo.is_some() {
+                return Err(Malformed { name: Memo::NAME, fault: Fault::Repeated });
+            }
+            asked.memo = Some(Memo::decode(value.as_bytes())?);
+        } else if let Some(name) = Step::NAMES.into_iter().find(|step| *step == name.as_str()) {
+            if asked.step.is_some() {
                 return Err(Malformed { name, fault: Fault::Repeated });
             }
-            step = Step::decode(name, value.as_bytes())?;
+            asked.step = Step::decode(name, value.as_bytes())?;
         }
     }
-    Ok(step)
+    Ok(asked)
 }
 
 /// Removes every payment field.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_ours) {
+        return;
+    }
     let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in ours {
         headers.remove(name);

@@ -1,9 +1,16 @@
 //! The layer: what a paywall is made of.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox_channel::Seconds;
 use http::header::HeaderName;
 use tower_layer::Layer;
 
 use crate::cashier::Cashier;
+use crate::node::Node;
+use crate::pricing::Pricing;
 use crate::service::Paywall;
 
 /// When a charge is taken back. A client's own disconnect is always charged.
@@ -22,12 +29,25 @@ impl Default for ReleasePolicy {
 }
 
 /// Puts a paywall before a service. See the [crate docs](crate) for an example.
+#[derive(Debug)]
+pub struct PaywallLayer<N, P>(Arc<Gate<N, P>>);
+
+impl<N, P> Clone for PaywallLayer<N, P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What all services behind one paywall share.
 #[derive(Clone, Debug)]
-pub struct PaywallLayer<N, P> {
-    cashier: Cashier<N>,
-    pricing: P,
-    release: ReleasePolicy,
-    fields: ServiceFields,
+pub(crate) struct Gate<N, P> {
+    pub(crate) cashier: Cashier<N>,
+    pub(crate) pricing: P,
+    pub(crate) release: ReleasePolicy,
+    pub(crate) fields: ServiceFields,
+    pub(crate) requests_per_channel: NonZeroU32,
+    /// For how long a price that was told holds, if that is promised.
+    pub(crate) quote: Option<Seconds>,
 }
 
 /// The fields in which a paywall and the service behind it talk to each other.
@@ -39,22 +59,38 @@ pub(crate) struct ServiceFields {
     pub(crate) memo: Option<HeaderName>,
 }
 
-impl<N, P> PaywallLayer<N, P> {
+impl<N: Node, P: Pricing> PaywallLayer<N, P> {
     /// Makes a layer that charges what `pricing` says.
     #[must_use]
     pub fn new(cashier: Cashier<N>, pricing: P) -> Self {
-        Self {
-            cashier,
-            pricing,
-            release: ReleasePolicy::default(),
-            fields: ServiceFields::default(),
-        }
+        let (release, fields) = (ReleasePolicy::default(), ServiceFields::default());
+        let requests_per_channel = NonZeroU32::MAX;
+        let quote = None;
+        Self(Arc::new(Gate { cashier, pricing, release, fields, requests_per_channel, quote }))
     }
 
     /// Takes charges back as `release` says.
     #[must_use]
-    pub const fn release(mut self, release: ReleasePolicy) -> Self {
-        self.release = release;
+    pub fn release(mut self, release: ReleasePolicy) -> Self {
+        Arc::make_mut(&mut self.0).release = release;
+        self
+    }
+
+    /// Refuses requests of a channel that has so many under way.
+    #[must_use]
+    pub fn requests_per_channel(mut self, most: NonZeroU32) -> Self {
+        Arc::make_mut(&mut self.0).requests_per_channel = most;
+        self
+    }
+
+    /// Tells clients that a price which they were told holds for so long, in whole seconds. Less
+    /// than one is not told.
+    ///
+    /// It is `pricing` that keeps the promise, whatever the prices become.
+    #[must_use]
+    pub fn quote(mut self, quote: Duration) -> Self {
+        let secs = u32::try_from(quote.as_secs()).unwrap_or(u32::MAX);
+        Arc::make_mut(&mut self.0).quote = (secs > 0).then_some(Seconds::new(secs));
         self
     }
 
@@ -62,7 +98,7 @@ impl<N, P> PaywallLayer<N, P> {
     /// less than the price. Until then the price is reserved.
     #[must_use]
     pub fn usage(mut self, field: Option<HeaderName>) -> Self {
-        self.fields.usage = field;
+        Arc::make_mut(&mut self.0).fields.usage = field;
         self
     }
 
@@ -72,21 +108,15 @@ impl<N, P> PaywallLayer<N, P> {
     /// The client cannot set the field itself.
     #[must_use]
     pub fn memo(mut self, field: Option<HeaderName>) -> Self {
-        self.fields.memo = field;
+        Arc::make_mut(&mut self.0).fields.memo = field;
         self
     }
 }
 
-impl<S, N, P: Clone> Layer<S> for PaywallLayer<N, P> {
+impl<S, N, P> Layer<S> for PaywallLayer<N, P> {
     type Service = Paywall<S, N, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Paywall::new(
-            inner,
-            self.cashier.clone(),
-            self.pricing.clone(),
-            self.release,
-            self.fields.clone(),
-        )
+        Paywall::new(inner, Arc::clone(&self.0))
     }
 }

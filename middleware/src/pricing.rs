@@ -1,12 +1,27 @@
-//! What a request costs.
+//! What a request costs, and what the price list says.
 
-use farebox_channel::Msat;
+use std::sync::Arc;
+
+use farebox_channel::{Msat, Seconds};
 use http::request::Parts;
+use serde_json::{Value, json};
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
     /// Returns the price, or nothing where the request is free.
     fn price(&self, request: &Parts) -> Option<Msat>;
+
+    /// Returns the price that the client is told, or nothing where the request is free: another
+    /// one than is charged where a lower price was told before and still holds.
+    fn offered(&self, request: &Parts) -> Option<Msat> {
+        self.price(request)
+    }
+
+    /// Returns the price list, as it is now. It is asked for anew each time, so it should be made
+    /// when prices change. An empty list says nothing of prices.
+    fn prices(&self) -> Arc<[PricedRoute]> {
+        Arc::default()
+    }
 }
 
 impl<F> Pricing for F
@@ -15,5 +30,49 @@ where
 {
     fn price(&self, request: &Parts) -> Option<Msat> {
         self(request)
+    }
+}
+
+/// A line of the price list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PricedRoute {
+    /// The path, as it is written in the configuration.
+    pub path: String,
+    /// The host that it belongs to; nothing means every host.
+    pub host: Option<String>,
+    /// The methods that it belongs to; none means every method.
+    pub methods: Vec<String>,
+    /// What a request costs; nothing means that it is free.
+    pub price: Option<Msat>,
+    /// How many requests a client has for nothing.
+    pub allowance: Option<FreeAllowance>,
+    /// Whether the price is only told, and nothing is charged.
+    pub is_shadow: bool,
+}
+
+/// How many requests are free in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeAllowance {
+    /// The requests.
+    pub requests: u32,
+    /// The span.
+    pub span: Seconds,
+}
+
+impl PricedRoute {
+    /// Returns the line as it stands in the document.
+    pub(crate) fn document(&self) -> Value {
+        let allowance = self.allowance.map(|allowance| {
+            json!({ "requests": allowance.requests, "span_secs": allowance.span.get() })
+        });
+        json!({
+            "path": self.path,
+            "host": self.host,
+            "methods": self.methods,
+            "price_msat": self.price.unwrap_or(Msat::ZERO).get(),
+            "free": self.price.is_none(),
+            "free_allowance": allowance,
+            "shadow": self.is_shadow,
+        })
     }
 }

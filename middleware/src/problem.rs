@@ -1,20 +1,18 @@
 //! Errors as RFC 9457 problem documents: the only place with status codes.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
-use farebox_channel::gateway::Refusal;
 use farebox_channel::message::Receipt;
-use farebox_channel::wire::{Malformed, PROBLEM_PREFIX};
-use farebox_channel::{ContractMismatch, PaymentError};
-use farebox_ledger::LedgerError;
+use farebox_channel::wire::PROBLEM_PREFIX;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::headers::insert;
-use crate::node::NodeError;
 
 /// When to try again what is not possible now, in seconds.
-const RETRY_AFTER_SECS: &str = "5";
+const RETRY_AFTER_SECS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 /// What kind of problem it is. Kinds are stable: clients act on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +83,23 @@ pub enum ProblemKind {
     UpstreamUnavailable,
     /// Nothing is served here.
     NotFound,
+    /// The client asks too much.
+    TooManyRequests,
+    /// All clients together ask too much.
+    Overloaded,
+    /// The request's body is too long.
+    BodyTooLarge,
+    /// The request does not arrive in time.
+    RequestTimeout,
+    /// Other methods are served here.
+    MethodNotAllowed,
+    /// The path could be read as a different one.
+    BadPath,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 39] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -123,6 +133,12 @@ impl ProblemKind {
         Self::StoreUnavailable,
         Self::UpstreamUnavailable,
         Self::NotFound,
+        Self::TooManyRequests,
+        Self::Overloaded,
+        Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::MethodNotAllowed,
+        Self::BadPath,
     ];
 
     /// Returns the name at the end of the problem type, and the title.
@@ -161,17 +177,30 @@ impl ProblemKind {
             Self::StoreUnavailable => ("store-unavailable", "Payments cannot be recorded now"),
             Self::UpstreamUnavailable => ("upstream-unavailable", "The service does not answer"),
             Self::NotFound => ("not-found", "Nothing is served here"),
+            Self::TooManyRequests => ("too-many-requests", "There are too many requests"),
+            Self::Overloaded => ("overloaded", "The gateway has too much to do"),
+            Self::BodyTooLarge => ("body-too-large", "The request's body is too long"),
+            Self::RequestTimeout => ("request-timeout", "The request took too long to arrive"),
+            Self::MethodNotAllowed => ("method-not-allowed", "Other methods are served here"),
+            Self::BadPath => ("bad-path", "The path could be read as a different one"),
         }
+    }
+
+    /// Returns its short name: the end of the problem type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.words().0
     }
 
     /// Returns the problem type.
     #[must_use]
     pub fn type_uri(self) -> String {
-        format!("{PROBLEM_PREFIX}{}", self.words().0)
+        format!("{PROBLEM_PREFIX}{}", self.name())
     }
 
     /// Returns the status: 402 to pay differently, 409 and 410 for a channel on its way out or
-    /// gone, 400 for what cannot be read, 503 for what is not possible now.
+    /// gone, 400 for what cannot be read, 429 for what is too much, 503 for what is not possible
+    /// now.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -194,7 +223,7 @@ impl ProblemKind {
             | Self::Underpaid
             | Self::ChannelRestored
             | Self::FinalOutOfBounds => StatusCode::PAYMENT_REQUIRED,
-            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::BadPath => StatusCode::BAD_REQUEST,
             Self::ChannelClosing
             | Self::ChannelExpiring
             | Self::ChannelLate
@@ -202,11 +231,16 @@ impl ProblemKind {
             | Self::RequestAnswered => StatusCode::CONFLICT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ChannelEnded | Self::ChannelUnknown => StatusCode::GONE,
-            Self::ChannelPending | Self::NodeUnavailable | Self::StoreUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ChannelPending
+            | Self::NodeUnavailable
+            | Self::StoreUnavailable
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
 }
@@ -222,22 +256,37 @@ pub struct Problem {
     members: Map<String, Value>,
     /// The receipt of an earlier charge.
     receipt: Option<Receipt>,
+    /// When to try again.
+    retry_after_secs: Option<NonZeroU32>,
 }
 
 impl Problem {
     /// Makes a problem of a kind.
     #[must_use]
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), members: Map::new(), receipt: None }
+        let (members, detail) = (Map::new(), detail.into());
+        Self { kind, detail, members, receipt: None, retry_after_secs: None }
+    }
+
+    /// Says in how many seconds to try again (RFC 9110 §10.2.3). A 503 says 5 s by itself.
+    #[must_use]
+    pub fn retry_after(self, secs: NonZeroU32) -> Self {
+        Self { retry_after_secs: Some(secs), ..self }
+    }
+
+    /// Adds the receipt of an earlier charge.
+    pub(crate) fn with_receipt(self, receipt: Receipt) -> Self {
+        Self { receipt: Some(receipt), ..self }
     }
 
     /// Adds a figure.
-    fn with(mut self, name: &str, value: u64) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: u64) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Returns the answer, with the document as its body.
+    /// Returns the answer, with the document as its body. Whoever stands before finds the kind
+    /// among its extensions.
     #[must_use]
     pub fn response(&self) -> Response<Bytes> {
         let status = self.kind.status();
@@ -252,115 +301,18 @@ impl Problem {
         }
         let mut response = Response::new(Bytes::from(document.to_string()));
         *response.status_mut() = status;
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(receipt) = &self.receipt {
             insert(headers, receipt);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+        let is_passing = status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(secs) = self.retry_after_secs.or_else(|| is_passing.then_some(RETRY_AFTER_SECS))
+        {
+            headers.insert(RETRY_AFTER, secs.get().into());
         }
         response
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let kind = match &refusal {
-            Refusal::KindNotOffered(_) => ProblemKind::KindNotOffered,
-            Refusal::CapacityOutOfBounds { .. } => ProblemKind::CapacityOutOfBounds,
-            Refusal::ExpiryOutOfBounds { .. } => ProblemKind::ExpiryOutOfBounds,
-            Refusal::Contract(mismatch) => contract_kind(mismatch),
-            Refusal::OtherCapacity { .. } | Refusal::OtherTerms => ProblemKind::ContractMismatch,
-            Refusal::ContractSpent(_) => ProblemKind::ContractSpent,
-            Refusal::ContractRefused(_) => ProblemKind::ContractRefused,
-            Refusal::Payment(error) => payment_kind(error),
-            Refusal::FirstPaymentTooSmall { .. } => ProblemKind::FirstPaymentTooSmall,
-            Refusal::WrongPass => ProblemKind::WrongPass,
-            Refusal::UnknownChannel => ProblemKind::ChannelUnknown,
-            Refusal::Proof(_) => ProblemKind::WrongProof,
-            Refusal::Stale => ProblemKind::ChannelRestored,
-            Refusal::Pending => ProblemKind::ChannelPending,
-            Refusal::Late => ProblemKind::ChannelLate,
-            Refusal::PriceRaised { .. } => ProblemKind::PriceRaised,
-            Refusal::Underpaid { .. } => ProblemKind::Underpaid,
-            Refusal::Expiring => ProblemKind::ChannelExpiring,
-            Refusal::Closing => ProblemKind::ChannelClosing,
-            Refusal::Ended => ProblemKind::ChannelEnded,
-            Refusal::FinalOutOfBounds { .. } => ProblemKind::FinalOutOfBounds,
-            Refusal::UnderWay => ProblemKind::RequestUnderWay,
-            Refusal::Answered(_) => ProblemKind::RequestAnswered,
-            Refusal::NameReused => ProblemKind::KeyReused,
-        };
-        let problem = Self::new(kind, refusal.to_string());
-        match refusal {
-            Refusal::Underpaid { paid, spent, credit, price } => problem
-                .with("paid", paid.get())
-                .with("spent", spent.get())
-                .with("credit", credit.get())
-                .with("price", price.get()),
-            Refusal::PriceRaised { price, .. } => problem.with("price", price.get()),
-            Refusal::FinalOutOfBounds { least, most, .. } => {
-                problem.with("least", least.get()).with("most", most.get())
-            }
-            Refusal::Answered(receipt) => Self { receipt: Some(receipt), ..problem },
-            _ => problem,
-        }
-    }
-}
-
-const fn contract_kind(mismatch: &ContractMismatch) -> ProblemKind {
-    match mismatch {
-        ContractMismatch::OtherTransaction(_)
-        | ContractMismatch::NoOutput(_)
-        | ContractMismatch::OtherScript
-        | ContractMismatch::Value(_) => ProblemKind::ContractMismatch,
-        ContractMismatch::NotSegwit(_) => ProblemKind::ContractNotSegwit,
-        ContractMismatch::NotFinal => ProblemKind::ContractNotFinal,
-    }
-}
-
-const fn payment_kind(error: &PaymentError) -> ProblemKind {
-    match error {
-        PaymentError::BeyondCapacity { .. } => ProblemKind::BeyondCapacity,
-        PaymentError::ChangeBelowDust { .. } => ProblemKind::ChangeBelowDust,
-        PaymentError::BadSignature => ProblemKind::SignatureInvalid,
-    }
-}
-
-impl From<Malformed> for Problem {
-    fn from(malformed: Malformed) -> Self {
-        Self::new(ProblemKind::Malformed, malformed.to_string())
-    }
-}
-
-impl From<LedgerError> for Problem {
-    /// What a store says is logged here and not told: it is nobody's business outside.
-    fn from(error: LedgerError) -> Self {
-        match error {
-            LedgerError::Refused(refusal) => refusal.into(),
-            LedgerError::Unknown => Refusal::UnknownChannel.into(),
-            LedgerError::Store(_) | LedgerError::Stopped => {
-                tracing::error!(error = %error, "the ledger failed");
-                let detail = "payments cannot be recorded now; try again later";
-                Self::new(ProblemKind::StoreUnavailable, detail)
-            }
-        }
-    }
-}
-
-impl From<NodeError> for Problem {
-    fn from(error: NodeError) -> Self {
-        match error {
-            NodeError::Away(_) => {
-                tracing::warn!(error = %error, "an opening could not be looked up");
-                let detail = "channels cannot be opened until the node is back";
-                Self::new(ProblemKind::NodeUnavailable, detail)
-            }
-            NodeError::Busy => Self::new(ProblemKind::NodeUnavailable, error.to_string()),
-            NodeError::Missing(reason) => Refusal::ContractSpent(reason).into(),
-            NodeError::Refused(reason) => Refusal::ContractRefused(reason).into(),
-        }
     }
 }

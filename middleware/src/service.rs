@@ -6,7 +6,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use farebox_channel::Msat;
@@ -15,6 +15,7 @@ use farebox_channel::wire::{Step, WELL_KNOWN};
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
+use tokio::task::unconstrained;
 use tower_service::Service;
 
 use crate::answer;
@@ -23,31 +24,28 @@ use crate::cashier::{Cashier, Charged};
 use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
-use crate::layer::{ReleasePolicy, ServiceFields};
+use crate::layer::{Gate, ServiceFields};
 use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::Pricing;
 use crate::problem::Problem;
 
 /// A service behind a paywall.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Paywall<S, N, P> {
     inner: S,
-    cashier: Cashier<N>,
-    pricing: P,
-    release: ReleasePolicy,
-    fields: ServiceFields,
+    gate: Arc<Gate<N, P>>,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
-    pub(crate) const fn new(
-        inner: S,
-        cashier: Cashier<N>,
-        pricing: P,
-        release: ReleasePolicy,
-        fields: ServiceFields,
-    ) -> Self {
-        Self { inner, cashier, pricing, release, fields }
+    pub(crate) const fn new(inner: S, gate: Arc<Gate<N, P>>) -> Self {
+        Self { inner, gate }
+    }
+}
+
+impl<S: Clone, N, P> Clone for Paywall<S, N, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate) }
     }
 }
 
@@ -106,38 +104,44 @@ impl<S, N, P> Paywall<S, N, P> {
         P: Pricing,
     {
         let (mut parts, body) = request.into_parts();
-        let asked = take(&mut parts.headers);
-        if let Some(field) = &self.fields.memo {
+        let gate = Arc::clone(&self.gate);
+        if let Some(field) = &gate.fields.memo {
             remove(&mut parts.headers, field);
         }
         if parts.uri.path() == WELL_KNOWN {
-            return Ok(answer::well_known(&self.cashier, asked).await.map(PaidBody::told));
+            let asked = take(&mut parts.headers);
+            let told = answer::well_known(&gate, asked, &parts).await;
+            return Ok(told.map(PaidBody::told));
         }
-        let Some(price) = self.pricing.price(&parts) else {
+        let Some(price) = gate.pricing.price(&parts) else {
+            strip(&mut parts.headers);
             return self.forward(Request::from_parts(parts, body), None).await;
         };
+        let offered = gate.pricing.offered(&parts).unwrap_or(price);
+        let asked = take(&mut parts.headers);
         let is_prefetch = is_prefetch(&parts.headers);
         let outcome = match asked {
             Ok(Asked { step: Some(Step::Pay(pay)), memo }) if !is_prefetch => {
-                match charge(&self.cashier, &pay, price, &parts, memo.clone()).await {
+                match charge(&gate, &pay, price, &parts, memo.clone()).await {
                     Ok(charge) => {
-                        if let (Some(field), Some(memo)) = (&self.fields.memo, &memo) {
+                        if let (Some(field), Some(memo)) = (&gate.fields.memo, &memo) {
                             hand_over(&mut parts.headers, field, memo);
                         }
+                        parts.extensions.insert(charge.paid_by());
                         let request = Request::from_parts(parts, body);
                         return self.forward(request, Some(charge)).await;
                     }
                     Err(problem) => Err(problem),
                 }
             }
-            Ok(Asked { step: None | Some(Step::Pay(_)), .. }) => Err(answer::unpaid(price)),
+            Ok(Asked { step: None | Some(Step::Pay(_)), .. }) => Err(answer::unpaid(offered)),
             Ok(Asked { step: Some(step), .. }) => {
-                answer::unpaid_step(&self.cashier, step, price).await
+                answer::unpaid_step(&gate.cashier, step, offered).await
             }
             Err(malformed) => Err(malformed.into()),
         };
         let response = outcome.unwrap_or_else(|problem| problem.response());
-        Ok(answer::offering(&self.cashier, price, response).map(PaidBody::told))
+        Ok(answer::offering(&gate, offered, response).map(PaidBody::told))
     }
 
     /// Passes a request on, and releases its charge when it gets no answer.
@@ -149,6 +153,7 @@ impl<S, N, P> Paywall<S, N, P> {
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>>,
         N: Node,
+        P: Pricing,
     {
         let answered = self.inner.call(request).await;
         let Some(mut charge) = charge else {
@@ -159,11 +164,12 @@ impl<S, N, P> Paywall<S, N, P> {
         let mut response = match answered {
             Ok(response) => response,
             Err(error) => {
-                release(&self.cashier, &charge).await;
+                release(&self.gate.cashier, &charge).await;
                 return Err(error);
             }
         };
-        let ServiceFields { usage: used, memo } = &self.fields;
+        let gate = self.gate;
+        let ServiceFields { usage: used, memo } = &gate.fields;
         let used = used.as_ref().and_then(|field| usage(response.headers(), field));
         let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
         strip(response.headers_mut());
@@ -173,19 +179,25 @@ impl<S, N, P> Paywall<S, N, P> {
         make_private(response.headers_mut());
         let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
         let has_failed = response.status().is_server_error() && !fault.is_set();
-        if has_failed && self.release.server_error {
-            let released = release(&self.cashier, &charge).await;
-            insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
+        if has_failed && gate.release.server_error {
+            let released = release(&gate.cashier, &charge).await;
+            let receipt = released.unwrap_or_else(|| charge.receipt());
+            insert(response.headers_mut(), &receipt);
+            response.extensions_mut().insert(charge.paid_by().with(receipt));
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
-        match self.cashier.answer(&mut charge, used).await {
-            Ok(receipt) => insert(response.headers_mut(), &receipt),
+        match gate.cashier.answer(&mut charge, used).await {
+            Ok(receipt) => {
+                insert(response.headers_mut(), &receipt);
+                response.extensions_mut().insert(charge.paid_by());
+            }
             Err(problem) => return Ok(problem.response().map(PaidBody::told)),
         }
-        let (cashier, policy) = (self.cashier, self.release);
         let on_break: OnBreak = Box::new(move || {
-            if policy.broken_answer && !fault.is_set() {
-                tokio::spawn(async move { release(&cashier, &charge).await });
+            if gate.release.broken_answer && !fault.is_set() {
+                begin(async move {
+                    let _receipt = release(&gate.cashier, &charge).await;
+                });
             }
         });
         Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
@@ -193,14 +205,15 @@ impl<S, N, P> Paywall<S, N, P> {
 }
 
 /// Takes a payment and charges a request.
-async fn charge<N: Node>(
-    cashier: &Cashier<N>,
+async fn charge<N: Node, P>(
+    gate: &Gate<N, P>,
     pay: &PayRequest,
     price: Msat,
     request: &Parts,
     memo: Option<Memo>,
 ) -> Result<Charged, Problem> {
-    cashier.pay(pay, price, name(request)?, memo).await
+    let most = gate.requests_per_channel;
+    gate.cashier.pay(pay, price, name(request)?, memo, most).await
 }
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.
@@ -211,6 +224,16 @@ async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Rece
             tracing::warn!(problem = %problem.detail, "a charge could not be released");
             None
         }
+    }
+}
+
+/// Begins a release at once, and leaves the rest of it to a task. What has begun is in the ledger's
+/// queue, so it is not lost when the runtime ends before the task is run.
+fn begin(releasing: impl Future<Output = ()> + Send + 'static) {
+    let mut releasing = Box::pin(unconstrained(releasing));
+    let mut context = Context::from_waker(Waker::noop());
+    if releasing.as_mut().poll(&mut context).is_pending() {
+        tokio::spawn(releasing);
     }
 }
 

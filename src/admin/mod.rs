@@ -29,6 +29,7 @@ use http::{HeaderValue, Method, Uri};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
+use crate::observe::monitor::{LIVE_PATH, METRICS_PATH, Monitor, READY_PATH};
 use crate::watcher::Watcher;
 pub(crate) use closing::Closed;
 pub(crate) use export::{ExportRequest, Exported, Outcome};
@@ -48,6 +49,7 @@ pub(crate) struct Desk<B> {
     pub(crate) ledger: Ledger,
     pub(crate) watcher: Watcher<B>,
     pub(crate) keyring: Keyring,
+    pub(crate) monitor: Monitor,
 }
 
 impl<B: Chain + Wallet> Desk<B> {
@@ -67,6 +69,9 @@ impl<B: Chain + Wallet> Desk<B> {
             .route("/channels/{channel}/close", post(close::<B>))
             .route("/settle", post(settle::<B>))
             .route("/export-settlements", post(export::<B>))
+            .route(LIVE_PATH, get(monitor::<B>))
+            .route(READY_PATH, get(monitor::<B>))
+            .route(METRICS_PATH, get(monitor::<B>))
             .fallback(async |uri: Uri| AdminError::NoPath(uri.path().to_owned()))
             .method_not_allowed_fallback(async |method: Method| AdminError::NoMethod(method))
             .with_state(self)
@@ -75,13 +80,13 @@ impl<B: Chain + Wallet> Desk<B> {
     /// Returns how channels look now.
     fn list(&self, channels: Vec<Channel>) -> Listing {
         let (alarms, now) = (self.watcher.alarms(), self.watcher.clock().now());
-        Listing::of(channels, &alarms, now, self.ledger.rules())
+        Listing::of(channels, &alarms, now, &self.ledger.rules())
     }
 
     /// Returns how a channel looks now.
     fn show(&self, outpoint: OutPoint) -> Result<ChannelView, AdminError> {
         let channel = self.ledger.channel(outpoint).ok_or(AdminError::Unknown(outpoint))?;
-        Ok(ChannelView::of(&channel, self.watcher.clock().now(), self.ledger.rules()))
+        Ok(ChannelView::of(&channel, self.watcher.clock().now(), &self.ledger.rules()))
     }
 }
 
@@ -124,6 +129,14 @@ async fn export<B: Chain + Wallet>(
         malformed(format!("the body is not like {{\"rates_sat_per_vb\": [2, 10, 50]}}: {error}"))
     })?;
     Ok(json(&done(desk.export(request)).await?))
+}
+
+async fn monitor<B: Chain + Wallet>(
+    State(desk): State<Desk<B>>,
+    method: Method,
+    uri: Uri,
+) -> Response {
+    desk.monitor.answer(&method, uri.path()).map(Body::from)
 }
 
 /// Reads the name of a channel.

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
 mod channels;
+mod check;
 mod close;
 mod confirm;
 mod demo;
@@ -16,11 +17,15 @@ mod span;
 mod wallet;
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::LogFormat;
+use crate::observe::program;
 
 /// A reverse proxy that charges per request over a payment channel.
 #[derive(Debug, Parser)]
@@ -34,6 +39,12 @@ struct Arguments {
 enum Command {
     /// Put a price on an API: run the gateway
     Serve(serve::Arguments),
+    /// Check a configuration, and print all that it means
+    ///
+    /// Reads the configuration and the certificates that it names, and prints it with every value
+    /// that it leaves out, as TOML. Passwords are left out. Nothing is started, and the node is not
+    /// asked. Ends with 1 and says what is wrong and where, if something is.
+    Check(check::Arguments),
     /// List the running gateway's channels: how long they have, and what is at stake
     Channels(channels::Arguments),
     /// Close an open channel for all that its client has paid
@@ -70,22 +81,18 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    let default = match &command {
-        Command::Serve(_) => "info",
-        Command::Channels(_)
+    match &command {
+        // Its configuration says how its lines are written.
+        Command::Serve(_) => {}
+        Command::Check(_)
+        | Command::Channels(_)
         | Command::Close(_)
         | Command::Settle(_)
         | Command::ExportSettlements(_)
         | Command::Pay(_)
         | Command::Wallet(_)
-        | Command::Demo(_) => "off",
-    };
-    let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        | Command::Demo(_) => program::start("off", LogFormat::Text),
+    }
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -108,6 +115,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Check(arguments) => check::run(&arguments),
         Command::Channels(arguments) => channels::run(arguments).await,
         Command::Close(arguments) => close::run(arguments).await,
         Command::Settle(arguments) => settle::run(arguments).await,
@@ -120,14 +128,23 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
 
 /// Waits until the program is asked to stop.
 async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
+    match stopping() {
+        Ok(stopped) => stopped.await,
+        Err(_) => std::future::pending().await,
     }
+}
+
+/// Hears from now on when the program is asked to stop, by Ctrl-C or SIGTERM. What is returned
+/// waits for it.
+fn stopping() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,20 @@
 //! `farebox serve`
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, StoreAge};
 use crate::config::Config;
+use crate::observe::program;
+use crate::reload::Reloader;
+
+/// The number of files and sockets that the program would like to open, if it may.
+const FILES_MAX: u64 = 65_536;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -22,10 +30,57 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&arguments.config)?;
+    program::start("info", config.observe.format);
     let age = if arguments.restored { StoreAge::Restored } else { StoreAge::Current };
+    // Each connection needs a file, and so does the one behind it.
+    if let Err(error) = rlimit::increase_nofile_limit(FILES_MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let app = App::start(config, age).await?;
-    // Whoever has started this program reads here where it listens.
-    println!("listening on http://{}", app.address());
-    app.serve(super::stopped()).await?;
-    Ok(())
+    let reloads = tokio::spawn(reload_when_asked(app.reloader(), arguments.config)?);
+    let stopped = super::stopping()?;
+    // Whoever has started this program reads here where it listens, and may stop it at once.
+    println!("listening on {scheme}://{}", app.address());
+    notify(&[NotifyState::Ready]);
+    let stopped = async {
+        stopped.await;
+        notify(&[NotifyState::Stopping]);
+    };
+    let served = app.serve(stopped).await;
+    reloads.abort();
+    Ok(served?)
+}
+
+/// Puts the configuration in force anew on each SIGHUP.
+fn reload_when_asked(
+    reloader: Reloader,
+    config: PathBuf,
+) -> io::Result<impl Future<Output = ()> + Send> {
+    let mut asked = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            if let Ok(since) = NotifyState::monotonic_usec_now() {
+                notify(&[NotifyState::Reloading, since]);
+            }
+            match reloader.reload(&config) {
+                Ok(waiting) if waiting.is_empty() => {
+                    tracing::info!("the configuration was read again");
+                }
+                Ok(waiting) => tracing::warn!(
+                    "the configuration was read again; new values of {} wait for the next start",
+                    waiting.join(", ")
+                ),
+                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+            }
+            notify(&[NotifyState::Ready]);
+        }
+    })
+}
+
+/// Tells systemd how the program is, if it has started it.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd was not told how the gateway is");
+    }
 }

@@ -4,8 +4,13 @@
 //! the file's name, the key and what is allowed there.
 
 mod admin;
+mod cors;
+mod limits;
+mod nearest;
+mod observe;
 mod offer;
 mod raw;
+mod route;
 mod upstream;
 
 use std::fmt::Display;
@@ -16,17 +21,24 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Network};
 use farebox_chain::Access;
 use farebox_channel::gateway::{Settling, Unconfirmed};
-use farebox_channel::{Kind, Msat, Payout, Sat, Seconds};
+use farebox_channel::{Kind, Payout, Sat, Seconds};
 use farebox_middleware::ReleasePolicy;
 use http::Uri;
 use http::header::HeaderName;
 use http::uri::{Authority, Scheme};
 use thiserror::Error;
 
-use crate::proxy::Upstream;
-use crate::routes::{Route, Routes, is_plain};
+pub use crate::cors::{Cors, Origins, Policy};
+pub use crate::guard::address::TrustedProxies;
+pub use crate::guard::rate::Rate;
+use crate::routes::Table;
+use crate::tls::Identity;
+use crate::upstream::Setup;
 use crate::watcher::{Checkpoint, Fitness};
+pub use limits::Limits;
+pub use observe::{AccessLog, LogFormat, ObserveConfig, TraceConfig};
 use raw::Raw;
+use route::Sales;
 
 /// A configuration that cannot be used.
 #[derive(Debug, Error)]
@@ -64,6 +76,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// The certificate that clients verify the gateway by; nothing means plain HTTP.
+    pub tls: Option<Identity>,
     /// The gateway's host as clients know it; nothing means this machine only.
     pub host: Option<String>,
     /// The network of the channels.
@@ -74,6 +88,12 @@ pub struct Config {
     pub store: PathBuf,
     /// The socket on which the operator's commands are taken.
     pub admin: PathBuf,
+    /// The proxies in front whose word about a client is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// How much strangers may ask of the gateway.
+    pub limits: Limits,
+    /// What is said to browsers, if anything is.
+    pub cors: Option<Cors>,
     /// The node.
     pub bitcoind: NodeConfig,
     /// Where the gateway's share goes; nothing means a fresh address of the node's wallet.
@@ -88,14 +108,18 @@ pub struct Config {
     pub usage_header: Option<HeaderName>,
     /// The field in which the service reads the client's memo and sends its own.
     pub memo_header: Option<HeaderName>,
-    /// The service behind.
-    pub upstream: Upstream,
+    /// The services behind, the one of `[upstream]` first.
+    pub upstreams: Vec<Setup>,
     /// What is served, and for how much.
-    pub routes: Routes,
+    pub routes: Table,
+    /// What can be seen of the gateway from outside.
+    pub observe: ObserveConfig,
+    /// The file with all that it leaves out, as TOML, and without its secrets.
+    pub effective: String,
 }
 
 /// How the node is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Its address.
     pub url: String,
@@ -112,7 +136,7 @@ pub struct NodeConfig {
 }
 
 /// What is offered to clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferConfig {
     /// The kinds of contract.
     pub kinds: Vec<Kind>,
@@ -135,7 +159,7 @@ pub struct OfferConfig {
 }
 
 /// What settlements cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeeConfig {
     /// The least fee rate.
     pub floor: FeeRate,
@@ -163,14 +187,37 @@ impl Config {
         Self::parse(&text, path)
     }
 
+    /// Returns the sections and keys that have changed and that a running gateway cannot change.
+    #[must_use]
+    pub fn waiting(&self, new: &Self) -> Vec<&'static str> {
+        [
+            ("listen", self.listen != new.listen),
+            ("host", self.host != new.host),
+            ("network", self.network != new.network),
+            ("key_file", self.key_file != new.key_file),
+            ("store", self.store != new.store),
+            ("admin", self.admin != new.admin),
+            ("[bitcoind]", self.bitcoind != new.bitcoind),
+            ("[payout]", self.payout != new.payout),
+            ("[offer] and [batch]", self.offer != new.offer),
+            ("[fees]", self.fees != new.fees),
+            ("[log], [monitor] and [trace]", self.observe != new.observe),
+        ]
+        .into_iter()
+        .filter_map(|(key, has_changed)| has_changed.then_some(key))
+        .collect()
+    }
+
     /// Checks the text of a file that stands at `path`.
     ///
     /// # Errors
     /// [`ConfigError`] names the file, the key and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::Syntax {
-            path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let meant = nearest::nearest(error.message());
+            let meant = meant.map(|key| format!("\nwas `{key}` meant?")).unwrap_or_default();
+            let message = format!("{}{meant}", error.to_string().trim_end());
+            ConfigError::Syntax { path: path.to_owned(), message }
         })?;
         Checker { path }.config(raw)
     }
@@ -201,7 +248,9 @@ impl Checker<'_> {
             let allowed = "`main`, `test`, `testnet4`, `signet` or `regtest`";
             self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
         })?;
+        let effective = toml::to_string(&raw).unwrap_or_default();
         let (offer, fees) = (self.offer(&raw)?, self.fees(&raw.fees)?);
+        let upstreams = self.upstreams(&raw)?;
         let listen: SocketAddr = self.checked("listen", raw.listen.parse())?;
         let usage_header = self.field("upstream.usage_header", raw.upstream.usage_header)?;
         let memo_header = self.field("upstream.memo_header", raw.upstream.memo_header)?;
@@ -210,6 +259,7 @@ impl Checker<'_> {
             return Err(self.refuse("upstream.memo_header", allowed));
         }
         Ok(Config {
+            effective,
             offer,
             fees,
             listen,
@@ -218,6 +268,9 @@ impl Checker<'_> {
             key_file: self.below(raw.key_file),
             store: self.below(raw.store),
             admin: self.admin(raw.admin)?,
+            trusted_proxies: self.trusted_proxies(&raw.trusted_proxies)?,
+            limits: self.limits(&raw.limits)?,
+            cors: raw.cors.map(|cors| self.cors(cors)).transpose()?,
             bitcoind: self.node(raw.bitcoind, network)?,
             payout: raw.payout.address.map(|address| self.payout(&address, network)).transpose()?,
             release: ReleasePolicy {
@@ -226,8 +279,19 @@ impl Checker<'_> {
             },
             usage_header,
             memo_header,
-            upstream: self.upstream(&raw.upstream.url)?,
-            routes: self.routes(raw.routes)?,
+            tls: raw.tls.map(|tls| Identity {
+                certificate: self.below(tls.certificate),
+                key: self.below(tls.key),
+            }),
+            upstreams,
+            routes: self.routes(Sales {
+                routes: raw.routes,
+                unknown: raw.unknown,
+                is_shadow: raw.shadow,
+                quote_secs: raw.quote_secs,
+                upstreams: &raw.upstreams.keys().cloned().collect(),
+            })?,
+            observe: self.observe(&raw.log, &raw.monitor, raw.trace)?,
         })
     }
 
@@ -253,8 +317,10 @@ impl Checker<'_> {
 
     fn node(&self, raw: raw::Node, network: Network) -> Result<NodeConfig, ConfigError> {
         let uri: Uri = self.checked("bitcoind.url", raw.url.parse())?;
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.port().is_none() {
-            let allowed = "an http URL with a port, such as \"http://127.0.0.1:8332\"";
+        let is_plain = uri.authority().is_some_and(is_plain_authority);
+        if uri.scheme() != Some(&Scheme::HTTP) || uri.port().is_none() || !is_plain {
+            let allowed =
+                "an http URL with a port and without a user, such as \"http://127.0.0.1:8332\"";
             return Err(self.refuse("bitcoind.url", allowed));
         }
         let access = match (raw.cookie_file, raw.user, raw.password) {
@@ -295,47 +361,6 @@ impl Checker<'_> {
         let foreign = |_| self.refuse(key, format!("an address of `{}`", network.to_core_arg()));
         let address = address.require_network(network).map_err(foreign)?;
         self.checked(key, Payout::try_from(&address))
-    }
-
-    fn routes(&self, raw: Vec<raw::Route>) -> Result<Routes, ConfigError> {
-        if raw.is_empty() {
-            return Err(self.refuse("route", "at least one [[route]] with a `path`"));
-        }
-        let routes = raw.into_iter().enumerate().map(|(index, route)| self.route(index, route));
-        let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
-        for (index, route) in routes.iter().enumerate() {
-            let is_same = |other: &Route| other.path.eq_ignore_ascii_case(&route.path);
-            if routes.iter().take(index).any(is_same) {
-                let key = format!("route[{index}].path");
-                return Err(self.refuse(&key, format!("\"{}\" has a route already", route.path)));
-            }
-        }
-        Ok(Routes::new(routes))
-    }
-
-    fn route(&self, index: usize, raw: raw::Route) -> Result<Route, ConfigError> {
-        let key = |name| format!("route[{index}].{name}");
-        let is_closed = raw.path.len() > 1 && raw.path.ends_with('/');
-        if !is_plain(&raw.path) || is_closed {
-            let allowed = "a plain path such as \"/forecast\": with a slash at its beginning and \
-                           none at its end, and encoded no more than it must be";
-            return Err(self.refuse(&key("path"), allowed));
-        }
-        let price = match (raw.price_sat, raw.price_msat, raw.free) {
-            (Some(sat), None, false) => {
-                Some(self.checked(&key("price_sat"), Sat::new(sat))?.to_msat())
-            }
-            (None, Some(msat), false) => Some(self.checked(&key("price_msat"), Msat::new(msat))?),
-            (None, None, true) => None,
-            _ => {
-                let allowed = "one of `price_sat`, `price_msat` and `free = true`";
-                return Err(self.refuse(&key("price_sat"), allowed));
-            }
-        };
-        if price == Some(Msat::ZERO) {
-            return Err(self.refuse(&key("price_sat"), "more than nothing, or `free = true`"));
-        }
-        Ok(Route { path: raw.path, price })
     }
 }
 

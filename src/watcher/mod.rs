@@ -9,11 +9,13 @@ mod desk;
 mod fitness;
 mod follow;
 mod look;
+mod seen;
 mod settle;
 mod sightings;
 mod wall;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ pub use alarm::{Alarm, Stakes};
 pub(crate) use fitness::is_downloading;
 pub use fitness::{Checkpoint, Fitness, Unfit};
 use look::Look;
+pub(crate) use seen::Seen;
 use settle::{Quote, Refused};
 use sightings::Sightings;
 pub use wall::Wall;
@@ -110,6 +113,8 @@ struct Post<B> {
     complaints: Mutex<HashMap<OutPoint, String>>,
     alarms: Mutex<Vec<Alarm>>,
     sightings: Mutex<Sightings>,
+    /// How often a settlement was handed to the node.
+    broadcasts: AtomicU64,
     /// Somebody waits for the next round.
     news: Notify,
 }
@@ -155,6 +160,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             complaints: Mutex::default(),
             alarms: Mutex::default(),
             sightings: Mutex::default(),
+            broadcasts: AtomicU64::new(0),
             news: Notify::new(),
         }))
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bitcoin::{BlockHash, FeeRate, OutPoint, Txid};
 use farebox_chain::{Chain, ChainError, Wallet};
@@ -62,14 +63,14 @@ pub(super) struct Refused {
 impl<B: Chain + Wallet> Watcher<B> {
     /// Closes the channels whose time has come.
     pub(super) async fn close_due(&self) -> Result<(), WatchError> {
-        let clock = self.clock();
+        let (clock, rules) = (self.clock(), self.0.ledger.rules());
         let mut closing = Vec::new();
         for channel in self.0.ledger.due(clock.now()) {
             let outpoint = channel.contract().outpoint;
-            let Some(cause) = channel.due(clock, self.0.ledger.rules()) else { continue };
+            let Some(cause) = channel.due(clock, &rules) else { continue };
             // Charges of requests that are under way may still be released, but a client that
             // never ends a request must not keep its channel open until its refund is valid.
-            let mark = self.0.ledger.rules().closes_at(channel.contract().terms.expiry);
+            let mark = rules.closes_at(channel.contract().terms.expiry);
             let can_wait = matches!(cause, Cause::Exhausted | Cause::Idle) && clock.now() < mark;
             if can_wait && self.0.ledger.is_held(outpoint) {
                 continue;
@@ -109,7 +110,7 @@ impl<B: Chain + Wallet> Watcher<B> {
         let mempool = self.mempool_of(&closing).await?;
         let market = self.market(tip.hash).await?;
         let plan =
-            Plan::new(&closing, &mempool, &market, self.0.ledger.rules(), self.clock().now());
+            Plan::new(&closing, &mempool, &market, &self.0.ledger.rules(), self.clock().now());
         for step in plan.0 {
             let first = first_of(&step);
             match self.take(step, tip.hash).await {
@@ -186,6 +187,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             return Ok(());
         }
         let sent = self.0.node.broadcast(settlement.transaction.clone()).await;
+        self.0.broadcasts.fetch_add(1, Ordering::Relaxed);
         lock(&self.0.refused).retain(|_, refused| refused.tip == tip);
         let Err(error) = sent else { return Ok(()) };
         lock(&self.0.refused).insert(txid, Refused { tip, at: now });

@@ -3,9 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
-use farebox::config::Config;
-use farebox_channel::Msat;
+use farebox::config::{Config, Limits};
+use farebox::routes::{Allowance, Found, Pattern, Price, Route};
+use farebox_channel::{Msat, Seconds};
+use http::Method;
 
 use crate::support::World;
 
@@ -40,143 +43,106 @@ fn a_short_configuration_has_safe_defaults_and_paths_of_its_folder() {
     assert_eq!(config.key_file, Path::new("some/farebox.key"));
     assert_eq!(config.store, Path::new("some/farebox.sqlite"));
     assert_eq!(config.admin, Path::new("some/farebox.sock"));
-    assert_eq!(config.upstream.base, "/api");
+    assert_eq!(config.upstreams[0].locations[0].base, "/api");
     assert_eq!(config.offer.confirmations, 1);
-    let price = config.routes.find("/paid/x").unwrap().price;
-    assert_eq!(price.map(Msat::get), Some(1_500));
+    let found = config.routes.find(None, &Method::GET, "/paid/x");
+    let Found::Route(route) = found else { panic!("{found:?}") };
+    assert_eq!((route.name(), route.price), ("/paid", Price::Charged(Msat::new(1_500).unwrap())));
+    assert_eq!(
+        config.routes.find(None, &Method::PUT, "/x"),
+        Found::Route(&Arc::new(Route::new(Pattern::new("/", false).unwrap(), Price::Free,)))
+    );
 }
 
-/// What is right, what is wrong in its place, and two things that the refusal says.
-const WRONG: &[(&str, &str, &str, &str)] = &[
-    ("network = \"regtest\"", "network = \"moon\"", "`network`", "`signet`"),
-    ("network = \"regtest\"", "", "missing field `network`", "farebox.toml"),
-    ("network =", "netwrok =", "unknown field `netwrok`", "`network`"),
-    ("[upstream]", "listen = 5\n[upstream]", "farebox.toml", "listen"),
-    ("network", "listen = \"nowhere\"\nnetwork", "`listen`", "socket address"),
-    ("url = \"http://127.0.0.1:18443\"", "url = \"https://x\"", "`bitcoind.url`", "an http URL"),
-    ("cookie_file = \"/nowhere/.cookie\"", "", "`bitcoind`", "`cookie_file`"),
-    ("cookie_file", "user = \"x\"\ncookie_file", "`bitcoind`", "`password`"),
-    ("url = \"http://127.0.0.1:3000/api/\"", "url = \"ftp://x\"", "`upstream.url`", "an http URL"),
-    ("path = \"/paid\"", "path = \"paid\"", "`route[0].path`", "slash"),
-    ("path = \"/\"", "path = \"/paid\"", "`route[1].path`", "already"),
-    ("price_msat = 1_500", "", "`route[0].price_sat`", "`price_msat`"),
-    ("price_msat = 1_500", "price_msat = 0", "`route[0].price_sat`", "free = true"),
-    ("price_msat = 1_500", "price_msat = 1_500\nfree = true", "`route[0].price_sat`", "one of"),
-    ("price_msat = 1_500", "price_msat = -1", "farebox.toml", "price_msat"),
-    ("price_msat = 1_500", "price_sat = 1_000_000_000_000", "`route[0].price_sat`", "999999999999"),
-    ("[upstream]", "[offer]\nkinds = []\n[upstream]", "`offer.kinds`", "refund"),
-    ("[upstream]", "[offer]\nkinds = [\"x\"]\n[upstream]", "`offer.kinds`", "cltv"),
-    (
-        "[upstream]",
-        "[offer]\ncapacity_min_sat = 0\n[upstream]",
-        "`offer.capacity_min_sat`",
-        "1000 to",
-    ),
-    (
-        "[upstream]",
-        "[offer]\nconfirmations = 0\n[upstream]",
-        "`offer.confirmations`",
-        "`offer.unconfirmed_total_sat`",
-    ),
-    ("[upstream]", "[offer]\nconfirmations = 101\n[upstream]", "`offer.confirmations`", "0 to 100"),
-    (
-        "[upstream]",
-        "[offer]\nunconfirmed_max_sat = 1\n[upstream]",
-        "`offer.unconfirmed_max_sat`",
-        "only where `offer.confirmations` is 0",
-    ),
-    (
-        "[upstream]",
-        "[offer]\nconfirmations = 0\nunconfirmed_max_sat = 2\nunconfirmed_total_sat = 1\n\
-         [upstream]",
-        "`offer.unconfirmed_max_sat`",
-        "1 to `offer.unconfirmed_total_sat`",
-    ),
-    (
-        "[upstream]",
-        "[offer]\nemergency_secs = 40_000\n[upstream]",
-        "`offer.emergency_secs`",
-        "1 to `offer.settle_secs`",
-    ),
-    (
-        "[upstream]",
-        "[offer]\nsettle_secs = 43_000\n[upstream]",
-        "`offer.stop_secs`",
-        "at least 44200",
-    ),
-    ("[upstream]", "[batch]\nchannels = 0\n[upstream]", "`batch.channels`", "at least 1"),
-    ("[upstream]", "[fees]\nstake_percent = 101\n[upstream]", "`fees.stake_percent`", "1 to 100"),
-    (
-        "[upstream]",
-        "[fees]\nfloor_sat_per_vb = 3\n[upstream]",
-        "`fees.fallback_sat_per_vb`",
-        "from `fees.floor_sat_per_vb`",
-    ),
-    ("cookie_file", "block = \"840000\"\ncookie_file", "`bitcoind.block`", "a height and a hash"),
-    ("[upstream]", "[offer]\nlifetime_min_secs = 3_600\n[upstream]", "`offer.stop_secs`", "half"),
-    (
-        "[upstream]",
-        "[offer]\nfirst_payment_sat = 60_000\n[upstream]",
-        "`offer.first_payment_sat`",
-        "at most",
-    ),
-    (
-        "[upstream]",
-        "[fees]\nfallback_sat_per_vb = 0\n[upstream]",
-        "`fees.fallback_sat_per_vb`",
-        "1 to",
-    ),
-    ("[upstream]", "[payout]\naddress = \"x\"\n[upstream]", "`payout.address`", ""),
-    (
-        "[upstream]",
-        "[payout]\naddress = \"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"\n[upstream]",
-        "`payout.address`",
-        "regtest",
-    ),
-    ("network", "listen = \"0.0.0.0:80\"\nnetwork", "`host`", "is needed"),
-    ("network", "host = \"https://Api.example.com\"\nnetwork", "`host`", "lower case"),
-    ("path = \"/paid\"", "path = \"/paid/\"", "`route[0].path`", "none at its end"),
-    ("path = \"/paid\"", "path = \"/p%61id\"", "`route[0].path`", "encoded no more"),
-    ("path = \"/\"", "path = \"/PAID\"", "`route[1].path`", "already"),
-    (
-        "[upstream]",
-        "[upstream]\nusage_header = \"Payment-Channel-X\"",
-        "`upstream.usage_header`",
-        "begins with `x-`",
-    ),
-    (
-        "[upstream]",
-        "[upstream]\nmemo_header = \"payment-channel-memo\"",
-        "`upstream.memo_header`",
-        "begins with `x-`",
-    ),
-    ("[upstream]", "[upstream]\nmemo_header = \"host\"", "`upstream.memo_header`", "begins with"),
-    (
-        "[upstream]",
-        "[upstream]\nmemo_header = \"X-Note\"\nusage_header = \"x-note\"",
-        "`upstream.memo_header`",
-        "another field",
-    ),
-    ("[upstream]", "[upstream]\nmemo_header = \"two words\"", "`upstream.memo_header`", ""),
-    ("network", "admin = \"..\"\nnetwork", "`admin`", "the path of a file"),
-    (
-        "network",
-        // With the folder, these are a hundred bytes.
-        "admin = \"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890.sock\"\nnetwork",
-        "`admin`",
-        "at most 99 bytes",
-    ),
-];
+#[test]
+fn a_route_has_all_that_its_section_says() {
+    let config = parse(&GOOD.replacen("[[route]]", ALL_OF_A_ROUTE, 1)).unwrap();
+    let host = Some("V2.api.example.com:80");
+
+    let found = config.routes.find(host, &Method::HEAD, "/users/7/files/a/b");
+    let Found::Route(route) = found else { panic!("{found:?}") };
+    assert_eq!((route.name(), route.price), ("files", Price::Shadow(Msat::new(2_000).unwrap())));
+    let allowance = Allowance { requests: 10, span: Seconds::new(3_600) };
+    assert_eq!(route.allowance, Some(allowance));
+
+    let free = config.routes.find(host, &Method::PUT, "/users/7/files/a/b");
+    assert!(matches!(free, Found::Route(route) if route.name() == "/"));
+}
+
+/// A section with all keys, before another one.
+const ALL_OF_A_ROUTE: &str = r#"[[route]]
+name = "files"
+host = "*.api.example.com"
+path = "/users/{id}/files/**"
+methods = ["GET"]
+price_sat = 2
+free_requests = 10
+free_secs = 3_600
+shadow = true
+
+[[route]]"#;
 
 #[test]
-fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
-    for (good, bad, key, allowed) in WRONG {
-        assert!(GOOD.contains(good), "{good}");
-        let words = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
-        assert!(words.starts_with("some/farebox.toml: "), "{words}");
-        assert!(words.contains(key), "{bad}: {words}");
-        assert!(words.contains(allowed), "{bad}: {words}");
+fn what_has_no_route_is_priced_where_that_is_said() {
+    let unknown = "[unknown]\nprice_sat = 1\n[upstream]";
+    let closed = GOOD.replacen("path = \"/\"", "path = \"/free\"", 1);
+    let open = closed.replacen("[upstream]", unknown, 1);
+    let shadow = format!("shadow = true\n{open}");
+
+    let price = |text: &str| match parse(text).unwrap().routes.find(None, &Method::GET, "/x") {
+        Found::Route(route) => Some((route.name().to_owned(), route.price)),
+        Found::Unknown | Found::OtherMethod(_) => None,
+    };
+
+    let msat = Msat::new(1_000).unwrap();
+    assert_eq!(price(&closed), None);
+    assert_eq!(price(&open), Some(("unknown".to_owned(), Price::Charged(msat))));
+    assert_eq!(price(&shadow), Some(("unknown".to_owned(), Price::Shadow(msat))));
+    assert_eq!(parse(&shadow).unwrap().routes.cheapest(), Msat::MAX);
+}
+
+#[test]
+fn an_origin_that_no_browser_would_send_is_refused() {
+    let with = |origin| {
+        let cors = format!("[cors]\norigins = [\"{origin}\"]\n[upstream]");
+        parse(&GOOD.replacen("[upstream]", &cors, 1))
+    };
+    for origin in [
+        "",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://App.example.com",
+        "HTTPS://app.example.com",
+        "https://app.example.com:443",
+        "http://app.example.com:80",
+        "https://user@app.example.com",
+        "https://*.example.com",
+        "https://é.example.com",
+        "https://",
+    ] {
+        assert!(with(origin).unwrap_err().contains("`cors.origins`"), "{origin}");
     }
+    for origin in ["*", "https://app.example.com", "http://[::1]:3000", "moz-extension://1a2b"] {
+        assert!(with(origin).unwrap().cors.is_some(), "{origin}");
+    }
+}
+
+#[test]
+fn limits_have_defaults_and_what_one_may_have_is_never_more_than_all() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.cors, None);
+    assert!(!config.trusted_proxies.trusts([127, 0, 0, 1].into()));
+
+    let few = "trusted_proxies = [\"::1\", \"10.0.0.0/8\"]\nnetwork";
+    let few = GOOD.replacen("network", few, 1);
+    let few = few.replacen("[upstream]", "[limits]\nrequests = 100\n[upstream]", 1);
+    let config = parse(&few).unwrap();
+    assert_eq!(config.limits.requests_per_client, config.limits.requests);
+    assert_eq!(config.limits.requests_per_channel, config.limits.requests);
+    assert!(config.trusted_proxies.trusts([10, 9, 9, 9].into()));
+    assert!(!config.trusted_proxies.trusts([11, 0, 0, 0].into()));
 }
 
 #[test]

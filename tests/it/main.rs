@@ -9,10 +9,12 @@
 )]
 
 mod admin;
+mod behind;
 mod chain;
 mod config;
 mod crash;
 mod durability;
+mod front;
 mod named_request;
 mod node;
 mod node_away;
@@ -24,6 +26,8 @@ mod restored;
 mod resync;
 mod settling;
 mod settling_crash;
+mod soak;
 mod support;
 mod threats;
 mod written;
+mod wrong_config;

@@ -27,15 +27,66 @@ async fn a_priced_path_has_no_free_spelling() {
     let world = World::start().await;
     let host = world.gateway.host.clone();
 
-    for path in
-        ["/free/../paid/x", "/free/%2e%2e/paid/x", "//paid/x", "/%70aid/x", "/free/..;/paid"]
-    {
+    for path in ["/free/../paid/x", "/free/%2e%2e/paid/x", "//paid/x", "/%70aid/x", "/PAID"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let answer = speak(&host, &request).await;
-        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 402 "), "{path}: {answer}");
+    }
+    for path in ["/free/..;/paid", "/free/%2e%2e%2fpaid", "/free\\..\\paid", "/free/%252e"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = speak(&host, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+        assert!(answer.contains("urn:farebox:problem:bad-path"), "{path}: {answer}");
     }
 
     assert_eq!(world.api.hits(), 0);
+}
+
+#[tokio::test]
+async fn the_service_behind_gets_the_path_that_was_matched() {
+    let world = World::start().await;
+    let host = world.gateway.host.clone();
+
+    let path = "/paid/..//%66ree/./x%2dy/caf%c3%a9/?a=%2F..//b";
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = speak(&host, &request).await;
+
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let asked = world.api.asked().remove(0);
+    assert_eq!(asked.path, "/free/x-y/caf%C3%A9/?a=%2F..//b");
+}
+
+#[tokio::test]
+async fn the_service_behind_is_told_the_host_that_was_priced() {
+    let world = World::start_with(|config| {
+        config.replacen("path = \"/free\"", "path = \"/free\"\nhost = \"open.example.com\"", 1)
+    })
+    .await;
+    let host = world.gateway.host.clone();
+    let ask = |target: &str, host: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    };
+
+    let target = "http://open.example.com/free/x";
+    let open = speak(&host, &ask(target, "other.example.com")).await;
+    let shut = speak(&host, &ask("/free/x", "other.example.com")).await;
+
+    assert!(open.starts_with("HTTP/1.1 200 "), "{open}");
+    assert!(shut.starts_with("HTTP/1.1 404 "), "{shut}");
+    assert_eq!(world.api.asked().remove(0).headers["x-forwarded-host"], "open.example.com");
+}
+
+#[tokio::test]
+async fn another_method_than_those_of_a_path_is_told_which_there_are() {
+    let world = World::start_with(|config| {
+        config.replacen("path = \"/free\"", "path = \"/free\"\nmethods = [\"POST\"]", 1)
+    })
+    .await;
+
+    let answer = world.buyer().send("/free/x", &[]).await;
+
+    assert_eq!(answer.headers["allow"], "POST");
+    assert_eq!(answer.refusal(), (405, "method-not-allowed".to_owned()));
 }
 
 #[tokio::test]

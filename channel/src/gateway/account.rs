@@ -66,16 +66,16 @@ impl Account {
         price: Msat,
         now: Timestamp,
     ) -> Result<Self, Refusal> {
-        let payment = if payment.paid() > self.payment.paid() { payment } else { self.payment };
-        let paid = Self { payment, ..self.clone() };
-        let credit = paid.credit();
-        let underpaid =
-            Refusal::Underpaid { paid: paid.payment.paid(), spent: self.spent, credit, price };
+        let is_newer = payment.paid() > self.payment.paid();
+        let payment = if is_newer { payment } else { self.payment };
+        let paid = payment.paid();
+        let credit = paid.to_msat().checked_sub(self.spent).unwrap_or_default();
+        let underpaid = Refusal::Underpaid { paid, spent: self.spent, credit, price };
         let spent = self.spent.checked_add(price).filter(|_| price <= credit).ok_or(underpaid)?;
         // A contract that is shown again, with what is on record, is no use of the channel.
-        let is_used = price > Msat::ZERO || paid.payment.paid() > self.payment.paid();
+        let is_used = price > Msat::ZERO || is_newer;
         let used_at = if is_used { now.max(self.used_at) } else { self.used_at };
-        Ok(Self { spent, used_at, ..paid })
+        Ok(Self { payment, spent, used_at, ..self.clone() })
     }
 
     /// Takes the newest payment of a client whose record is from a backup.

@@ -85,11 +85,12 @@ impl Unconfirmed {
 }
 
 impl Rules {
-    /// Returns the offer for a request that costs `price`.
+    /// Returns the offer for a request that costs `price`. It does not say for how long.
     #[must_use]
     pub fn offer(&self, price: Msat, network: bitcoin::Network) -> Offer {
         Offer {
             price,
+            price_holds: None,
             network,
             kinds: self.kinds.clone(),
             capacity: self.capacity.clone(),

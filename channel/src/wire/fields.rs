@@ -6,10 +6,11 @@ use bitcoin::{Network, OutPoint, ScriptBuf};
 use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 use sfv::{
-    BareItem, DictSerializer, Dictionary, FieldType, Item, KeyRef, ListEntry, Parameters, Parser,
-    RefBareItem, StringRef, TokenRef,
+    BareItemFromInput, DictSerializer, FieldType, Item, KeyRef, Parameters, Parser, RefBareItem,
+    StringRef, TokenRef,
 };
 
+use super::entries::{Entries, Value};
 use super::{FIELD_LEN_MAX, Fault, Malformed};
 use crate::contract::Kind;
 use crate::pass::Pass;
@@ -17,14 +18,20 @@ use crate::payment::Payment;
 use crate::payout::Payout;
 use crate::units::{Expiry, Msat, OutOfBounds, Sat, Seconds, Timestamp};
 
-/// Parses a field's value as a dictionary or list.
+/// Parses a field's value as a list or item.
 pub(super) fn parse<T: FieldType>(name: &'static str, value: &[u8]) -> Result<T, Malformed> {
+    parser(name, value)?.parse().map_err(syntax(name))
+}
+
+fn parser<'v>(name: &'static str, value: &'v [u8]) -> Result<Parser<'v>, Malformed> {
     if value.len() > FIELD_LEN_MAX {
         return Err(Malformed { name, fault: Fault::TooLong });
     }
-    Parser::new(value)
-        .parse()
-        .map_err(|error| Malformed { name, fault: Fault::Syntax(error.to_string()) })
+    Ok(Parser::new(value))
+}
+
+fn syntax(name: &'static str) -> impl Fn(sfv::Error) -> Malformed {
+    move |error| Malformed { name, fault: Fault::Syntax(error.to_string()) }
 }
 
 /// Reads the values of a field that is a dictionary.
@@ -33,13 +40,14 @@ pub(super) fn read<T>(
     value: &[u8],
     read: impl FnOnce(&Reader<'_>) -> Result<T, Malformed>,
 ) -> Result<T, Malformed> {
-    let dictionary = parse::<Dictionary>(name, value)?;
-    read(&Reader { name, source: Source::Dictionary(&dictionary) })
+    let parsed = parser(name, value)?.parse_dictionary_with_visitor(Entries::default());
+    let entries = parsed.map_err(syntax(name))?;
+    read(&Reader { name, source: Source::Dictionary(&entries) })
 }
 
 /// Where keys are looked up: a dictionary, or the parameters of a list's item.
 enum Source<'a> {
-    Dictionary(&'a Dictionary),
+    Dictionary(&'a Entries<'a>),
     Parameters(&'a Parameters),
 }
 
@@ -69,22 +77,23 @@ impl<'a> Reader<'a> {
 
     pub(super) fn has(&self, key: &'static str) -> bool {
         match self.source {
-            Source::Dictionary(dictionary) => dictionary.contains_key(key),
+            Source::Dictionary(entries) => entries.get(key).is_some(),
             Source::Parameters(parameters) => parameters.contains_key(key),
         }
     }
 
-    fn item(&self, key: &'static str) -> Result<&'a BareItem, Malformed> {
+    fn item(&self, key: &'static str) -> Result<RefBareItem<'a>, Malformed> {
         match self.source {
-            Source::Dictionary(dictionary) => match dictionary.get(key) {
-                Some(ListEntry::Item(item)) => Ok(&item.bare_item),
-                Some(ListEntry::InnerList(_)) => {
+            Source::Dictionary(entries) => match entries.get(key) {
+                Some(Value::Item(item)) => Ok(item.into()),
+                Some(Value::List(_)) => {
                     Err(self.fault(Fault::Type { key, expected: "a single value" }))
                 }
                 None => Err(self.fault(Fault::Missing(key))),
             },
             Source::Parameters(parameters) => {
-                parameters.get(key).ok_or_else(|| self.fault(Fault::Missing(key)))
+                let value = parameters.get(key).map(RefBareItem::from);
+                value.ok_or_else(|| self.fault(Fault::Missing(key)))
             }
         }
     }
@@ -134,10 +143,15 @@ impl<'a> Reader<'a> {
         self.count(key).map(Seconds::new)
     }
 
+    pub(super) fn seconds_if(&self, key: &'static str) -> Result<Option<Seconds>, Malformed> {
+        if self.has(key) { self.seconds(key).map(Some) } else { Ok(None) }
+    }
+
     pub(super) fn bytes(&self, key: &'static str) -> Result<&'a [u8], Malformed> {
-        self.item(key)?
-            .as_byte_sequence()
-            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a Byte Sequence" }))
+        let RefBareItem::ByteSequence(bytes) = self.item(key)? else {
+            return Err(self.fault(Fault::Type { key, expected: "a Byte Sequence" }));
+        };
+        Ok(bytes)
     }
 
     pub(super) fn key(&self, key: &'static str) -> Result<PublicKey, Malformed> {
@@ -166,10 +180,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn string(&self, key: &'static str) -> Result<&'a str, Malformed> {
-        self.item(key)?
-            .as_string()
-            .map(StringRef::as_str)
-            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a String" }))
+        let RefBareItem::String(string) = self.item(key)? else {
+            return Err(self.fault(Fault::Type { key, expected: "a String" }));
+        };
+        Ok(string.as_str())
     }
 
     pub(super) fn outpoint(&self, key: &'static str) -> Result<OutPoint, Malformed> {
@@ -181,10 +195,9 @@ impl<'a> Reader<'a> {
         &self,
         key: &'static str,
     ) -> Result<T, Malformed> {
-        let token = self
-            .item(key)?
-            .as_token()
-            .ok_or_else(|| self.fault(Fault::Type { key, expected: "a Token" }))?;
+        let RefBareItem::Token(token) = self.item(key)? else {
+            return Err(self.fault(Fault::Type { key, expected: "a Token" }));
+        };
         self.value(key, token.as_str().parse())
     }
 
@@ -195,15 +208,16 @@ impl<'a> Reader<'a> {
 
     pub(super) fn kinds(&self, key: &'static str) -> Result<Vec<Kind>, Malformed> {
         let expected = "a list of kinds in parentheses";
-        let Source::Dictionary(dictionary) = self.source else {
-            return Err(self.fault(Fault::Type { key, expected }));
+        let list = match self.source {
+            Source::Dictionary(entries) => entries.get(key),
+            Source::Parameters(_) => None,
         };
-        let Some(ListEntry::InnerList(list)) = dictionary.get(key) else {
+        let Some(Value::List(items)) = list else {
             return Err(self.fault(Fault::Type { key, expected }));
         };
         // A kind that is not known here is another client's business.
-        let kind = |item: &Item| item.bare_item.as_token()?.as_str().parse().ok();
-        Ok(list.items.iter().filter_map(kind).collect())
+        let kind = |item: &BareItemFromInput<'_>| item.as_token()?.as_str().parse().ok();
+        Ok(items.iter().filter_map(kind).collect())
     }
 
     pub(super) fn payment(&self) -> Result<Payment, Malformed> {

@@ -3,6 +3,7 @@
 //! Amounts named `price`, `spent` and `credit` are in millisatoshi, all others in satoshi; times
 //! are Unix seconds; binary values are Byte Sequences. `docs/protocol.md` has every field.
 
+mod entries;
 mod fields;
 mod opening;
 mod paying;

@@ -16,8 +16,12 @@ impl Field for Offer {
     const NAME: &'static str = "payment-channel-offer";
 
     fn encode(&self) -> String {
-        Writer::new()
-            .msat("price", self.price)
+        let writer = Writer::new().msat("price", self.price);
+        let writer = match self.price_holds {
+            Some(holds) => writer.integer("price-secs", u64::from(holds.get())),
+            None => writer,
+        };
+        writer
             .token("network", self.network.to_core_arg())
             .kinds("kinds", &self.kinds)
             .sat("capacity-min", *self.capacity.start())
@@ -35,6 +39,7 @@ impl Field for Offer {
         read(Self::NAME, value, |reader| {
             Ok(Self {
                 price: reader.msat("price")?,
+                price_holds: reader.seconds_if("price-secs")?,
                 network: reader.network("network")?,
                 kinds: reader.kinds("kinds")?,
                 capacity: reader.sat("capacity-min")?..=reader.sat("capacity-max")?,

@@ -209,6 +209,15 @@ fn the_whole_opening_ends_in_an_open_channel_for_every_payout() {
 fn an_offer_is_made_of_the_rules() {
     let Rules { kinds, capacity, lifetime, first_payment, confirmations, .. } = rules();
     let (price, network) = (msat(2_500), Network::Regtest);
-    let made = Offer { price, network, kinds, capacity, lifetime, first_payment, confirmations };
+    let made = Offer {
+        price,
+        price_holds: None,
+        network,
+        kinds,
+        capacity,
+        lifetime,
+        first_payment,
+        confirmations,
+    };
     assert_eq!(offer(), made);
 }

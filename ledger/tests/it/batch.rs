@@ -9,6 +9,9 @@ use farebox_ledger::{Cursor, Ledger, LedgerError};
 
 use crate::support::{Books, Watch, charge, msat, now, open, outpoint, paid, queue, spent};
 
+/// The greatest number of inputs that wait for a commit.
+const QUEUE_MAX: usize = 8_192;
+
 fn cursor(height: u32) -> Cursor {
     Cursor { height, hash: BlockHash::all_zeros() }
 }
@@ -200,4 +203,51 @@ async fn no_charge_is_lost_between_many_tasks() {
     assert_eq!(served, 666, "2,000 sat pay for so many at 3,000 msat each, whoever asks");
     watch.close(ledger);
     assert_eq!(spent(&books.only()), 666 * 3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_turns_away_what_begins_and_takes_what_ends() {
+    let books = Books::new();
+    let channel = open(1, 2_000);
+    let (ledger, watch) = held(&books, std::slice::from_ref(&channel)).await;
+    let answers: Vec<_> =
+        (0..QUEUE_MAX).map(|_| queue(&ledger, &channel, charge(&channel, 1))).collect();
+    assert_eq!(ledger.queued(), QUEUE_MAX);
+    let busy = ledger.apply(outpoint(&channel), now(), charge(&channel, 1)).await;
+    assert_eq!(busy, Err(LedgerError::Busy));
+    let releasing = {
+        let (ledger, outpoint) = (ledger.clone(), outpoint(&channel));
+        tokio::spawn(async move { ledger.release(outpoint, now(), msat(1), None).await })
+    };
+    tokio::task::block_in_place(|| {
+        while ledger.queued() == QUEUE_MAX {
+            std::thread::yield_now();
+        }
+    });
+    watch.release();
+    for answer in answers {
+        assert!(answer.await.is_ok());
+    }
+    assert!(releasing.await.unwrap().is_ok());
+    let after = ledger.apply(outpoint(&channel), now(), charge(&channel, 1)).await;
+    assert_eq!(after.as_ref().map(spent), Ok(8_192), "all but the one that was turned away");
+    watch.close(ledger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_saves_what_waits_and_all_that_comes_later_is_told() {
+    let books = Books::new();
+    let channel = open(1, 2_000);
+    let (ledger, watch) = held(&books, std::slice::from_ref(&channel)).await;
+    let before = queue(&ledger, &channel, charge(&channel, 5));
+    let mut closing = Box::pin(ledger.close());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(closing.as_mut().poll(&mut context).is_pending());
+    let after = ledger.apply(outpoint(&channel), now(), charge(&channel, 1)).await;
+    assert_eq!(after, Err(LedgerError::Stopped));
+    watch.release();
+    closing.await;
+    assert_eq!(before.await.as_ref().map(spent), Ok(5));
+    ledger.close().await;
+    assert_eq!(spent(&books.only()), 5);
 }

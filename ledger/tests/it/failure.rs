@@ -86,7 +86,7 @@ async fn a_commit_that_breaks_off_in_the_middle_is_undone_as_a_whole() {
     watch.close(ledger);
     // SQLite itself fails, at one row of several.
     books.tamper(
-        "CREATE TRIGGER broken BEFORE INSERT ON channel WHEN NEW.spent = 666 \
+        "CREATE TRIGGER broken BEFORE UPDATE ON channel WHEN NEW.spent = 666 \
          BEGIN SELECT RAISE(ABORT, 'broken'); END",
     );
     let (ledger, watch) = books.open_held();

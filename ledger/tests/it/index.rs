@@ -7,15 +7,18 @@ use bitcoin::{Amount, ScriptBuf, absolute, block, transaction};
 use bitcoin::{
     Block, BlockHash, CompactTarget, OutPoint, Transaction, TxIn, TxMerkleNode, TxOut, Txid,
 };
-use farebox_channel::gateway::{Account, Cause, Channel, Closing, Input, Mined, Open, Spender};
-use farebox_channel::{Contract, Kind, Sat, Timestamp};
-use farebox_ledger::{Cursor, Ledger, Touched};
+use farebox_channel::gateway::{
+    Account, Cause, Channel, Closing, Input, Mined, Open, Pending, Spender,
+};
+use farebox_channel::{Contract, Kind, Msat, Sat, Terms, Timestamp, VerifiedPayment};
+use farebox_ledger::{Cursor, Ledger, Totals, Touched};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::sample::select;
+use secp256k1::{SECP256K1, SecretKey};
 
 use crate::support::{
-    Books, account, charge, contract, law, now, outpoint, paid, pending, rules, sat,
+    Books, account, charge, contract, every_state, law, now, outpoint, paid, pending, rules, sat,
 };
 
 /// How many channels a run has.
@@ -149,6 +152,10 @@ fn check(ledger: &Ledger) {
         let has_changed = |it: &Channel| is_from(it.height()) || is_from(mined(it));
         assert_eq!(ledger.changed_from(height), ledger.select(has_changed));
     }
+    let all = ledger.select(|_| true);
+    let sum = all.iter().map(Totals::of).fold(Totals::default(), Totals::plus);
+    assert_eq!(ledger.totals(), sum);
+    assert_eq!(ledger.next_mark(), all.iter().filter_map(|it| it.wakes_at(&rules())).min());
     check_touches(ledger);
 }
 
@@ -238,5 +245,99 @@ async fn all_contracts_that_share_a_coin_are_told_of_its_double_spend() {
     assert_eq!(told(&ledger), 1, "one of them is mined, and the other is still unsafe");
     let cursor = Cursor { height: 1, hash: BlockHash::all_zeros() };
     ledger.follow(cursor, now(), vec![]).await.unwrap();
+    watch.close(ledger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn totals_say_what_channels_hold_and_what_is_at_stake() {
+    let books = Books::new();
+    let (ledger, watch) = books.open();
+    assert_eq!((ledger.totals(), ledger.next_mark()), (Totals::default(), None));
+    for channel in every_state(Kind::Cltv) {
+        ledger.create(channel).await.unwrap();
+    }
+    let all = ledger.select(|_| true);
+    let count = |is_it: fn(&Channel) -> bool| all.iter().filter(|it| is_it(it)).count() as u64;
+    let of_open = |sum: fn(&Account) -> u64| -> u64 {
+        let open = all.iter().filter(|it| matches!(it, Channel::Open(_)));
+        open.map(|it| sum(it.account())).sum()
+    };
+    let closing = all.iter().filter(|it| matches!(it, Channel::Closing(_)));
+    let totals = ledger.totals();
+    let expected = Totals {
+        pending: count(|it| matches!(it, Channel::Pending(_))),
+        late: count(|it| matches!(it, Channel::Late(_))),
+        open: count(|it| matches!(it, Channel::Open(_))),
+        closing: count(|it| matches!(it, Channel::Closing(_))),
+        ended: count(|it| matches!(it, Channel::Ended(_))),
+        open_capacity_sat: of_open(|it| it.contract.capacity.get()),
+        open_paid_sat: of_open(|it| it.payment.paid().get()),
+        open_credit_msat: of_open(|it| it.credit().get()),
+        closing_at_stake_sat: closing.map(|it| it.at_stake().get()).sum(),
+        at_stake_sat: all.iter().map(|it| it.at_stake().get()).sum(),
+        lost_sat: all.iter().map(|it| it.lost().get()).sum(),
+    };
+    assert_eq!(totals, expected);
+    assert!(totals.closing_at_stake_sat > 0 && totals.at_stake_sat > totals.closing_at_stake_sat);
+    assert_eq!(ledger.commits(), all.len() as u64, "one for each that was created");
+    assert_eq!(ledger.commits(), watch.commits() as u64);
+    watch.close(ledger);
+    let (ledger, watch) = books.open();
+    assert_eq!((ledger.totals(), ledger.commits()), (expected, 0));
+    watch.close(ledger);
+}
+
+#[tokio::test]
+async fn the_channels_of_many_keys_are_told_apart() {
+    let books = Books::new();
+    let (ledger, watch) = books.open();
+    let channels: Vec<_> = (1..=60_u8)
+        .map(|number| {
+            let secret = SecretKey::from_slice(&[number / 2 + 1; 32]).unwrap();
+            let contract = numbered(number.into());
+            let terms = Terms { client_key: secret.public_key(SECP256K1), ..contract.terms };
+            let payment = paid(&contract, 1_000);
+            pending_of(Contract { terms, ..contract }, payment)
+        })
+        .collect();
+    for channel in &channels {
+        ledger.create(channel.clone()).await.unwrap();
+    }
+    for channel in &channels {
+        let key = channel.contract().terms.client_key;
+        let expected = ledger.select(|it| it.contract().terms.client_key == key);
+        let mut found = ledger.channels_of(&key);
+        found.sort_by_key(outpoint);
+        assert_eq!(found, expected);
+        assert!(found.contains(channel));
+    }
+    watch.close(ledger);
+}
+
+/// A channel whose payment nobody looks at.
+fn pending_of(contract: Contract, payment: VerifiedPayment) -> Channel {
+    Channel::Pending(Pending { account: account(contract, payment), height: None })
+}
+
+#[tokio::test]
+async fn a_full_channel_is_due_once_its_credit_buys_nothing_any_more() {
+    let books = Books::new();
+    let (ledger, watch) = books.open();
+    let full = contract(Kind::Cltv, 1);
+    let everything = full.capacity;
+    let payment = paid(&full, everything.get());
+    let account = account(full, payment);
+    let channel = Channel::Open(Open { account, height: Some(200) });
+    ledger.create(channel.clone()).await.unwrap();
+    let due = || ledger.due(now().now());
+
+    ledger.set_cheapest(everything.to_msat());
+    assert!(due().is_empty());
+    ledger.set_cheapest(Msat::MAX);
+    assert_eq!(due(), std::slice::from_ref(&channel));
+    assert_eq!(channel.due(now(), &ledger.rules()), Some(Cause::Exhausted));
+    ledger.set_cheapest(everything.to_msat());
+    assert!(due().is_empty());
+    assert_eq!(channel.due(now(), &ledger.rules()), None);
     watch.close(ledger);
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf};
-use farebox_channel::gateway::{Account, Cause, Channel, Input, Open, Refusal};
+use farebox_channel::gateway::{Account, Cause, Channel, Input, Open, Pending, Refusal};
 use farebox_channel::{
     Contract, Expiry, Keyring, Kind, Msat, Payment, Payout, Sat, Seed, Timestamp, VerifiedPayment,
 };
-use farebox_ledger::{Cursor, LedgerError, Loaded};
+use farebox_ledger::{Changes, Cursor, LedgerError, Loaded, Store};
 use secp256k1::{SECP256K1, SecretKey};
 
 use crate::support::{
@@ -56,6 +56,43 @@ async fn a_whole_life_is_on_record_step_by_step() {
         assert_eq!(answered.as_ref(), Ok(&expected));
         watch.close(ledger);
         assert_eq!(books.only(), expected);
+    }
+}
+
+#[test]
+fn a_state_takes_the_place_of_any_other() {
+    let Channel::Open(plain) = open(1, 2_000) else { panic!("open") };
+    let with = |account: Account| Channel::Open(Open { account, ..plain.clone() });
+    let account = || plain.account.clone();
+    let paying = Account {
+        payment: paid(&plain.account.contract, 3_000),
+        spent: msat(5),
+        used_at: Timestamp::new(1_800_000_009),
+        ..account()
+    };
+    let coins = Arc::new([plain.account.contract.outpoint]);
+    let states = [
+        Channel::Open(plain.clone()),
+        with(Account { is_stale: true, ..account() }),
+        with(Account { coins, ..account() }),
+        with(paying),
+        Channel::Open(Open { height: Some(202), ..plain.clone() }),
+        Channel::Open(Open { height: None, ..plain.clone() }),
+        Channel::Pending(Pending { account: account(), height: Some(201) }),
+        step(&Channel::Open(plain.clone()), Input::Expire(Cause::Idle)),
+    ];
+    let books = Books::new();
+    for before in &states {
+        for after in &states {
+            let mut store = books.store().unwrap();
+            store.load().unwrap();
+            for channel in [before, after] {
+                let changes = Changes { channels: vec![channel], ..Changes::default() };
+                store.commit(&changes).unwrap();
+            }
+            drop(store);
+            assert_eq!(books.only(), *after);
+        }
     }
 }
 

@@ -7,9 +7,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod breaking;
 mod events;
 mod limits;
 mod memo;
 mod price;
+mod prices;
 mod privacy;
 mod support;

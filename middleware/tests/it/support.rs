@@ -114,7 +114,7 @@ impl Desk {
         let keyring = Keyring::new(Seed::new([1; 32]), Network::Regtest);
         let store = SqliteStore::open(&folder.path().join("store"), &keyring.fingerprint());
         let ledger = Ledger::open(store.unwrap(), rules()).unwrap();
-        let gateway = Gateway { keyring, rules: ledger.rules().clone() };
+        let gateway = Gateway { keyring, rules: Rules::clone(&ledger.rules()) };
         let key = SecretKey::from_slice(&[2; 32]).unwrap();
         let desk =
             Self { contract: contract(&gateway, &key), gateway, ledger, key, _folder: folder };

@@ -3,6 +3,7 @@
 mod closing;
 mod exporting;
 mod listing;
+mod monitor;
 mod socket;
 
 use bitcoin::{OutPoint, Transaction};

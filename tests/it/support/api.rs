@@ -31,7 +31,11 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
+    }
+
+    /// Starts one that listens already.
+    pub(crate) fn start_on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let router = Router::new().fallback(any(answer)).with_state(Arc::clone(&asked));
@@ -70,6 +74,10 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         "fail" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "missing" => StatusCode::NOT_FOUND.into_response(),
         "metered" => ([("x-cost-msat", "400")], "a little\n").into_response(),
+        "slowly-metered" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            ([("x-cost-msat", "400")], "a little\n").into_response()
+        }
         "overcharging" => ([("x-cost-msat", "9000")], "a lot\n").into_response(),
         "unclear" => ([("x-cost-msat", "-1")], "who knows\n").into_response(),
         "slowly-fail" => {
@@ -80,6 +88,14 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         "moved" => {
             let elsewhere = parts.uri.query().unwrap().to_owned();
             (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere)]).into_response()
+        }
+        "shared" => {
+            let shared = [
+                ("access-control-allow-origin", "*"),
+                ("access-control-allow-credentials", "true"),
+                ("vary", "Origin"),
+            ];
+            (shared, "shared\n").into_response()
         }
         "echo" => Body::from_stream(body.into_data_stream()).into_response(),
         "slow" => {

@@ -11,8 +11,8 @@ use farebox_channel::message::{
     CloseRequest, ContractRequest, PayRequest, StateName, StateReply, TermsReply,
 };
 use farebox_channel::{
-    Clock, Contract, Kind, Pass, Payment, Payout, Proof, Refund, Sat, Seconds, Settlement, Subject,
-    Timestamp,
+    Clock, Contract, Kind, Msat, Pass, Payment, Payout, Proof, Refund, Sat, Seconds, Settlement,
+    Subject, Timestamp,
 };
 use farebox_ledger::{SqliteStore, Store};
 use secp256k1::SecretKey;
@@ -100,11 +100,21 @@ impl Crowd {
 
     /// Returns the field with which a channel pays so much in all.
     pub(crate) fn payment(&self, index: usize, paid_sat: u64) -> (&'static str, String) {
+        self.payment_up_to(index, paid_sat, None)
+    }
+
+    /// Returns the same, for a request that may cost so much.
+    pub(crate) fn payment_up_to(
+        &self,
+        index: usize,
+        paid_sat: u64,
+        price_max: Option<Msat>,
+    ) -> (&'static str, String) {
         let member = &self.members[index];
         let payment =
             Payment::sign(&member.contract, Sat::new(paid_sat).unwrap(), &member.key).unwrap();
         let (channel, pass) = (member.contract.outpoint, member.pass);
-        header(&PayRequest { channel, pass, payment, price_max: None })
+        header(&PayRequest { channel, pass, payment, price_max })
     }
 
     /// Closes a channel for so much.

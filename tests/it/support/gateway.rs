@@ -58,9 +58,18 @@ impl Gateway {
         self.restart_with(&[]);
     }
 
+    /// Starts it again below another program.
+    pub(crate) fn restart_below(&mut self, mut tracer: Command) {
+        tracer.arg(env!("CARGO_BIN_EXE_farebox"));
+        self.restart_as(tracer, &[]);
+    }
+
     /// Starts it again with more arguments.
     pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
-        let program = Command::new(env!("CARGO_BIN_EXE_farebox"));
+        self.restart_as(Command::new(env!("CARGO_BIN_EXE_farebox")), arguments);
+    }
+
+    fn restart_as(&mut self, program: Command, arguments: &[&str]) {
         let (process, stdout, host) = spawn(program, &self.config, arguments);
         (self.process, self._stdout, self.host) = (process, stdout, host);
     }
@@ -68,6 +77,11 @@ impl Gateway {
     /// Asks it to stop, and returns whether it ended well.
     pub(crate) fn terminate(&mut self) -> bool {
         terminate(self.process.id());
+        self.wait()
+    }
+
+    /// Waits until it has ended, and returns whether it ended well.
+    pub(crate) fn wait(&mut self) -> bool {
         self.process.wait().unwrap().success()
     }
 }
@@ -102,8 +116,9 @@ fn spawn(
     let mut stdout = BufReader::new(process.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
-    let host = line.trim().strip_prefix("listening on http://");
-    let host = host.expect("the gateway says where it listens").to_owned();
+    let host = line.trim().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+    let (_scheme, host) = host.expect("the gateway says where it listens");
+    let host = host.to_owned();
     (process, stdout, host)
 }
 
@@ -125,6 +140,16 @@ first_payment_sat = {FIRST_SAT}
 
 [batch]
 wait_secs = 0
+
+# All clients of a test are one address.
+[limits]
+requests_per_client = 4_096
+requests_per_channel = 4_096
+unpaid_per_sec = 100_000
+unpaid_burst = 100_000
+openings_per_sec = 100_000
+openings_burst = 100_000
+openings_at_once = 1_000
 
 [upstream]
 url = "http://{api}"

@@ -20,7 +20,7 @@ use farebox_client::{ChannelFile, PayingClient, Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Asked};
 pub(crate) use buyer::{Answer, Buyer, header, wall};
 pub(crate) use crowd::{Audit, Crowd, spenders};
 pub(crate) use gateway::{Gateway, configuration as gateway_configuration, terminate};

@@ -82,14 +82,18 @@ fn compact(signature: &Signature) -> String {
 }
 
 fn offer(it: &Offer) -> Value {
-    json!({
+    let mut told = json!({
         "price_msat": it.price.get(), "network": it.network.to_core_arg(),
         "kinds": it.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
         "capacity_min_sat": it.capacity.start().get(), "capacity_max_sat": it.capacity.end().get(),
         "lifetime_min_secs": it.lifetime.start().get(),
         "lifetime_max_secs": it.lifetime.end().get(),
         "first_payment_sat": it.first_payment.get(), "confirmations": it.confirmations,
-    })
+    });
+    if let Some(holds) = it.price_holds {
+        told["price_secs"] = holds.get().into();
+    }
+    told
 }
 
 fn open(it: &OpenRequest) -> Value {

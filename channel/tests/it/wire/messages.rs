@@ -104,12 +104,14 @@ fn an_offer_is_read_as_it_was_written() {
     let seconds = || any::<u32>().prop_map(Seconds::new);
     let money = (any_msat(), any_sat(), any_sat(), any_sat());
     let kinds = vec(any_kind(), 0..3);
-    let times = (seconds(), seconds(), any::<u32>());
+    let holds = option::of(seconds());
+    let times = (seconds(), seconds(), any::<u32>(), holds);
     law(100, (money, any_network(), kinds, times), |(money, network, kinds, times)| {
         let (price, least, most, first_payment) = money;
-        let (shortest, longest, confirmations) = times;
+        let (shortest, longest, confirmations, price_holds) = times;
         round_trip(Offer {
             price,
+            price_holds,
             network,
             kinds,
             capacity: least..=most,

@@ -1,11 +1,19 @@
 //! The configuration file as it is written, with the defaults of what may be left out.
 
+mod serving;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub(super) use serving::{
+    Balance, CONNECTIONS_PER_CLIENT, Cors, Health, Limits, Protocol, REQUESTS_PER_CHANNEL,
+    REQUESTS_PER_CLIENT, Route, Unknown, Upstream,
+};
 
 /// The whole file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     /// Address and port to listen on.
@@ -22,6 +30,10 @@ pub(super) struct Raw {
     /// The socket on which the operator's commands are taken.
     #[serde(default = "admin")]
     pub(super) admin: PathBuf,
+    /// Addresses and networks of the proxies in front.
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) tls: Option<Tls>,
     pub(super) bitcoind: Node,
     #[serde(default)]
     pub(super) payout: PayoutAddress,
@@ -33,9 +45,28 @@ pub(super) struct Raw {
     pub(super) batch: Batch,
     #[serde(default)]
     pub(super) release: Release,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    pub(super) cors: Option<Cors>,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) monitor: Monitor,
+    #[serde(default)]
+    pub(super) trace: Trace,
     pub(super) upstream: Upstream,
+    /// More services, by the names that routes call them.
+    #[serde(default)]
+    pub(super) upstreams: BTreeMap<String, Upstream>,
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<Route>,
+    pub(super) unknown: Option<Unknown>,
+    /// Whether nothing is charged, and what would be is reported.
+    #[serde(default)]
+    pub(super) shadow: bool,
+    /// For how long a price holds once another one follows.
+    #[serde(default = "quote_secs")]
+    pub(super) quote_secs: u32,
 }
 
 fn listen() -> String {
@@ -54,13 +85,26 @@ fn admin() -> PathBuf {
     "farebox.sock".into()
 }
 
+/// `[tls]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+const fn quote_secs() -> u32 {
+    60
+}
+
 /// `[bitcoind]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Node {
     pub(super) url: String,
     pub(super) cookie_file: Option<PathBuf>,
     pub(super) user: Option<String>,
+    #[serde(serialize_with = "hide")]
     pub(super) password: Option<String>,
     pub(super) wallet: Option<String>,
     #[serde(default)]
@@ -69,15 +113,21 @@ pub(super) struct Node {
     pub(super) stall_secs: Option<u32>,
 }
 
+/// Shows that there is a secret, and not which.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn hide<S: Serializer>(secret: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|_| "***").serialize(serializer)
+}
+
 /// `[payout]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PayoutAddress {
     pub(super) address: Option<String>,
 }
 
 /// `[offer]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Offer {
     pub(super) kinds: Vec<String>,
@@ -114,7 +164,7 @@ impl Default for Offer {
 }
 
 /// `[fees]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Fees {
     pub(super) floor_sat_per_vb: u32,
@@ -135,7 +185,7 @@ impl Default for Fees {
 }
 
 /// `[batch]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Batch {
     pub(super) wait_secs: u32,
@@ -150,7 +200,7 @@ impl Default for Batch {
 }
 
 /// `[release]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Release {
     pub(super) server_error: bool,
@@ -163,24 +213,32 @@ impl Default for Release {
     }
 }
 
-/// `[upstream]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Upstream {
-    pub(super) url: String,
-    /// The field in which the service reports what an answer has used, in millisatoshi.
-    pub(super) usage_header: Option<String>,
-    /// The field in which the service reads the client's memo and sends its own.
-    pub(super) memo_header: Option<String>,
+/// `[log]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    /// How a line for each request is written.
+    pub(super) access: Option<String>,
+    /// How the program's own lines are written.
+    pub(super) format: Option<String>,
 }
 
-/// `[[route]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Route {
-    pub(super) path: String,
-    pub(super) price_sat: Option<u64>,
-    pub(super) price_msat: Option<u64>,
-    #[serde(default)]
-    pub(super) free: bool,
+/// `[monitor]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Monitor {
+    /// Address and port of health and metrics.
+    pub(super) listen: Option<String>,
+}
+
+/// `[trace]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Trace {
+    /// The collector.
+    pub(super) otlp: Option<String>,
+    /// The share of the requests that is recorded.
+    pub(super) sample: Option<f64>,
+    /// The name under which they are recorded.
+    pub(super) service_name: Option<String>,
 }

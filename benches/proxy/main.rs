@@ -1,0 +1,191 @@
+//! What paying costs: Farebox beside nginx, over the same service, with the same load.
+//!
+//! Run it with `make bench`. docs/performance.md says how it measures and how to read it. The
+//! proxies, the node and the store are real; the load is made by one thread of this program.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench that cannot go on has failed, and it prints what it has measured"
+)]
+
+mod channels;
+mod connection;
+mod ecdsa;
+mod gateway;
+mod load;
+mod machine;
+mod nginx;
+mod process;
+mod report;
+mod requests;
+mod row;
+mod stand;
+mod targets;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::machine::Machine;
+use crate::report::{Report, Table};
+use crate::row::Row;
+use crate::stand::{Manner, Stand};
+
+/// How many connections are kept busy, and how many where there are few.
+const CONNECTIONS: usize = 64;
+const FEW: usize = 4;
+/// How long each run goes on before it counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// The same where runs are short.
+const SHORT_WARM_UP: Duration = Duration::from_millis(500);
+/// How many lines of the gateway's log are shown after a failure.
+const LOG_LINES: usize = 20;
+
+/// What the functions of a bench return: whatever fails ends it.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Measures Farebox beside nginx.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The rows, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "nginx,free,credit,signature,one-channel")]
+    rows: Vec<Row>,
+    /// The kinds of load, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "busy,steady,calm")]
+    parts: Vec<Part>,
+    /// How often each row is measured
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// How long a busy run is measured, in seconds; the other parts take 0.6 and 0.4 of it
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// The steady rate per second, where half of what `signature` has is not wanted
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long to wait, in seconds, before each run until the machine is idle but for a tenth
+    #[arg(long, default_value_t = 0.0)]
+    patience: f64,
+    /// Another gateway than the one that was just built
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_farebox"))]
+    gateway: PathBuf,
+    /// What cargo passes to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// 64 connections, each kept busy.
+    Busy,
+    /// A steady rate, half of what `signature` can do.
+    Steady,
+    /// Four connections, each kept busy.
+    Calm,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Outcome<()> {
+    let built = Path::new(env!("CARGO_BIN_EXE_farebox"));
+    let target = built.ancestors().nth(2).ok_or("the program is in no target folder")?;
+    let folder = target.join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let cores = std::thread::available_parallelism()?.get();
+    let mut report = Report {
+        machine: Machine::look(&folder, cores)?,
+        ecdsa_verify_us: ecdsa::verify_us(cores)?,
+        ecdsa_verify_alone_us: ecdsa::verify_us(1)?,
+        connections: CONNECTIONS,
+        few: FEW,
+        busy: Table::default(),
+        steady: None,
+        calm: Table::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let store = folder.join("gateway");
+    let starting = Stand::start(&options.gateway, &store, CONNECTIONS, u32::try_from(cores)?);
+    let mut stand = runtime.block_on(starting)?;
+    let measured = measure(options, &mut stand, &mut report);
+    if measured.is_err() {
+        let words = stand.words();
+        let lines: Vec<_> = words.lines().collect();
+        eprintln!("the gateway's log ends:");
+        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+            eprintln!("    {line}");
+        }
+    }
+    measured?;
+    report.tell(&folder.join("report.json"))
+}
+
+/// Measures all parts.
+fn measure(options: &Options, stand: &mut Stand, report: &mut Report) -> Outcome<()> {
+    let Options { rows, parts, secs, .. } = options;
+    let window = |share: f64| Duration::try_from_secs_f64(secs * share);
+    if parts.contains(&Part::Busy) {
+        let (warm_up, window) = (WARM_UP, window(1.0)?);
+        let manner = Manner { connections: CONNECTIONS, rate: None, warm_up, window };
+        report.busy = interleave(options, stand, rows, manner)?;
+    }
+    let half = report.busy.row(Row::Signature).map(|figures| figures.requests_per_s / 2.0);
+    if let Some(rate) = options.rate.or(half).filter(|_| parts.contains(&Part::Steady)) {
+        let is_steady = |row: &&Row| Row::STEADY.contains(row);
+        let rows: Vec<_> = rows.iter().filter(is_steady).copied().collect();
+        let (warm_up, window) = (SHORT_WARM_UP, window(0.6)?);
+        let manner = Manner { connections: CONNECTIONS, rate: Some(rate), warm_up, window };
+        report.steady = Some((rate, interleave(options, stand, &rows, manner)?));
+    } else if parts.contains(&Part::Steady) {
+        eprintln!("no steady rate: `signature` was not measured, and --rate is not given");
+    }
+    if parts.contains(&Part::Calm) {
+        let (warm_up, window) = (SHORT_WARM_UP, window(0.4)?);
+        let manner = Manner { connections: FEW, rate: None, warm_up, window };
+        report.calm = interleave(options, stand, rows, manner)?;
+    }
+    Ok(())
+}
+
+/// Measures rows one after the other, and all of them again: what changes on the machine meanwhile
+/// meets them all.
+fn interleave(
+    options: &Options,
+    stand: &mut Stand,
+    rows: &[Row],
+    manner: Manner,
+) -> Outcome<Table> {
+    let mut table = Table::default();
+    let Manner { connections, rate, .. } = manner;
+    let pace = rate.map_or_else(|| "busy".to_owned(), |rate| format!("{rate:.0} requests/s"));
+    let patience = Duration::try_from_secs_f64(options.patience)?;
+    for run in 1..=options.runs {
+        for row in rows {
+            let name = row.name();
+            let figures = stand.measure(*row, manner, patience);
+            let figures = figures.map_err(|error| format!("{name}, run {run}: {error}"))?;
+            eprintln!(
+                "run {run} of {}, {connections} connections, {pace}: {name:<11} {:>7.0} requests/s \
+                 {:>6.1} µs CPU, {:.0} % of the machine to others",
+                options.runs,
+                figures.requests_per_s,
+                figures.cpu_us_per_request,
+                figures.others_percent
+            );
+            table.add(*row, figures);
+        }
+    }
+    Ok(table)
+}

@@ -1,0 +1,182 @@
+//! The channels as they will be once a batch is saved.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLockReadGuard};
+
+use bitcoin::OutPoint;
+use farebox_channel::gateway::{Attempt, Channel, Event, Input, Rules};
+use farebox_channel::message::Memo;
+use farebox_channel::{Clock, Msat};
+
+use crate::charge::Charge;
+use crate::index::Channels;
+use crate::ledger::Committed;
+use crate::order::{Answer, Done, Order};
+use crate::store::Changes;
+use crate::{AttemptId, Cursor, LedgerError, Store, StoreError};
+
+/// What orders have changed, and no commit has saved.
+#[derive(Default)]
+pub(crate) struct Draft {
+    pub(crate) channels: HashMap<OutPoint, Channel>,
+    cursor: Option<Cursor>,
+    attempts: HashMap<AttemptId, Option<Attempt>>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Draft {
+    /// Tells whether there is nothing to save.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.cursor.is_none() && self.attempts.is_empty()
+    }
+
+    /// Returns what a store writes.
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes {
+            channels: self.channels.values().collect(),
+            cursor: self.cursor,
+            attempts: self.attempts.iter().map(|(id, attempt)| (*id, *attempt)).collect(),
+            restored: None,
+        }
+    }
+}
+
+/// A draft over what is committed. It is there while orders are applied, and no longer.
+pub(crate) struct Head<'a, S> {
+    draft: &'a mut Draft,
+    committed: RwLockReadGuard<'a, Channels>,
+    store: &'a mut S,
+    rules: &'a Rules,
+}
+
+impl<'a, S: Store> Head<'a, S> {
+    pub(crate) fn new(
+        draft: &'a mut Draft,
+        committed: &'a Committed,
+        store: &'a mut S,
+        rules: &'a Rules,
+    ) -> Self {
+        let committed = committed.read().unwrap_or_else(PoisonError::into_inner);
+        Self { draft, committed, store, rules }
+    }
+
+    /// Applies an order. What it answers is true once the draft is saved.
+    pub(crate) fn apply(&mut self, order: Order) -> Answer {
+        match order {
+            Order::Create(channel) => {
+                let outpoint = channel.contract().outpoint;
+                if let Some(known) = self.channel(outpoint) {
+                    return Ok(known.clone().into());
+                }
+                self.draft.events.extend(Event::between(None, &channel, None));
+                self.draft.channels.insert(outpoint, Channel::clone(&channel));
+                Ok(Done::Channel(channel))
+            }
+            Order::Apply { outpoint, clock, input } => {
+                Ok(self.step(outpoint, clock, *input, None)?.clone().into())
+            }
+            Order::Pay { outpoint, clock, charge } => self.pay(outpoint, clock, charge),
+            Order::Answer { outpoint, clock, unused, receipt, id } => {
+                let receipt = if unused == Msat::ZERO {
+                    receipt
+                } else {
+                    let back = Input::Release { charge: unused };
+                    let channel = self.step(outpoint, clock, back, None)?;
+                    let price = receipt.price.checked_sub(unused).unwrap_or_default();
+                    channel.account().receipt(price)
+                };
+                if let Some(id) = id {
+                    let attempt = self.attempt(&id)?;
+                    let answered = attempt.map(|it| Attempt { is_answered: true, receipt, ..it });
+                    self.draft.attempts.insert(id, answered);
+                }
+                Ok(Done::Receipt(receipt))
+            }
+            Order::Release { outpoint, clock, charge, id } => {
+                let release = Input::Release { charge };
+                let channel = self.step(outpoint, clock, release, None)?.clone();
+                self.draft.attempts.extend(id.map(|id| (id, None)));
+                Ok(channel.into())
+            }
+            Order::Tell { clock, inputs, cursor } => {
+                self.tell(clock, inputs)?;
+                self.draft.cursor = cursor.or(self.draft.cursor);
+                Ok(Done::All)
+            }
+        }
+    }
+
+    /// Takes a payment and charges a request, once for its name.
+    fn pay(&mut self, outpoint: OutPoint, clock: Clock, charge: Charge) -> Answer {
+        let Charge { payment, price, name, memo } = charge;
+        let Some(name) = name else {
+            let channel = self.step(outpoint, clock, Input::Pay { payment, price }, memo)?;
+            return Ok(Done::Receipt(channel.account().receipt(price)));
+        };
+        let id = AttemptId { channel: outpoint, key: name.key };
+        let known = self.attempt(&id)?.filter(|known| !known.is_forgotten(clock.wall));
+        if let Some(known) = known {
+            let first = known.repeat(&name)?;
+            self.step(outpoint, clock, Input::Repeat(payment), memo)?;
+            return Ok(Done::Receipt(first));
+        }
+        let channel = self.step(outpoint, clock, Input::Pay { payment, price }, memo)?;
+        let receipt = channel.account().receipt(price);
+        let (request, at) = (name.request, clock.wall);
+        let attempt = Attempt { request, receipt, is_answered: false, at };
+        self.draft.attempts.insert(id, Some(attempt));
+        Ok(Done::Receipt(receipt))
+    }
+
+    /// Applies inputs to channels, all of them or none.
+    fn tell(&mut self, clock: Clock, inputs: Vec<(OutPoint, Input)>) -> Result<(), LedgerError> {
+        let mut told = HashMap::<OutPoint, Channel>::new();
+        let mut events = Vec::new();
+        for (outpoint, input) in inputs {
+            let known = told.get(&outpoint).or_else(|| self.channel(outpoint));
+            let channel = known.ok_or(LedgerError::Unknown)?;
+            let next = channel.handle(clock, self.rules, input)?;
+            events.extend(Event::between(Some(channel), &next, None));
+            told.insert(outpoint, next);
+        }
+        self.draft.events.extend(events);
+        for (outpoint, next) in told {
+            if self.channel(outpoint) != Some(&next) {
+                self.draft.channels.insert(outpoint, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an input to a channel, with the memo that came along, and returns what it became.
+    fn step(
+        &mut self,
+        outpoint: OutPoint,
+        clock: Clock,
+        input: Input,
+        memo: Option<Memo>,
+    ) -> Result<&Channel, LedgerError> {
+        let before = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
+        let next = before.handle(clock, self.rules, input)?;
+        let event = Event::between(Some(before), &next, memo);
+        let is_changed = *before != next;
+        self.draft.events.extend(event);
+        if is_changed {
+            self.draft.channels.insert(outpoint, next);
+        }
+        self.channel(outpoint).ok_or(LedgerError::Unknown)
+    }
+
+    /// Returns a named request as the orders before left it.
+    fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
+        match self.draft.attempts.get(id) {
+            Some(attempt) => Ok(*attempt),
+            None => self.store.attempt(id),
+        }
+    }
+
+    /// Returns a channel as the orders before left it.
+    fn channel(&self, outpoint: OutPoint) -> Option<&Channel> {
+        self.draft.channels.get(&outpoint).or_else(|| self.committed.get(outpoint))
+    }
+}

@@ -1,0 +1,276 @@
+//! The queue of orders, between many who ask and the one who writes.
+//!
+//! The writer is woken only while it sleeps, and while it gathers orders only once enough are there:
+//! a thread that is woken for each order costs more than the order.
+
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::LedgerError;
+use crate::order::{Answer, Order};
+use crate::pace::Pace;
+use crate::post::Post;
+
+/// The greatest number of orders that wait for a commit. Beyond it, what begins is turned away.
+const QUEUE_MAX: usize = 8_192;
+/// The greatest number of orders in one commit.
+const BATCH_MAX: usize = 1_024;
+
+/// An order, and where its answer goes.
+pub(crate) struct Waiting {
+    /// The order.
+    pub(crate) order: Order,
+    /// Where its answer goes.
+    pub(crate) reply: Reply,
+}
+
+/// Where an answer goes, and with which post.
+pub(crate) struct Reply {
+    answer: oneshot::Sender<Answer>,
+    post: Option<Post>,
+}
+
+impl Reply {
+    /// Gives an answer. What goes by post is on its way once `posts` are sent.
+    pub(crate) fn give(self, answer: Answer, posts: &mut Vec<Post>) {
+        let Some(post) = self.post else {
+            // Whoever has stopped waiting will find the outcome on record.
+            let _gone = self.answer.send(answer);
+            return;
+        };
+        post.put(self.answer, answer);
+        if !posts.iter().any(|known| known.is(&post)) {
+            posts.push(post);
+        }
+    }
+}
+
+/// Makes a queue.
+pub(crate) fn queue() -> (Entrance, Exit) {
+    let shared = Arc::<Shared>::default();
+    (Entrance(Arc::clone(&shared)), Exit(shared))
+}
+
+/// Where orders are put in. Once it is gone, the writer does what waits and stops.
+#[derive(Debug)]
+pub(crate) struct Entrance(Arc<Shared>);
+
+/// Where the writer takes orders out. Once it is gone, all that is asked fails.
+#[derive(Debug)]
+pub(crate) struct Exit(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    orders: Vec<Waiting>,
+    /// How many orders wake the writer, while it waits.
+    wakes_at: Option<usize>,
+    /// Whether no more orders are taken.
+    is_closed: bool,
+    /// Whether the writer is gone.
+    is_over: bool,
+    /// Those who wait for the end of the writer. They are told by being dropped.
+    ends: Vec<oneshot::Sender<()>>,
+}
+
+impl Entrance {
+    /// Puts an order in, and returns where its answer will come.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stopped`] after the end, and [`LedgerError::Busy`] when too many wait already
+    /// for one that begins something. What ends something is taken in any case: there is no more of
+    /// it than was begun.
+    pub(crate) fn put(
+        &self,
+        order: Order,
+        post: Option<Post>,
+    ) -> Result<oneshot::Receiver<Answer>, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.0.lock();
+        if state.is_closed {
+            return Err(LedgerError::Stopped);
+        }
+        if state.orders.len() >= QUEUE_MAX && order.begins() {
+            return Err(LedgerError::Busy);
+        }
+        state.orders.push(Waiting { order, reply: Reply { answer: reply, post } });
+        let waiting = state.orders.len();
+        let wakes = state.wakes_at.take_if(|enough| waiting >= *enough).is_some();
+        drop(state);
+        if wakes {
+            self.0.woken.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// Returns how many orders wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().orders.len()
+    }
+
+    /// Tells whether orders are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.0.lock().is_closed
+    }
+
+    /// Takes no more orders, and returns what ends once the writer is gone.
+    pub(crate) fn close(&self) -> oneshot::Receiver<()> {
+        let (end, ended) = oneshot::channel();
+        let mut state = self.0.lock();
+        state.is_closed = true;
+        if !state.is_over {
+            state.ends.push(end);
+        }
+        drop(state);
+        self.0.woken.notify_one();
+        ended
+    }
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.woken.notify_one();
+    }
+}
+
+impl Exit {
+    /// Waits for orders and moves them to `batch`, which is empty. Returns false once there are none
+    /// and there will be none.
+    pub(crate) fn take(&self, pace: &Pace, batch: &mut Vec<Waiting>) -> bool {
+        let mut state = self.0.lock();
+        while state.orders.is_empty() {
+            if state.is_closed {
+                return false;
+            }
+            state.wakes_at = Some(1);
+            state = self.0.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state = self.gather(state, pace);
+        state.wakes_at = None;
+        if state.orders.len() > BATCH_MAX {
+            batch.extend(state.orders.drain(..BATCH_MAX));
+        } else {
+            mem::swap(&mut state.orders, batch);
+        }
+        true
+    }
+
+    /// Waits for more orders, as long as that is the pace.
+    fn gather<'s>(&'s self, state: MutexGuard<'s, State>, pace: &Pace) -> MutexGuard<'s, State> {
+        let mut state = state;
+        while !state.is_closed {
+            let now = Instant::now();
+            let Some(gathering) = pace.gathering(state.orders.len(), now) else { break };
+            state.wakes_at = Some(gathering.enough);
+            let left = gathering.until.saturating_duration_since(now);
+            let waited = self.0.woken.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        (state.is_closed, state.is_over) = (true, true);
+        let left = (mem::take(&mut state.orders), mem::take(&mut state.ends));
+        drop(state);
+        drop(left);
+    }
+}
+
+impl Shared {
+    /// Nobody panics with the lock in hand, so a poisoned one is still good.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use bitcoin::OutPoint;
+    use farebox_channel::{Clock, Msat, Timestamp};
+
+    use super::*;
+
+    fn order() -> Order {
+        let clock = Clock { median_time_past: Timestamp::new(0), wall: Timestamp::new(0) };
+        Order::Release { outpoint: OutPoint::null(), clock, charge: Msat::ZERO, id: None }
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_is_woken_by_one_order() {
+        let (entrance, exit) = queue();
+        let taking = thread::spawn(move || {
+            let mut batch = Vec::new();
+            exit.take(&Pace::default(), &mut batch).then_some(batch.len())
+        });
+        // As soon as it sleeps, or before: it must not matter.
+        thread::sleep(Duration::from_millis(5));
+        let answer = entrance.put(order(), None);
+        assert!(taking.join().is_ok_and(|taken| taken == Some(1)));
+        assert!(answer.is_ok());
+    }
+
+    #[test]
+    fn orders_gather_after_a_large_commit_and_not_after_a_small_one() {
+        let (entrance, exit) = queue();
+        for (orders, must_gather) in [(2, false), (64, true)] {
+            let mut pace = Pace::default();
+            let ended = Instant::now() + Duration::from_millis(20);
+            pace.note(orders, ended);
+            let _answer = entrance.put(order(), None);
+            let mut batch = Vec::new();
+            assert!(exit.take(&pace, &mut batch));
+            assert_eq!(batch.len(), 1);
+            assert_eq!(Instant::now() > ended, must_gather, "{orders} orders");
+        }
+    }
+
+    #[test]
+    fn enough_orders_end_the_gathering() {
+        let (entrance, exit) = queue();
+        let mut pace = Pace::default();
+        let ended = Instant::now() + Duration::from_secs(60);
+        pace.note(10, ended);
+        let _answers: Vec<_> = (0..9).map(|_| entrance.put(order(), None)).collect();
+        let taking = thread::spawn(move || {
+            let mut batch = Vec::new();
+            exit.take(&pace, &mut batch).then_some(batch.len())
+        });
+        thread::sleep(Duration::from_millis(5));
+        let _answer = entrance.put(order(), None);
+        assert!(taking.join().is_ok_and(|taken| taken == Some(10)));
+        assert!(Instant::now() < ended);
+    }
+
+    #[test]
+    fn without_an_exit_nothing_is_taken_and_what_waits_is_told() {
+        let (entrance, exit) = queue();
+        let waits = entrance.put(order(), None);
+        drop(exit);
+        assert!(waits.is_ok_and(|mut answer| answer.try_recv().is_err()));
+        assert!(matches!(entrance.put(order(), None), Err(LedgerError::Stopped)));
+        assert!(entrance.close().try_recv().is_err(), "it has ended");
+    }
+}

@@ -1,0 +1,197 @@
+//! How changes are written to the tables.
+
+use bitcoin::consensus::encode::serialize;
+use farebox_channel::Settlement;
+use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
+use farebox_channel::message::Receipt;
+use rusqlite::{Connection, Transaction, params};
+
+use crate::meta;
+use crate::row::{StateRow, outpoint_bytes};
+use crate::sqlite::Ids;
+use crate::store::{Changes, Cursor};
+
+/// Writes all changes in one transaction, and returns the numbers of new rows.
+pub(crate) fn write(
+    connection: &mut Connection,
+    ids: &Ids,
+    followed: Option<&(Cursor, Vec<Cursor>)>,
+    changes: &Changes<'_>,
+) -> rusqlite::Result<Ids> {
+    let transaction = connection.transaction()?;
+    let mut added = Ids::default();
+    let mut numbered = Vec::with_capacity(changes.channels.len());
+    for channel in &changes.channels {
+        let outpoint = channel.contract().outpoint;
+        match ids.contracts.get(&outpoint) {
+            Some(id) => numbered.push((*id, *channel)),
+            None => {
+                let id = insert_contract(&transaction, channel)?;
+                added.contracts.insert(outpoint, id);
+                write_state(&transaction, ids, &mut added, id, channel)?;
+            }
+        }
+    }
+    // Neighbours stand on one page.
+    numbered.sort_unstable_by_key(|(id, _)| *id);
+    update_states(&transaction, ids, &mut added, &numbered)?;
+    for (id, attempt) in &changes.attempts {
+        // A name without a channel is nobody's.
+        if let Some(contract) = ids.contracts.get(&id.channel) {
+            write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
+        }
+    }
+    if let Some((cursor, trail)) = followed {
+        meta::write_followed(&transaction, *cursor, trail)?;
+    }
+    if let Some(tip) = changes.restored {
+        meta::write(&transaction, "restored", &serialize(&tip))?;
+        // What was begun before the restore may have been answered since.
+        transaction.execute("UPDATE attempt SET answered = 1", [])?;
+    }
+    transaction.commit()?;
+    Ok(added)
+}
+
+/// Writes a named request, or removes it. Those that are forgotten by then go too.
+fn write_attempt(
+    transaction: &Transaction<'_>,
+    contract: i64,
+    key: &[u8; 32],
+    attempt: Option<&Attempt>,
+) -> rusqlite::Result<()> {
+    let Some(attempt) = attempt else {
+        let sql = "DELETE FROM attempt WHERE contract = ? AND key = ?";
+        return transaction.prepare_cached(sql)?.execute(params![contract, key]).map(|_| ());
+    };
+    let forgotten = attempt.at.get().saturating_sub(u64::from(ATTEMPT_LIFETIME.get()));
+    transaction.prepare_cached("DELETE FROM attempt WHERE at < ?")?.execute([forgotten])?;
+    let Receipt { paid, spent, credit, price } = attempt.receipt;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .execute(params![
+            contract,
+            key,
+            attempt.request,
+            paid.get(),
+            spent.get(),
+            credit.get(),
+            price.get(),
+            attempt.is_answered,
+            attempt.at.get(),
+        ])
+        .map(|_| ())
+}
+
+fn insert_contract(transaction: &Transaction<'_>, channel: &Channel) -> rusqlite::Result<i64> {
+    let contract = channel.contract();
+    let terms = &contract.terms;
+    transaction
+        .prepare_cached(
+            "INSERT INTO contract (outpoint, network, kind, gateway_key, client_key, expiry, \
+             capacity, payout, least) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .insert(params![
+            outpoint_bytes(contract.outpoint),
+            terms.network.to_core_arg(),
+            terms.kind.as_str(),
+            terms.gateway_key.serialize_uncompressed(),
+            terms.client_key.serialize_uncompressed(),
+            terms.expiry.get(),
+            contract.capacity.get(),
+            contract.payout.script().as_bytes(),
+            channel.account().least.get(),
+        ])
+}
+
+/// Returns the number of a settlement's row, after writing it if it is new.
+fn settlement_id(
+    transaction: &Transaction<'_>,
+    ids: &Ids,
+    added: &mut Ids,
+    settlement: &Settlement,
+) -> rusqlite::Result<i64> {
+    let txid = settlement.txid();
+    if let Some(id) = ids.settlements.get(&txid).or_else(|| added.settlements.get(&txid)) {
+        return Ok(*id);
+    }
+    let id = transaction
+        .prepare_cached("INSERT INTO settlement (txid, raw, fee, share) VALUES (?, ?, ?, ?)")?
+        .insert(params![
+            serialize(&txid),
+            serialize(&settlement.transaction),
+            settlement.fee.get(),
+            settlement.share.get(),
+        ])?;
+    added.settlements.insert(txid, id);
+    Ok(id)
+}
+
+/// Writes the states of channels that are on record.
+///
+/// Nearly all that changes is what an open channel has paid and spent, and four columns cost less
+/// than all. Where another column is no longer as it was, all are written.
+fn update_states(
+    transaction: &Transaction<'_>,
+    ids: &Ids,
+    added: &mut Ids,
+    channels: &[(i64, &Channel)],
+) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached(
+        "UPDATE channel SET paid = ?2, signature = ?3, spent = ?4, used_at = ?5 \
+         WHERE contract = ?1 AND state = 'open' AND stale = ?6 AND height IS ?7 AND coins IS ?8",
+    )?;
+    for (id, channel) in channels {
+        let is_updated = matches!(channel, Channel::Open(_)) && {
+            let StateRow { paid, signature, spent, used_at, stale, height, coins, .. } =
+                StateRow::of(channel);
+            update.execute(params![id, paid, signature, spent, used_at, stale, height, coins])? > 0
+        };
+        if !is_updated {
+            write_state(transaction, ids, added, *id, channel)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of a channel's state.
+fn write_state(
+    transaction: &Transaction<'_>,
+    ids: &Ids,
+    added: &mut Ids,
+    id: i64,
+    channel: &Channel,
+) -> rusqlite::Result<()> {
+    let settlement = match channel.settlement() {
+        Some(settlement) => Some(settlement_id(transaction, ids, added, settlement)?),
+        None => None,
+    };
+    let row = StateRow::of(channel);
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO channel (contract, paid, signature, spent, stale, state, \
+             used_at, height, coins, cause, since, written_off, settlement, mined_txid, \
+             mined_height, mined_by, settled) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            id,
+            row.paid,
+            row.signature,
+            row.spent,
+            row.stale,
+            row.state,
+            row.used_at,
+            row.height,
+            row.coins,
+            row.cause,
+            row.since,
+            row.written_off,
+            settlement,
+            row.mined_txid,
+            row.mined_height,
+            row.mined_by,
+            row.settled,
+        ])
+        .map(|_| ())
+}

@@ -1,0 +1,112 @@
+//! What can be seen of a gateway from outside: the access log, metrics, health and traces.
+//!
+//! The server makes one [`Record`] of each request when its answer has ended, and hands it to
+//! [`Observers`]. None of them waits for anybody, and none of them decides anything.
+
+pub(crate) mod access;
+pub(crate) mod export;
+pub(crate) mod id;
+pub(crate) mod listener;
+pub(crate) mod metrics;
+pub(crate) mod monitor;
+pub(crate) mod program;
+pub(crate) mod record;
+pub(crate) mod source;
+pub(crate) mod trace;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::HeaderMap;
+
+use crate::config::ObserveConfig;
+use access::AccessLog;
+pub use export::TraceError;
+use export::Tracing;
+use id::RequestIds;
+use metrics::{Metrics, RouteMetrics};
+use record::Record;
+use trace::TraceContext;
+
+/// Everything that hears of requests. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Observers {
+    metrics: Metrics,
+    access: Option<AccessLog>,
+    tracing: Option<Tracing>,
+}
+
+impl Observers {
+    /// Starts what the configuration asks for; `metrics` are counted in any case.
+    ///
+    /// # Errors
+    /// [`TraceError`] when a thread cannot be had, or the collector's address not be used.
+    pub(crate) fn start(config: &ObserveConfig, metrics: Metrics) -> Result<Self, TraceError> {
+        let (lines, spans) = (metrics.dropped_lines(), metrics.dropped_spans());
+        let access = config.access.map(|style| AccessLog::start(style, lines, io::stderr()));
+        let tracing = config.trace.as_ref().map(|trace| Tracing::start(trace, spans));
+        Ok(Self { metrics, access: access.transpose()?, tracing: tracing.transpose()? })
+    }
+
+    /// Returns the metrics.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Begins the gateway's part of a trace, where requests are traced.
+    pub(crate) fn trace(&self, headers: &HeaderMap, ids: &RequestIds) -> Option<TraceContext> {
+        self.tracing.as_ref().map(|tracing| tracing.begin(headers, ids))
+    }
+
+    /// Returns what each worker counts of a route.
+    pub(crate) fn route(&self, workers: usize, name: &str) -> Vec<Arc<RouteMetrics>> {
+        (0..workers).map(|worker| self.metrics.route(worker, name)).collect()
+    }
+
+    /// Counts a request that a limit has rejected.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.metrics.limit(limit).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hears of a request whose answer has ended. It never waits.
+    pub(crate) fn ended(&self, route: &RouteMetrics, record: Record) {
+        self.metrics.record(route, &record);
+        if let Some(tracing) = &self.tracing {
+            tracing.record(&record);
+        }
+        if let Some(access) = &self.access {
+            access.log(record);
+        }
+    }
+
+    /// Waits a while until all lines are written and all spans sent. It blocks, so it stands at the
+    /// program's end.
+    pub(crate) fn close(&self) {
+        if let Some(access) = &self.access {
+            access.close();
+        }
+        if let Some(tracing) = &self.tracing {
+            tracing.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::metrics::Money;
+    use super::record::sample;
+    use super::*;
+
+    #[test]
+    fn without_a_configuration_requests_are_counted_and_nothing_else_is_done() {
+        let metrics = Metrics::new(Arc::new(Money::default));
+        let observers = Observers::start(&ObserveConfig::default(), metrics).unwrap();
+        let route = observers.metrics().route(0, "forecast");
+        assert_eq!(observers.trace(&HeaderMap::new(), &RequestIds::new(0)), None);
+        observers.ended(&route, sample());
+        observers.close();
+        let text = observers.metrics().scrape();
+        assert!(text.contains("farebox_charges_total{route=\"forecast\"} 1\n"), "{text}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Routes: which requests are served, what each costs, and where each goes.
+//!
+//! A path is made normal once ([`normalise`]). The normal path is what is matched here and what is
+//! sent on, so no spelling of a priced path is another route's. The first route of the [`Table`]
+//! that takes host, method and path is taken. A [`Tariff`] is a table and the prices that were
+//! quoted before it. Nothing here does any I/O or knows of payments.
+
+mod host;
+mod methods;
+mod path;
+mod pattern;
+mod price;
+mod route;
+mod table;
+mod tariff;
+
+pub use host::{BadHost, Host};
+pub use methods::{BadMethods, Methods};
+pub use path::{BadPath, normalise};
+pub use pattern::{BadPattern, Pattern};
+pub use price::Price;
+pub use route::{Allowance, Route};
+pub use table::{Found, Table, TableError};
+pub use tariff::{Fare, Quote, Tariff};
+
+use std::borrow::Cow;
+
+use farebox_channel::Msat;
+use farebox_middleware::Pricing;
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+
+impl Pricing for Table {
+    /// Returns nothing also for what is not served: whoever serves refuses it.
+    fn price(&self, request: &Parts) -> Option<Msat> {
+        let path = normalise(request.uri.path()).ok()?;
+        match self.find(named_host(&request.uri, &request.headers), &request.method, &path) {
+            Found::Route(route) => route.price.charged(),
+            Found::Unknown | Found::OtherMethod(_) => None,
+        }
+    }
+}
+
+/// Returns the host that a client has named: in the target before the field (RFC 9112 §3.2.2).
+#[must_use]
+pub fn named_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    uri.host().or_else(|| headers.get(HOST)?.to_str().ok())
+}
+
+/// Returns the path of a request in its normal form, with the query as it is.
+///
+/// # Errors
+/// [`BadPath`] where somebody else could read the path as a different one.
+pub fn normal_target(uri: &Uri) -> Result<PathAndQuery, BadPath> {
+    let target = match (normalise(uri.path())?, uri.query(), uri.path_and_query()) {
+        (Cow::Borrowed(_), _, Some(target)) => return Ok(target.clone()),
+        (path, None, _) => path.into_owned(),
+        (path, Some(query), _) => format!("{path}?{query}"),
+    };
+    // A normal path has only characters that stand in URLs, and the query comes from one.
+    PathAndQuery::try_from(target).map_err(|_| BadPath::NotAbsolute)
+}

@@ -1,0 +1,218 @@
+//! The tariff: the table in force, and for a while what was quoted before it.
+//!
+//! A client that was told a price has a time to pay it, also when the prices have changed since.
+//! So for as long as an earlier table's prices hold, the lowest of all prices is charged.
+
+use std::time::{Duration, Instant};
+
+use farebox_channel::Msat;
+use http::{HeaderValue, Method};
+
+use super::price::Price;
+use super::route::Route;
+use super::table::{Found, Table};
+
+/// How many earlier tables are kept. With more reloads than this within the time that prices hold,
+/// the prices of the earliest hold no longer.
+const EARLIER_MAX: usize = 32;
+/// How much longer than promised prices hold: an answer that tells one may be on its way when the
+/// next table comes, and so may the request that it leads to.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+/// What a tariff has for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fare<'a> {
+    /// It is served at this price.
+    Quote(Quote<'a>),
+    /// Nothing is served there.
+    Unknown,
+    /// Other methods are served there: the value of the `Allow` field.
+    OtherMethod(HeaderValue),
+}
+
+/// What a request costs, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote<'a> {
+    /// Its route in the table in force.
+    pub route: &'a Route,
+    /// What it costs now: the lowest of the prices that hold. The allowance of the route is not
+    /// taken off.
+    pub price: Price,
+}
+
+impl Quote<'_> {
+    /// Returns the price to tell a client: the one of the table in force, which goes on holding.
+    #[must_use]
+    pub const fn offered(&self) -> Price {
+        self.route.price
+    }
+}
+
+/// The table in force, and earlier ones whose prices still hold.
+#[derive(Clone, Debug, Default)]
+pub struct Tariff {
+    table: Table,
+    /// Earlier tables, the last one at the end.
+    earlier: Vec<Earlier>,
+}
+
+/// A table that was in force.
+#[derive(Clone, Debug)]
+struct Earlier {
+    table: Table,
+    /// When its prices hold no longer.
+    until: Instant,
+}
+
+impl Tariff {
+    /// Makes a tariff of a first table.
+    #[must_use]
+    pub const fn new(table: Table) -> Self {
+        Self { table, earlier: Vec::new() }
+    }
+
+    /// Returns the table in force.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Puts another table in force. The prices of this one hold for as long as it says.
+    #[must_use]
+    pub fn succeed(&self, new: Table, now: Instant) -> Self {
+        let mut earlier: Vec<Earlier> =
+            self.earlier.iter().filter(|earlier| now < earlier.until).cloned().collect();
+        let holds = self.table.quoted_for();
+        if new != self.table
+            && !holds.is_zero()
+            && let Some(until) = now.checked_add(holds.saturating_add(ON_ITS_WAY))
+        {
+            earlier.push(Earlier { table: self.table.clone(), until });
+        }
+        let surplus = earlier.len().saturating_sub(EARLIER_MAX);
+        earlier.drain(..surplus);
+        Self { table: new, earlier }
+    }
+
+    /// Returns what a request costs. Its path is normal (see [`normalise`](super::normalise)).
+    ///
+    /// What the table in force does not serve is not served, whatever it cost before.
+    #[must_use]
+    pub fn price(&self, host: Option<&str>, method: &Method, path: &str, now: Instant) -> Fare<'_> {
+        let route = match self.table.find(host, method, path) {
+            Found::Route(route) => route,
+            Found::Unknown => return Fare::Unknown,
+            Found::OtherMethod(allowed) => return Fare::OtherMethod(allowed),
+        };
+        let mut price = route.price;
+        for earlier in self.earlier.iter().filter(|earlier| now < earlier.until) {
+            if let Found::Route(earlier) = earlier.table.find(host, method, path) {
+                price = price.or_lower(earlier.price);
+            }
+        }
+        Fare::Quote(Quote { route, price })
+    }
+
+    /// Returns the least that can be charged from `now` on.
+    #[must_use]
+    pub fn cheapest(&self, now: Instant) -> Msat {
+        let earlier = self.earlier.iter().filter(|earlier| now < earlier.until);
+        let least = earlier.map(|earlier| earlier.table.cheapest()).min();
+        least.map_or_else(|| self.table.cheapest(), |least| least.min(self.table.cheapest()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::Pattern;
+
+    fn charged(msat: u64) -> Price {
+        Price::Charged(Msat::new(msat).unwrap())
+    }
+
+    fn table(price: Price) -> Table {
+        let route = Route::new(Pattern::new("/a", false).unwrap(), price);
+        Table::new(vec![route]).unwrap().quote(Duration::from_secs(60))
+    }
+
+    fn price(tariff: &Tariff, now: Instant) -> Price {
+        match tariff.price(None, &Method::GET, "/a/x", now) {
+            Fare::Quote(quote) => quote.price,
+            Fare::Unknown | Fare::OtherMethod(_) => panic!("the path has a route"),
+        }
+    }
+
+    #[test]
+    fn a_quoted_price_is_honoured_for_its_time() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let raised = Tariff::new(table(charged(5))).succeed(table(charged(9)), at(0));
+        assert_eq!(price(&raised, at(0)), charged(5));
+        assert_eq!(price(&raised, at(64)), charged(5));
+        assert_eq!(price(&raised, at(65)), charged(9));
+        let Fare::Quote(quote) = raised.price(None, &Method::GET, "/a", at(0)) else { panic!() };
+        assert_eq!(quote.offered(), charged(9));
+
+        let lowered = Tariff::new(table(charged(5))).succeed(table(charged(3)), at(0));
+        assert_eq!(price(&lowered, at(0)), charged(3));
+    }
+
+    #[test]
+    fn what_was_free_stays_free_for_its_time() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(65);
+        for nothing in [Price::Free, Price::Shadow(Msat::MAX)] {
+            let tariff = Tariff::new(table(nothing)).succeed(table(charged(9)), start);
+            assert_eq!(price(&tariff, start), nothing);
+            assert_eq!(price(&tariff, later), charged(9));
+        }
+    }
+
+    #[test]
+    fn each_quote_of_a_chain_of_reloads_is_honoured() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let tariff = Tariff::new(table(charged(5)))
+            .succeed(table(charged(3)), at(0))
+            .succeed(table(charged(9)), at(30))
+            .succeed(table(charged(9)), at(40))
+            .succeed(table(charged(8)), at(50));
+        assert_eq!(price(&tariff, at(50)), charged(3));
+        assert_eq!(price(&tariff, at(94)), charged(3));
+        assert_eq!(price(&tariff, at(95)), charged(8));
+        assert_eq!(tariff.earlier.len(), 3);
+        let settled = tariff.succeed(table(charged(7)), at(500));
+        assert_eq!(settled.earlier.len(), 1);
+    }
+
+    #[test]
+    fn what_the_new_table_does_not_serve_is_not_served() {
+        let start = Instant::now();
+        let other = Route::new(Pattern::new("/b", false).unwrap(), Price::Free);
+        let tariff =
+            Tariff::new(table(charged(5))).succeed(Table::new(vec![other]).unwrap(), start);
+        assert_eq!(tariff.price(None, &Method::GET, "/a", start), Fare::Unknown);
+        assert!(matches!(tariff.price(None, &Method::GET, "/b", start), Fare::Quote(_)));
+    }
+
+    #[test]
+    fn the_cheapest_counts_earlier_prices_for_as_long_as_they_hold() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(65);
+        let tariff = Tariff::new(table(charged(5))).succeed(table(charged(9)), start);
+        assert_eq!(tariff.cheapest(start), Msat::new(5).unwrap());
+        assert_eq!(tariff.cheapest(later), Msat::new(9).unwrap());
+    }
+
+    #[test]
+    fn many_reloads_are_bounded_and_none_that_changes_nothing_counts() {
+        let start = Instant::now();
+        let mut tariff = Tariff::new(table(charged(1)));
+        for msat in 2..100 {
+            tariff = tariff.succeed(table(charged(msat)), start);
+        }
+        assert_eq!(tariff.earlier.len(), EARLIER_MAX);
+        assert_eq!(tariff.succeed(table(charged(99)), start).earlier.len(), EARLIER_MAX);
+    }
+}

@@ -1,0 +1,249 @@
+//! The body of an answer on its last way, to the client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use farebox_channel::Msat;
+use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::call::Call;
+use super::vitals::Request;
+use crate::guard::Held;
+use crate::observe::metrics::Counted;
+use crate::observe::record::Record;
+use crate::upstream::{Download, DownloadError};
+
+/// What is done when an answer has ended: its request is counted, logged and forgotten.
+pub(crate) struct Ending {
+    call: Arc<Call>,
+    worker: usize,
+    status: StatusCode,
+    first_byte: Duration,
+    paid: Option<PaidBy>,
+    refusal: Option<ProblemKind>,
+    sent: u64,
+    is_whole: bool,
+    /// The request is under way for as long as this lives.
+    under_way: Request,
+    _held: Option<Held>,
+    _counted: Counted,
+}
+
+impl Ending {
+    pub(crate) fn new(
+        call: Arc<Call>,
+        worker: usize,
+        under_way: Request,
+        held: Option<Held>,
+    ) -> Box<Self> {
+        let counted = call.site.observers.metrics().request();
+        Box::new(Self {
+            call,
+            worker,
+            status: StatusCode::OK,
+            first_byte: Duration::ZERO,
+            paid: None,
+            refusal: None,
+            sent: 0,
+            is_whole: false,
+            under_way,
+            _held: held,
+            _counted: counted,
+        })
+    }
+
+    /// Answers with a document.
+    pub(crate) fn tell(mut self: Box<Self>, response: Response<Bytes>) -> Response<Answer> {
+        self.begin(&response);
+        let body = response.body().clone();
+        let body = Told::Document(Some(body).filter(|document| !document.is_empty()));
+        response.map(|_document| Answer::new(body, self))
+    }
+
+    /// Refuses the request, and shows pages of other origins why.
+    pub(crate) fn refuse(
+        self: Box<Self>,
+        problem: &Problem,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Answer> {
+        self.say(problem.response(), origin)
+    }
+
+    /// Answers with a document, and says which pages of other origins may read it.
+    pub(crate) fn say(
+        self: Box<Self>,
+        mut response: Response<Bytes>,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Answer> {
+        self.decorate(&mut response, origin);
+        self.tell(response)
+    }
+
+    /// Passes on what comes through the paywall.
+    pub(crate) fn pass(
+        mut self: Box<Self>,
+        mut response: Response<PaidBody<Download>>,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Answer> {
+        self.begin(&response);
+        self.paid = response.extensions_mut().remove::<PaidBy>();
+        self.decorate(&mut response, origin);
+        response.map(|body| Answer::new(Told::Served(body), self))
+    }
+
+    /// Notes how the answer begins. Whoever is answered without a payment where one is due is
+    /// counted.
+    fn begin<B>(&mut self, response: &Response<B>) {
+        self.status = response.status();
+        self.under_way.waits();
+        self.first_byte = self.call.began.elapsed();
+        self.refusal = response.extensions().get::<ProblemKind>().copied();
+        let is_unpaid = self.call.charged.is_some() && self.refusal.is_some();
+        if is_unpaid && self.status.is_client_error() {
+            let Call { site, client, began, .. } = &*self.call;
+            site.guards.count_unpaid((*client).into(), *began);
+        }
+    }
+
+    fn decorate<B>(&self, response: &mut Response<B>, origin: Option<&HeaderValue>) {
+        if let Some(cors) = &self.call.site.cors {
+            cors.decorate(origin, response.headers_mut());
+        }
+    }
+
+    /// Returns all that is known of the request now.
+    fn record(&self) -> Record {
+        let call = &self.call;
+        let duration = call.began.elapsed();
+        let now = SystemTime::now();
+        let is_released = self.paid.is_some_and(|paid| paid.price == Msat::ZERO)
+            && call.charged.is_some_and(|price| price > Msat::ZERO);
+        Record {
+            id: call.id,
+            began: now.checked_sub(duration).unwrap_or(now),
+            client: call.client,
+            method: call.method.clone(),
+            host: call.host.clone(),
+            target: call.target.clone(),
+            version: call.version,
+            status: self.status,
+            bytes_in: call.received(),
+            bytes_out: self.sent,
+            duration,
+            first_byte: Some(self.first_byte),
+            route: call.lane.as_ref().map(|lane| Arc::clone(&lane.name)),
+            upstream: call.asked.get().cloned(),
+            channel: self.paid.map(|paid| paid.channel),
+            price: self.paid.map(|paid| paid.price),
+            credit: self.paid.map(|paid| paid.credit),
+            refusal: self.refusal.map(ProblemKind::name),
+            would_charge: call.would_charge,
+            is_released,
+            has_client_left: !self.is_whole,
+            trace: call.trace,
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let record = self.record();
+        let Call { site, lane, .. } = &*self.call;
+        let metrics = match lane {
+            Some(lane) => lane.metrics(self.worker),
+            None => site.no_route(self.worker),
+        };
+        if let Some(metrics) = metrics {
+            site.observers.ended(metrics, record);
+        }
+    }
+}
+
+impl fmt::Debug for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ending").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// The body of an answer. What belongs to its request lives as long as it does.
+pub(crate) struct Answer {
+    body: Told,
+    ending: Box<Ending>,
+}
+
+enum Told {
+    Document(Option<Bytes>),
+    Served(PaidBody<Download>),
+}
+
+impl Answer {
+    fn new(body: Told, mut ending: Box<Ending>) -> Self {
+        // Nobody asks for the pieces of a body that has none, or that is not sent.
+        ending.is_whole = ending.call.method == Method::HEAD || body.is_end_stream();
+        Self { body, ending }
+    }
+}
+
+impl Told {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Document(document) => document.is_none(),
+            Self::Served(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        let this = &mut *self;
+        this.ending.under_way.goes_on();
+        let frame = match &mut this.body {
+            Told::Document(document) => document.take().map(Frame::data).map(Ok),
+            Told::Served(body) => ready!(Pin::new(body).poll_frame(context)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let length = u64::try_from(length).unwrap_or(u64::MAX);
+                this.ending.sent = this.ending.sent.saturating_add(length);
+                this.ending.under_way.waits();
+            }
+            // What the service breaks off is not the client's doing.
+            Some(Err(_)) | None => this.ending.is_whole = true,
+        }
+        this.ending.is_whole |= this.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Told::Document(document) => {
+                let length = document.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Told::Served(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}

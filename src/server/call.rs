@@ -1,0 +1,106 @@
+//! What is known of a request, and what was decided of it.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use farebox_channel::Msat;
+use farebox_middleware::{PricedRoute, Pricing};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use super::site::{Lane, Site};
+use crate::guard::address::Scheme;
+use crate::observe::id::RequestId;
+use crate::observe::trace::TraceContext;
+use crate::upstream::{Address, UploadLimits};
+
+/// A request: what its head says, and what was decided of it once, for its price and for its way to
+/// the service alike.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What it is served by, from its beginning to its end.
+    pub(crate) site: Arc<Site>,
+    /// When its head had come.
+    pub(crate) began: Instant,
+    /// Its name in logs, and for the service.
+    pub(crate) id: RequestId,
+    /// Whose it is.
+    pub(crate) client: IpAddr,
+    /// Its method.
+    pub(crate) method: Method,
+    /// Its version of HTTP.
+    pub(crate) version: Version,
+    /// The host that the client has asked.
+    pub(crate) host: Option<HeaderValue>,
+    /// The scheme that the client has used.
+    pub(crate) scheme: Scheme,
+    /// Its path with the query: in the one spelling that is matched and sent, once it is decided.
+    pub(crate) target: PathAndQuery,
+    /// The addresses that it has come from.
+    pub(crate) forwarded_for: Option<HeaderValue>,
+    /// Its place in a trace, where requests are traced.
+    pub(crate) trace: Option<TraceContext>,
+    /// What is taken of its body.
+    pub(crate) upload: UploadLimits,
+    /// How much of its body has come, in bytes.
+    pub(crate) received: AtomicU64,
+    /// The address that has answered, or was asked last.
+    pub(crate) asked: OnceLock<Arc<str>>,
+    /// Where it goes, once that is decided.
+    pub(crate) lane: Option<Arc<Lane>>,
+    /// What it is charged, or nothing where it is free.
+    pub(crate) charged: Option<Msat>,
+    /// What its client is told that it costs.
+    pub(crate) offered: Option<Msat>,
+    /// What it would be charged, where that is only reported.
+    pub(crate) would_charge: Option<Msat>,
+}
+
+impl Call {
+    /// Notes which address has answered, or was asked last.
+    pub(crate) fn ask(&self, address: &Address) {
+        // The first one to be noted is the last one that is asked.
+        let _noted = self.asked.set(Arc::clone(address.name()));
+    }
+
+    /// Notes that so many bytes of its body have come.
+    pub(crate) fn receive(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns how much of its body has come, in bytes.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Sets the fields that tell the service of the trace.
+    pub(crate) fn hand_trace_over(&self, headers: &mut HeaderMap) {
+        if let Some(trace) = &self.trace {
+            trace.hand_over(headers);
+        }
+    }
+}
+
+/// Charges what was decided of each request.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    /// The price list.
+    pub(crate) prices: Arc<[PricedRoute]>,
+}
+
+impl Pricing for Decided {
+    fn price(&self, request: &Parts) -> Option<Msat> {
+        request.extensions.get::<Arc<Call>>()?.charged
+    }
+
+    fn offered(&self, request: &Parts) -> Option<Msat> {
+        request.extensions.get::<Arc<Call>>()?.offered
+    }
+
+    fn prices(&self) -> Arc<[PricedRoute]> {
+        Arc::clone(&self.prices)
+    }
+}

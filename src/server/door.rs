@@ -1,0 +1,266 @@
+//! The way of a request, from its head to the paywall and its answer back.
+
+use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use farebox_channel::message::PayRequest;
+use farebox_channel::wire::{Field, PREFIX, WELL_KNOWN};
+use farebox_middleware::{Problem, ProblemKind};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST, ORIGIN};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::answer::{Answer, Ending};
+use super::call::Call;
+use super::site::{Current, Site};
+use super::vitals::Vitals;
+use crate::guard::address::{ClientKey, Peer, Scheme};
+use crate::guard::concurrency::Slot;
+use crate::observe::id::RequestIds;
+use crate::routes::{BadPath, Fare, Price, Quote, normal_target};
+use crate::upstream::{Proxy, UploadLimits};
+
+/// Where the requests of one connection come in.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    /// What is served.
+    pub(crate) current: Current,
+    /// The number of the connection's worker.
+    pub(crate) worker: usize,
+    /// What names the worker's requests.
+    pub(crate) ids: Arc<RequestIds>,
+    /// The connection.
+    pub(crate) vitals: Arc<Vitals>,
+    /// Who has connected.
+    pub(crate) peer: Arc<Peer>,
+    /// How.
+    pub(crate) scheme: Scheme,
+}
+
+/// What a request's payment fields ask for, as far as their names tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    Nothing,
+    /// To be served for a payment.
+    Payment,
+    /// For a step that opens, looks after or closes a channel.
+    Step,
+}
+
+impl Asks {
+    fn of(headers: &HeaderMap) -> Self {
+        if headers.contains_key(PayRequest::NAME) {
+            Self::Payment
+        } else if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+            Self::Step
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+impl Door {
+    /// Answers a request.
+    pub(crate) async fn serve(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Infallible> {
+        let under_way = self.vitals.begin(request.version() == Version::HTTP_2);
+        let (mut head, body) = request.into_parts();
+        let mut call = self.announce(&head);
+        let site = Arc::clone(&call.site);
+        if let Some(cors) = &site.cors
+            && let Some(preflight) = cors.preflight(&head)
+        {
+            let ending = Ending::new(Arc::new(call), self.worker, under_way, None);
+            return Ok(ending.tell(preflight.map(|()| Bytes::new())));
+        }
+        let origin = site.cors.as_ref().and_then(|_| head.headers.get(ORIGIN).cloned());
+        let client = call.client.into();
+        let held = match site.guards.request(client) {
+            Ok(held) => held,
+            Err(problem) => {
+                site.observers.limited("requests");
+                let ending = Ending::new(Arc::new(call), self.worker, under_way, None);
+                return Ok(ending.refuse(&problem, origin.as_ref()));
+            }
+        };
+        let decided = self.decide(&mut call, &mut head);
+        let call = Arc::new(call);
+        let ending = Ending::new(Arc::clone(&call), self.worker, under_way, Some(held));
+        let step = match decided {
+            Ok(Decision::Step(slot)) => Some(slot),
+            Ok(Decision::Request) => None,
+            Ok(Decision::Told(response)) => return Ok(ending.say(response, origin.as_ref())),
+            Err(problem) => return Ok(ending.refuse(&problem, origin.as_ref())),
+        };
+        head.extensions.insert(Arc::clone(&call));
+        let request = Request::from_parts(head, body);
+        let Some(paywall) = site.paywall(self.worker) else {
+            let detail = "the gateway has no desk for this worker";
+            let problem = Problem::new(ProblemKind::Overloaded, detail);
+            return Ok(ending.refuse(&problem, origin.as_ref()));
+        };
+        let Ok(response) = paywall.layer(Proxy::new(self.worker)).call(request).await;
+        drop(step);
+        Ok(ending.pass(response, origin.as_ref()))
+    }
+
+    /// Notes what the head of a request says.
+    fn announce(&self, head: &Parts) -> Call {
+        let began = Instant::now();
+        let site = self.current.get();
+        let headers = &head.headers;
+        let named = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+        let host = named.or_else(|| headers.get(HOST).cloned());
+        let host = match self.peer.host(headers) {
+            Some(host) => HeaderValue::from_str(host).ok(),
+            None => host,
+        };
+        let target = head.uri.path_and_query().cloned();
+        Call {
+            began,
+            id: self.ids.next(),
+            client: self.peer.client(headers),
+            method: head.method.clone(),
+            version: head.version,
+            host,
+            scheme: self.peer.scheme(self.scheme, headers),
+            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            forwarded_for: self.peer.forwarded_for(headers),
+            trace: site.observers.trace(headers, &self.ids),
+            upload: UploadLimits {
+                length: site.limits.body_bytes,
+                pause: site.limits.body_timeout,
+            },
+            received: AtomicU64::new(0),
+            asked: OnceLock::new(),
+            lane: None,
+            charged: None,
+            offered: None,
+            would_charge: None,
+            site,
+        }
+    }
+
+    /// Decides where a request goes and what it costs, and refuses what nobody has to look at any
+    /// further.
+    fn decide(&self, call: &mut Call, head: &mut Parts) -> Result<Decision, Problem> {
+        let site = Arc::clone(&call.site);
+        aim(call, head)?;
+        if let Some(told) = site.probe(call.target.path()) {
+            return Ok(Decision::Told(told));
+        }
+        let is_well_known = call.target.path() == WELL_KNOWN;
+        let asks = Asks::of(&head.headers);
+        if !is_well_known {
+            let host = call.host.as_ref().and_then(|host| host.to_str().ok());
+            match site.tariff.price(host, &call.method, call.target.path(), call.began) {
+                Fare::Quote(quote) => price(call, &site, &quote, asks),
+                Fare::OtherMethod(allowed) => return Ok(Decision::Told(other_method(allowed))),
+                Fare::Unknown => {
+                    let detail = "no route leads here; see the gateway's configuration";
+                    return Err(Problem::new(ProblemKind::NotFound, detail));
+                }
+            }
+        }
+        if call.charged.is_none() && !is_well_known {
+            return Ok(Decision::Request);
+        }
+        let client = call.client.into();
+        match asks {
+            Asks::Payment => Ok(Decision::Request),
+            Asks::Step => {
+                let slot = site.guards.opening(client, call.began);
+                slot.map(Decision::Step).inspect_err(|_| site.observers.limited("openings"))
+            }
+            Asks::Nothing => {
+                let checked = site.guards.check_unpaid(client, call.began);
+                checked.inspect_err(|_| site.observers.limited("unpaid"))?;
+                Ok(Decision::Request)
+            }
+        }
+    }
+}
+
+/// What was decided of a request.
+enum Decision {
+    /// It goes to the paywall.
+    Request,
+    /// It asks for a step, and has a place among those of its client.
+    Step(Slot<ClientKey>),
+    /// It is answered here.
+    Told(Response<Bytes>),
+}
+
+/// Reads where a request wants to go.
+fn aim(call: &mut Call, head: &mut Parts) -> Result<(), Problem> {
+    let malformed = |detail| Err(Problem::new(ProblemKind::Malformed, detail));
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        // Whoever reads the other one is asked for something else (RFC 9112 §3.2).
+        (_, Some(_)) => return malformed("a request names one host"),
+        (None, None) if head.version == Version::HTTP_11 && head.uri.authority().is_none() => {
+            return malformed("a request of HTTP/1.1 has a Host field");
+        }
+        // Whoever reads it otherwise is asked for something else, too.
+        (Some(host), None) if !is_host(host) => return malformed("the Host field names no host"),
+        _ => {}
+    }
+    let bad = |bad: BadPath| Problem::new(ProblemKind::BadPath, bad.to_string());
+    call.target = normal_target(&head.uri).map_err(bad)?;
+    if call.target.path() != head.uri.path() {
+        head.uri = Uri::from(call.target.clone());
+    }
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > call.upload.length) {
+        let detail = format!("a body has at most {} bytes here", call.upload.length);
+        return Err(Problem::new(ProblemKind::BodyTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Tells whether a field has only what stands in a host and its port (RFC 3986 §3.2.2), or nothing.
+fn is_host(host: &HeaderValue) -> bool {
+    let stands_there =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    host.as_bytes().iter().all(stands_there)
+}
+
+/// Notes what a request costs, and where it goes.
+fn price(call: &mut Call, site: &Site, quote: &Quote<'_>, asks: Asks) {
+    let Some(lane) = site.lane(quote.route) else { return };
+    match quote.price {
+        Price::Free => {}
+        Price::Shadow(price) => call.would_charge = Some(price),
+        Price::Charged(price) => {
+            // Whoever pays has no need of what is free.
+            let is_free = asks == Asks::Nothing
+                && lane
+                    .allowances
+                    .as_ref()
+                    .is_some_and(|allowances| allowances.take(call.client.into(), call.began));
+            if !is_free {
+                call.charged = Some(price);
+                call.offered = quote.offered().charged().or(call.charged);
+            }
+        }
+    }
+    call.lane = Some(Arc::clone(lane));
+}
+
+/// Says that a route takes other methods.
+fn other_method(allowed: HeaderValue) -> Response<Bytes> {
+    let detail = "routes lead here with other methods only";
+    let mut response = Problem::new(ProblemKind::MethodNotAllowed, detail).response();
+    response.headers_mut().insert(ALLOW, allowed);
+    response
+}

@@ -1,0 +1,232 @@
+//! A worker: a thread with connections of its own, that shares nothing with others while it serves.
+//!
+//! A task that stays on its thread wakes nobody else: that is why there is one runtime for each
+//! core, and not one for all (ADR 10).
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use farebox_ledger::Post;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+
+use super::door::Door;
+use super::site::Current;
+use super::stream::{Socket, Watched};
+use super::vitals::{Patience, TICK, Ward};
+use crate::config::Limits;
+use crate::guard::address::Scheme;
+use crate::observe::id::RequestIds;
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Its socket, that no runtime has yet.
+    pub(crate) socket: std::net::TcpStream,
+    /// The address of the client.
+    pub(crate) peer: SocketAddr,
+}
+
+/// A thread that serves connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    arrivals: mpsc::UnboundedSender<(Arrival, Counted)>,
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker. It ends once `draining` is set and its connections have ended.
+    pub(crate) fn start(
+        index: usize,
+        current: Current,
+        post: Post,
+        draining: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let (arrivals, accepted) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let hall = Hall {
+            current,
+            index,
+            ids: Arc::new(RequestIds::new(index)),
+            ward: Ward::default(),
+            draining,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name(format!("farebox-{index}")).spawn(move || {
+            runtime.spawn(post.carry());
+            runtime.block_on(hall.work(accepted));
+        })?;
+        Ok(Self { arrivals, load, thread })
+    }
+
+    /// Returns how many connections it has.
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over.
+    pub(crate) fn take(&self, arrival: Arrival) {
+        // It counts from here on: the next one must not go to the same worker for want of a count.
+        let counted = Counted::new(&self.load);
+        // It has ended only if it is not wanted any more.
+        let _ended = self.arrivals.send((arrival, counted));
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn join(self) {
+        drop(self.arrivals);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker has panicked");
+        }
+    }
+}
+
+/// What a worker works with.
+struct Hall {
+    current: Current,
+    index: usize,
+    ids: Arc<RequestIds>,
+    ward: Ward,
+    draining: watch::Receiver<bool>,
+}
+
+impl Hall {
+    async fn work(self, mut accepted: mpsc::UnboundedReceiver<(Arrival, Counted)>) {
+        let mut rounds = interval(TICK);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                arrival = accepted.recv() => match arrival {
+                    Some((arrival, counted)) => self.admit(arrival, counted),
+                    None => break,
+                },
+                _ = rounds.tick() => self.round(),
+            }
+        }
+        while !self.ward.is_empty() {
+            rounds.tick().await;
+            self.round();
+        }
+    }
+
+    fn round(&self) {
+        let site = self.current.get();
+        let Limits { header_timeout, idle_timeout, write_timeout, .. } = site.limits;
+        let (head, idle, write) = (header_timeout, idle_timeout, write_timeout);
+        self.ward.round(&Patience { head, idle, write });
+        for upstream in &site.upstreams {
+            upstream.prune(self.index);
+        }
+    }
+
+    fn admit(&self, arrival: Arrival, counted: Counted) {
+        let Arrival { socket, peer } = arrival;
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let site = self.current.get();
+        let peer = site.proxies.peer(peer.ip());
+        let Ok(held) = site.guards.connection(&peer) else {
+            // There is nobody to be answered yet.
+            return site.observers.limited("connections");
+        };
+        let vitals = self.ward.admit();
+        let tls = site.tls.clone();
+        let door = Door {
+            current: self.current.clone(),
+            worker: self.index,
+            ids: Arc::clone(&self.ids),
+            vitals: Arc::clone(&vitals),
+            peer: Arc::new(peer),
+            scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+        };
+        let counted = (counted, held, site.observers.metrics().connection());
+        let draining = self.draining.clone();
+        let watching = Arc::clone(&vitals);
+        let sizes = Sizes::of(&site.limits);
+        let task = tokio::spawn(async move {
+            let _counted = counted;
+            let socket = match tls {
+                None => Socket::Plain(socket),
+                Some(tls) => match TlsAcceptor::from(tls).accept(socket).await {
+                    Ok(stream) => Socket::Tls(Box::new(stream)),
+                    Err(error) => return tracing::debug!(%error, "no TLS with a client"),
+                },
+            };
+            speak(Watched::new(socket, watching), door, sizes, draining).await;
+        });
+        self.ward.watch(vitals, task.abort_handle());
+    }
+}
+
+/// Speaks HTTP on a connection, until it ends or is to end.
+async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::Receiver<bool>) {
+    let service = service_fn(move |request| {
+        let door = door.clone();
+        async move { door.serve(request).await }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().header_read_timeout(None).max_buf_size(sizes.head);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(sizes.streams)
+        .max_header_list_size(u32::try_from(sizes.head).unwrap_or(u32::MAX));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection has ended");
+    }
+}
+
+/// How much a connection may ask for.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// The length of a request's head, in bytes.
+    head: usize,
+    /// The requests at the same time, with HTTP/2.
+    streams: u32,
+}
+
+impl Sizes {
+    const fn of(limits: &Limits) -> Self {
+        Self { head: limits.header_bytes, streams: limits.streams.get() }
+    }
+}
+
+/// Waits until the gateway stops.
+async fn told(draining: &mut watch::Receiver<bool>) {
+    let _told = draining.wait_for(|draining| *draining).await;
+}
+
+/// A connection that is counted, for as long as this value lives.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

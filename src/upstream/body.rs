@@ -1,0 +1,282 @@
+//! Bodies on their way: a client's to a service, and a service's back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use farebox_middleware::ClientFault;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::address::Visit;
+use super::link::Link;
+use crate::server::Call;
+
+/// Why a client's body did not get through.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum UploadError {
+    /// The client has broken it off.
+    #[error("the client has broken its request off: {0}")]
+    Broken(String),
+    /// It is longer than what is taken.
+    #[error("the body is longer than {0} bytes")]
+    TooLong(u64),
+    /// The client has paused for too long.
+    #[error("the client has paused for more than {0:?}")]
+    Stalled(Duration),
+}
+
+/// What is taken of a client's body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UploadLimits {
+    /// Its greatest length, in bytes.
+    pub(crate) length: u64,
+    /// The longest pause in it.
+    pub(crate) pause: Duration,
+}
+
+/// Tells when a client's body was sent, and what was wrong with it if it was not.
+pub(super) type Sent = watch::Receiver<Option<UploadError>>;
+
+/// A client's body on its way to a service. It notes when the client breaks it off.
+pub(crate) struct Upload {
+    body: Option<Incoming>,
+    call: Option<Arc<Call>>,
+    pause: Duration,
+    left: u64,
+    alarm: Alarm,
+    fault: ClientFault,
+    /// Dropped with the body, which tells that it was sent.
+    sent: Option<watch::Sender<Option<UploadError>>>,
+}
+
+impl Upload {
+    /// Makes a body of nothing.
+    pub(crate) fn empty() -> Self {
+        let (alarm, fault) = (Alarm::default(), ClientFault::default());
+        let pause = Duration::ZERO;
+        Self { body: None, call: None, pause, left: 0, alarm, fault, sent: None }
+    }
+
+    /// Passes a client's body on. The receiver tells when all of it was sent.
+    pub(super) fn new(body: Incoming, call: Arc<Call>, fault: ClientFault) -> (Self, Sent) {
+        let (sent, is_sent) = watch::channel(None);
+        let UploadLimits { length: left, pause } = call.upload;
+        let (body, call, alarm) = (Some(body), Some(call), Alarm::default());
+        (Self { body, call, pause, left, alarm, fault, sent: Some(sent) }, is_sent)
+    }
+
+    fn check(
+        &mut self,
+        frame: Result<Frame<Bytes>, hyper::Error>,
+    ) -> Result<Frame<Bytes>, UploadError> {
+        let frame = frame.map_err(|error| UploadError::Broken(error.to_string()))?;
+        if let Some(data) = frame.data_ref() {
+            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            let most = self.call.as_ref().map_or(0, |call| {
+                call.receive(length);
+                call.upload.length
+            });
+            self.left = self.left.checked_sub(length).ok_or(UploadError::TooLong(most))?;
+        }
+        Ok(frame)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let frame = match Pin::new(body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                this.alarm.disarm();
+                frame.map(|frame| this.check(frame))
+            }
+            Poll::Pending if this.alarm.rings(this.pause, context) => {
+                Some(Err(UploadError::Stalled(this.pause)))
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        if let Some(Err(error)) = &frame {
+            this.fault.set();
+            // Not every version of HTTP hands an error of a body on.
+            if let Some(sent) = &this.sent {
+                sent.send_replace(Some(error.clone()));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// Why a service's body did not come through.
+#[derive(Debug, Error)]
+pub(crate) enum DownloadError {
+    /// The service has broken it off.
+    #[error("the service has broken its answer off: {0}")]
+    Broken(hyper::Error),
+    /// The service has paused for too long.
+    #[error("the service has paused for more than {0:?}")]
+    Stalled(Duration),
+}
+
+/// The connection that an answer comes over.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The connection.
+    pub(super) link: Link,
+    /// The worker that it belongs to.
+    pub(super) worker: usize,
+    /// The request, which is under way until its answer has come.
+    pub(super) visit: Visit,
+    /// Tells when the request was sent, if it has a body.
+    pub(super) is_sent: Option<Sent>,
+}
+
+/// Keeps the connection of an answer that has come for the next request, unless this one is still
+/// being sent.
+fn finish(source: Option<Source>) -> Option<Source> {
+    if let Some(Source { link, worker, visit, is_sent }) = source {
+        let is_sent = is_sent.is_none_or(|is_sent| is_sent.has_changed().is_err());
+        // A handle of a connection that takes many requests is kept already.
+        if is_sent && matches!(link, Link::Http1(_)) {
+            visit.address().keep(worker, link);
+        }
+    }
+    None
+}
+
+/// The body of a service's answer on its way to the client, or a document of the proxy's own.
+pub(crate) struct Download {
+    state: State,
+}
+
+enum State {
+    Told(Option<Bytes>),
+    Served { body: Incoming, pause: Duration, alarm: Alarm, source: Option<Source> },
+}
+
+impl Download {
+    /// Makes a body of a document.
+    pub(crate) fn told(document: Bytes) -> Self {
+        Self { state: State::Told(Some(document).filter(|document| !document.is_empty())) }
+    }
+
+    /// Passes a service's body on.
+    pub(super) fn served(body: Incoming, pause: Duration, source: Source) -> Self {
+        let mut source = Some(source);
+        if body.is_end_stream() {
+            source = finish(source);
+        }
+        Self { state: State::Served { body, pause, alarm: Alarm::default(), source } }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        let (body, pause, alarm, source) = match &mut self.state {
+            State::Told(document) => return Poll::Ready(document.take().map(Frame::data).map(Ok)),
+            State::Served { body, pause, alarm, source } => (body, *pause, alarm, source),
+        };
+        match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                alarm.disarm();
+                let has_ended = match &frame {
+                    Some(Ok(_)) => body.is_end_stream(),
+                    Some(Err(_)) => false,
+                    None => true,
+                };
+                if has_ended {
+                    *source = finish(source.take());
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(DownloadError::Broken)))
+            }
+            Poll::Pending if alarm.rings(pause, context) => {
+                Poll::Ready(Some(Err(DownloadError::Stalled(pause))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Told(document) => document.is_none(),
+            State::Served { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            State::Told(document) => {
+                let length = document.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            State::Served { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download").finish_non_exhaustive()
+    }
+}
+
+/// Rings when a pause is too long. Where nothing pauses, it costs nothing.
+#[derive(Debug, Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_armed: bool,
+}
+
+impl Alarm {
+    /// Notes that the pause is over.
+    const fn disarm(&mut self) {
+        self.is_armed = false;
+    }
+
+    /// Tells whether the pause has lasted too long. If not, the task is woken when it has.
+    fn rings(&mut self, pause: Duration, context: &mut Context<'_>) -> bool {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(pause)));
+        if !self.is_armed {
+            // A pause without an end in sight is as good as none.
+            let end = Instant::now().checked_add(pause);
+            if let Some(end) = end {
+                sleep.as_mut().reset(end);
+            }
+            self.is_armed = true;
+        }
+        sleep.as_mut().poll(context).is_ready()
+    }
+}

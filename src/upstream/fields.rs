@@ -1,0 +1,107 @@
+//! The fields of a request for a service, and of its answer.
+
+use http::header::{
+    CONNECTION, COOKIE, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// Where the gateway tells a service what it knows. Nobody else sets fields that begin so.
+pub(crate) const OWN_PREFIX: &str = "farebox-";
+/// How the fields begin that tell where a request has come from (de facto).
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+/// What the request has cost, in millisatoshi.
+pub(crate) const PRICE: HeaderName = HeaderName::from_static("farebox-price");
+/// The channel that has paid, as a name that tells nothing.
+pub(crate) const CHANNEL: HeaderName = HeaderName::from_static("farebox-channel");
+/// The request's name in the gateway's logs.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("farebox-request-id");
+
+/// Fields that concern one connection only (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes the fields that concern one connection only, and those that `Connection` names.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
+    for name in &HOP_BY_HOP {
+        if !headers.contains_key(name) {
+            continue;
+        }
+        if *name == CONNECTION {
+            named(headers).iter().for_each(|name| drop(headers.remove(name)));
+        }
+        headers.remove(name);
+    }
+}
+
+/// Returns the fields that `Connection` names, besides those that are removed in any case.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).map(str::trim);
+    let is_plain =
+        |name: &&str| name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
+    names.filter(|name| !is_plain(name)).filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Removes the fields of an answer that concern the connection to the service only.
+pub(super) fn remove_connection(headers: &mut HeaderMap) {
+    let trailer = headers.remove(TRAILER);
+    remove_hop_by_hop(headers);
+    // Only the trailers that are named there reach a client with HTTP/1.1.
+    if trailer.is_some() {
+        set(headers, TRAILER, trailer);
+    }
+}
+
+/// Removes what a client claims about its way here, and what only the gateway tells.
+pub(super) fn remove_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &HeaderName| {
+        let is_spelt = |prefix| name.as_str().contains('_') && begins_with(name, prefix);
+        *name == FORWARDED || begins_with(name, OWN_PREFIX) || is_spelt(FORWARDED_PREFIX)
+    };
+    if !headers.keys().any(is_claim) {
+        return;
+    }
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+/// Tells how a field begins. Many services take an underscore for a hyphen (RFC 3875 §4.1.18).
+fn begins_with(name: &HeaderName, prefix: &str) -> bool {
+    let name = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    name.take(prefix.len()).eq(prefix.bytes())
+}
+
+/// Makes one field of several cookie fields, as HTTP/1.1 has them (RFC 9113 §8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(COOKIE).iter();
+    if all.next().is_none() || all.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Sets a field, or removes it.
+pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
+}

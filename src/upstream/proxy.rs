@@ -1,0 +1,363 @@
+//! The reverse proxy: passes a request to the service behind, and its answer back.
+//!
+//! Bodies are streamed both ways. The proxy knows nothing of payments but what it is told.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use farebox_middleware::{ClientFault, PaidBy, Problem, ProblemKind};
+use http::header::{HOST, TE, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+use super::address::Visit;
+use super::body::{Download, Sent, Source, Upload, UploadError};
+use super::fields::{
+    CHANNEL, PRICE, REQUEST_ID, join_cookies, remove_claims, remove_connection, remove_hop_by_hop,
+    set,
+};
+use super::link::{self, Link, LinkError};
+use super::{Address, Upstream};
+use crate::guard::address::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+use crate::server::Call;
+
+/// Why a service has not answered.
+#[derive(Debug, Error)]
+enum ForwardError {
+    /// There is no address that could be asked.
+    #[error("no address is left")]
+    NoAddress,
+    /// There is no connection.
+    #[error("{address}: {source}")]
+    Unreachable { address: String, source: LinkError },
+    /// The connection broke before the answer.
+    #[error("{address}: {source}")]
+    Broken { address: String, source: hyper::Error },
+    /// The answer has not begun in time.
+    #[error("{address}: no answer in {secs} s")]
+    Late { address: String, secs: u64 },
+    /// The client has not sent the request as it should.
+    #[error(transparent)]
+    Client(UploadError),
+}
+
+/// One try that has failed.
+struct Failed {
+    error: ForwardError,
+    /// The request, where it certainly did not arrive.
+    unsent: Option<Request<Upload>>,
+}
+
+/// A reverse proxy, as one worker uses it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proxy {
+    worker: usize,
+}
+
+impl Proxy {
+    /// Makes a proxy that uses the connections of a worker.
+    pub(crate) const fn new(worker: usize) -> Self {
+        Self { worker }
+    }
+
+    async fn forward(self, mut request: Request<Incoming>) -> Response<Download> {
+        let Some(call) = request.extensions_mut().remove::<Arc<Call>>() else {
+            return tell(&unavailable()); // nobody has said where to
+        };
+        let (mut head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        let is_of_unknown_length = has_body && body.size_hint().exact().is_none();
+        readdress(&mut head, &call, is_of_unknown_length);
+        let fault = ClientFault::default();
+        let (body, is_sent) = if has_body {
+            let (body, is_sent) = Upload::new(body, Arc::clone(&call), fault.clone());
+            (body, Some(is_sent))
+        } else {
+            (Upload::empty(), None)
+        };
+        let request = Request::from_parts(head, body);
+        let Some(lane) = &call.lane else { return tell(&unavailable()) };
+        let mut response = match self.persist(&call, &lane.upstream, request, is_sent).await {
+            Ok(response) => response,
+            Err(error) => tell(&problem(&error)),
+        };
+        response.extensions_mut().insert(fault);
+        response
+    }
+
+    /// Tries to get an answer, at several addresses if that is safe.
+    async fn persist(
+        self,
+        call: &Call,
+        upstream: &Upstream,
+        mut request: Request<Upload>,
+        is_sent: Option<Sent>,
+    ) -> Result<Response<Download>, ForwardError> {
+        let mut retries = upstream.setup().retries;
+        // Such a request may arrive twice (RFC 9110 §9.2.2), and nothing of it is used up.
+        let may_repeat = is_sent.is_none() && request.method().is_idempotent();
+        let spare = (may_repeat && retries > 0).then(|| copy(&request));
+        let mut tried = Vec::new();
+        while let Some(address) = upstream.choose(&tried) {
+            let Failed { error, unsent } =
+                match self.attempt(call, upstream, &address, request, is_sent.clone()).await {
+                    Ok(response) => {
+                        address.health().answered();
+                        call.ask(&address);
+                        return Ok(response);
+                    }
+                    Err(failed) => failed,
+                };
+            // What a client has done wrong is not the service's failure.
+            if let Some(fault) = is_sent.as_ref().and_then(|sent| sent.borrow().clone()) {
+                return Err(ForwardError::Client(fault));
+            }
+            address.metrics().failed();
+            if address.health().failed() {
+                let (upstream, address) = (&upstream.setup().name, address.location());
+                tracing::warn!(%upstream, %address, "a service gets no requests for a while");
+            }
+            // A client that has waited for all of the time is not made to wait for it again.
+            let spare = spare.as_ref().filter(|_| !matches!(error, ForwardError::Late { .. }));
+            let Some(again) = unsent.or_else(|| spare.map(copy)) else {
+                return Err(error);
+            };
+            let Some(left) = retries.checked_sub(1) else { return Err(error) };
+            tracing::debug!(error = %causes(&error), "a request is tried again");
+            (request, retries) = (again, left);
+            // The only address there is may be asked again.
+            if upstream.addresses().len() > 1 {
+                tried.push(address);
+            }
+            if tried.len() >= upstream.addresses().len() {
+                return Err(error);
+            }
+        }
+        Err(ForwardError::NoAddress)
+    }
+
+    /// Asks one address, over a connection that is open or a new one.
+    async fn attempt(
+        self,
+        call: &Call,
+        upstream: &Upstream,
+        address: &Arc<Address>,
+        mut request: Request<Upload>,
+        is_sent: Option<Sent>,
+    ) -> Result<Response<Download>, Failed> {
+        let visit = address.enter();
+        let asking = Asking { call, upstream, address, worker: self.worker };
+        if let Some(link) = address.take(self.worker) {
+            match asking.ask(link, request, is_sent.clone()).await {
+                Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),
+                // The service has closed a connection that nobody used: that is no failure.
+                Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
+                Err(failed) => return Err(failed),
+            }
+        }
+        // Boxed, because few requests need it and all would carry it.
+        let link = match Box::pin(link::join(upstream, address, self.worker)).await {
+            Ok(link) => link,
+            Err(source) => {
+                let error = ForwardError::Unreachable { address: name(address), source };
+                return Err(Failed { error, unsent: Some(request) });
+            }
+        };
+        let answered = asking.ask(link, request, is_sent.clone()).await?;
+        Ok(asking.pass(answered, visit, is_sent))
+    }
+}
+
+/// A request that an address is asked.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    call: &'a Call,
+    upstream: &'a Upstream,
+    address: &'a Arc<Address>,
+    worker: usize,
+}
+
+impl Asking<'_> {
+    /// Asks over a connection.
+    async fn ask(
+        self,
+        mut link: Link,
+        mut request: Request<Upload>,
+        mut is_sent: Option<Sent>,
+    ) -> Result<(Response<Incoming>, Link), Failed> {
+        let Asking { call, upstream, address, .. } = self;
+        let patience = upstream.setup().patience;
+        aim(&mut request, &link, address, &call.target);
+        let sending = link.send(request);
+        let answered = match &mut is_sent {
+            None => timeout(patience.answer, sending).await.ok(),
+            Some(is_sent) => tokio::select! {
+                answered = sending => Some(answered),
+                () = exhausted(call, patience.answer, is_sent) => None,
+            },
+        };
+        match answered {
+            Some(Ok(response)) => Ok((response, link)),
+            Some(Err(mut failed)) => {
+                let unsent = failed.take_message();
+                let error =
+                    ForwardError::Broken { address: name(address), source: failed.into_error() };
+                Err(Failed { error, unsent })
+            }
+            None => {
+                let secs = patience.answer.as_secs();
+                let error = ForwardError::Late { address: name(address), secs };
+                Err(Failed { error, unsent: None })
+            }
+        }
+    }
+
+    /// Makes the client's answer of what has come.
+    fn pass(
+        self,
+        (mut response, link): (Response<Incoming>, Link),
+        visit: Visit,
+        is_sent: Option<Sent>,
+    ) -> Response<Download> {
+        *response.version_mut() = Version::HTTP_11;
+        remove_connection(response.headers_mut());
+        let source = Source { link, worker: self.worker, visit, is_sent };
+        let pause = self.upstream.setup().patience.pause;
+        response.map(|body| Download::served(body, pause, source))
+    }
+}
+
+/// Waits until a service has had its time: once it has the whole request, or once neither it nor
+/// the client does anything about the body.
+async fn exhausted(call: &Call, answer: Duration, is_sent: &mut Sent) {
+    let standstill = answer.saturating_add(call.upload.pause);
+    let mut taken = call.received();
+    while timeout(standstill, is_sent.changed()).await.is_err() {
+        let before = mem::replace(&mut taken, call.received());
+        if before == taken {
+            return;
+        }
+    }
+    sleep(answer).await;
+}
+
+/// Names an address in a log.
+fn name(address: &Address) -> String {
+    address.location().to_string()
+}
+
+/// Copies a request without a body.
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Aims a request at an address.
+fn aim(request: &mut Request<Upload>, link: &Link, address: &Address, path: &PathAndQuery) {
+    if let Some(uri) = link::target(link, address, path) {
+        *request.uri_mut() = uri;
+    }
+    if link.names_authority() {
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(HOST);
+        request.headers_mut().remove(TRANSFER_ENCODING);
+        // Some services have no other sign that trailers pass (RFC 9110 §10.1.4).
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        *request.version_mut() = Version::HTTP_11;
+        set(request.headers_mut(), HOST, address.host().cloned());
+    }
+}
+
+/// Tells the service what it may know, and takes out what it may not.
+fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
+    let paid = head.extensions.remove::<PaidBy>();
+    let headers = &mut head.headers;
+    remove_hop_by_hop(headers);
+    remove_claims(headers);
+    join_cookies(headers);
+    if is_of_unknown_length {
+        // Some methods have no body unless it is announced.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    set(headers, FORWARDED_HOST, call.host.clone());
+    set(headers, FORWARDED_PROTO, Some(call.scheme.value()));
+    set(headers, FORWARDED_FOR, call.forwarded_for.clone());
+    set(headers, REQUEST_ID, HeaderValue::try_from(call.id.to_string()).ok());
+    call.hand_trace_over(headers);
+    if let Some(PaidBy { channel, price, .. }) = paid {
+        set(headers, CHANNEL, HeaderValue::from_str(&channel.to_string()).ok());
+        headers.insert(PRICE, HeaderValue::from(price.get()));
+    }
+}
+
+/// Says what went wrong: in full to the log, and to the client what concerns it.
+fn problem(error: &ForwardError) -> Problem {
+    match error {
+        ForwardError::Client(fault @ UploadError::TooLong(_)) => {
+            Problem::new(ProblemKind::BodyTooLarge, fault.to_string())
+        }
+        ForwardError::Client(fault @ UploadError::Stalled(_)) => {
+            Problem::new(ProblemKind::RequestTimeout, fault.to_string())
+        }
+        // Nobody is there to be told.
+        ForwardError::Client(UploadError::Broken(_)) => unavailable(),
+        ForwardError::NoAddress
+        | ForwardError::Unreachable { .. }
+        | ForwardError::Broken { .. }
+        | ForwardError::Late { .. } => {
+            tracing::warn!(error = %causes(error), "the service behind did not answer");
+            unavailable()
+        }
+    }
+}
+
+fn unavailable() -> Problem {
+    let detail = "the service behind the gateway did not answer";
+    Problem::new(ProblemKind::UpstreamUnavailable, detail)
+}
+
+/// Makes an answer of a problem.
+fn tell(problem: &Problem) -> Response<Download> {
+    problem.response().map(Download::told)
+}
+
+/// Joins an error's words with those of its causes.
+fn causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+impl Service<Request<Incoming>> for Proxy {
+    type Response = Response<Download>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let proxy = *self;
+        Box::pin(async move { Ok(proxy.forward(request).await) })
+    }
+}

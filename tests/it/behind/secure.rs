@@ -1,0 +1,164 @@
+//! TLS on both sides.
+
+use tempfile::TempDir;
+
+use super::certificates::Authority;
+use super::modern::Modern;
+use super::service::{Service, ok};
+use super::{Front, curl, run};
+use crate::support::until;
+
+/// Starts a gateway whose service speaks TLS under a name, verified by a file or by the system.
+async fn before_tls(name: &str, is_known: bool, http: &str) -> (Front, Modern) {
+    let folder = TempDir::with_prefix("farebox-behind-").unwrap();
+    let authority = Authority::new(folder.path(), "authority");
+    let service = Modern::start(Some(authority.sign("service", name))).await;
+    let file = if is_known {
+        format!("ca_file = \"{}\"\n", authority.certificate())
+    } else {
+        String::new()
+    };
+    let keys =
+        format!("url = \"https://{}\"\n{file}http = \"{http}\"\nretries = 0\n", service.address);
+    (Front::start_in(folder, "", &keys, "").await, service)
+}
+
+#[tokio::test]
+async fn a_service_is_verified_by_the_certificates_that_were_given() {
+    for http in ["1.1", "2"] {
+        let (front, service) = before_tls("IP:127.0.0.1", true, http).await;
+
+        assert_eq!(front.get("/x").await, (200, format!("over {http}")));
+
+        assert_eq!(service.hits(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_verified_by_the_certificates_of_the_system_where_none_were_given() {
+    let folder = TempDir::with_prefix("farebox-behind-").unwrap();
+    let authority = Authority::new(folder.path(), "system");
+    let service = Modern::start(Some(authority.sign("service", "IP:127.0.0.1"))).await;
+    let keys = format!("url = \"https://{}\"\n", service.address);
+
+    let front = Front::start_in(folder, "", &keys, "").await;
+
+    assert_eq!(front.get("/x").await, (200, "over 1.1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_service_of_an_unknown_authority_is_never_asked() {
+    let (front, service) = before_tls("IP:127.0.0.1", false, "1.1").await;
+
+    assert_eq!(front.get("/x").await.0, 502);
+
+    assert_eq!((service.hits(), service.connections()), (0, 0));
+    let log = front.log();
+    assert!(log.contains("UnknownIssuer"), "{log}");
+}
+
+#[tokio::test]
+async fn a_service_with_another_name_is_never_asked() {
+    let (front, service) = before_tls("DNS:other.example.com", true, "1.1").await;
+
+    assert_eq!(front.get("/x").await.0, 502);
+
+    assert_eq!((service.hits(), service.connections()), (0, 0));
+    assert!(front.log().contains("not valid for name"), "{}", front.log());
+}
+
+/// A gateway that clients reach by TLS, as `localhost`.
+struct Listener {
+    front: Front,
+    authority: String,
+    port: String,
+}
+
+impl Listener {
+    async fn start(upstream: &str) -> Self {
+        let folder = TempDir::with_prefix("farebox-behind-").unwrap();
+        let authority = Authority::new(folder.path(), "authority");
+        let (certificate, key) = authority.sign("gateway", "DNS:localhost");
+        let authority = authority.certificate();
+        let tls = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n");
+        let front = Front::start_in(folder, "", upstream, &tls).await;
+        let port = front.host().rsplit(':').next().unwrap().to_owned();
+        Self { front, authority, port }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    async fn openssl(&self, more: &[&str]) -> String {
+        let mut all = vec!["s_client", "-connect", self.front.host(), "-servername", "localhost"];
+        all.extend(["-CAfile", &self.authority, "-verify_return_error"]);
+        all.extend(more);
+        let ended = run("openssl", &all).await;
+        String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn clients_verify_the_gateway_and_agree_on_a_version() {
+    let service = Service::start(|_| ok("ok")).await;
+    let listener = Listener::start(&service.url()).await;
+
+    for (version, told) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let url = listener.url("/x");
+        let all =
+            ["--cacert", &listener.authority, version, "-w", "%{http_version} %{http_code}", &url];
+        assert_eq!(curl(&all).await.1.trim_end(), format!("ok{told}"), "{version}");
+    }
+    let told = listener.openssl(&["-alpn", "h2"]).await;
+    assert!(told.contains("ALPN protocol: h2") && told.contains("Verify return code: 0"), "{told}");
+    let told = listener.openssl(&["-alpn", "http/1.1"]).await;
+    assert!(told.contains("ALPN protocol: http/1.1"), "{told}");
+
+    let seen = service.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.field("x-forwarded-proto") == Some("https")));
+    let (status, _) = curl(&["--http1.1", &listener.url("/x")]).await;
+    assert_eq!(status, 0, "whoever does not know the authority does not believe it");
+}
+
+#[tokio::test]
+async fn old_versions_of_tls_are_refused() {
+    let service = Service::start(|_| ok("ok")).await;
+    let listener = Listener::start(&service.url()).await;
+
+    let told = listener.openssl(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]).await;
+    assert!(told.contains("Cipher is (NONE)") && told.contains("SSL alert"), "{told}");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let told = listener.openssl(&[version]).await;
+        assert!(told.contains("Verify return code: 0"), "{version}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_on_sighup_and_cuts_no_request() {
+    let service = Service::start(|seen| {
+        if seen.line() == "GET /wait" {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+        }
+        ok("ok")
+    })
+    .await;
+    let listener = Listener::start(&service.url()).await;
+    let (url, authority) = (listener.url("/wait"), listener.authority.clone());
+    let waiting = tokio::spawn(async move { curl(&["--cacert", &authority, &url]).await });
+    until("it is under way", async || service.hits() == 1).await;
+
+    let folder = listener.front.folder.path();
+    let other = Authority::new(folder, "other");
+    let _signed = other.sign("gateway", "DNS:localhost");
+    let pid = listener.front.gateway.pid().to_string();
+    assert!(run("kill", &["-HUP", &pid]).await.status.success());
+
+    let url = listener.url("/x");
+    until("the new certificate is shown", async || {
+        curl(&["--cacert", &other.certificate(), &url]).await.0 == 200
+    })
+    .await;
+    assert_eq!(waiting.await.unwrap(), (200, "ok".to_owned()));
+}

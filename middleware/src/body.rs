@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use pin_project_lite::pin_project;
 
 use crate::headers::strip;
@@ -30,7 +31,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<B> {
         Served { #[pin] inner: B, meter: Meter },
-        Told { document: Option<Bytes> },
+        Told { #[pin] document: Full<Bytes> },
     }
 }
 
@@ -51,7 +52,8 @@ impl Meter {
     /// Notes what the service had to give.
     fn handed<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>) {
         match frame {
-            Some(Ok(_)) => self.handed_at = Some(Instant::now()),
+            // Where nobody would be told of a break, nobody has to know who was slow.
+            Some(Ok(_)) => self.handed_at = self.on_break.is_some().then(Instant::now),
             Some(Err(_)) => {
                 let on_break = self.on_break.take();
                 if let Some(on_break) = on_break.filter(|_| !self.has_stalled) {
@@ -72,8 +74,7 @@ impl<B> PaidBody<B> {
 
     /// Makes a body of a document.
     pub(crate) fn told(document: Bytes) -> Self {
-        let document = Some(document).filter(|document| !document.is_empty());
-        Self { state: State::Told { document } }
+        Self { state: State::Told { document: Full::new(document) } }
     }
 }
 
@@ -99,7 +100,7 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
                 Poll::Ready(frame.map(|frame| frame.map(without_payment)))
             }
             StateProjection::Told { document } => {
-                Poll::Ready(document.take().map(|document| Ok(Frame::data(document))))
+                document.poll_frame(context).map_err(|never| match never {})
             }
         }
     }
@@ -107,17 +108,14 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Served { inner, .. } => inner.is_end_stream(),
-            State::Told { document } => document.is_none(),
+            State::Told { document } => document.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Served { inner, .. } => inner.size_hint(),
-            State::Told { document } => {
-                let length = document.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
-            }
+            State::Told { document } => document.size_hint(),
         }
     }
 }

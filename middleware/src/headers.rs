@@ -82,9 +82,10 @@ fn is_ours(name: &HeaderName) -> bool {
     begins(name, PREFIX)
 }
 
-/// Tells whether a field's name begins so. Many services take an underscore for a hyphen
-/// (RFC 3875 §4.1.18).
-fn begins(name: &HeaderName, beginning: &str) -> bool {
+/// Tells whether a field's name begins so, in lower case and with hyphens. Many services take an
+/// underscore for a hyphen (RFC 3875 §4.1.18).
+#[must_use]
+pub fn begins(name: &HeaderName, beginning: &str) -> bool {
     let name = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
     name.take(beginning.len()).eq(beginning.bytes())
 }

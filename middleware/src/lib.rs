@@ -41,6 +41,7 @@ mod telling;
 
 pub use body::PaidBody;
 pub use cashier::{Cashier, PaidBy};
+pub use headers::begins;
 pub use layer::{PaywallLayer, ReleasePolicy};
 pub use node::{Node, NodeError};
 pub use pricing::{FreeAllowance, PricedRoute, Pricing};

@@ -25,29 +25,8 @@ pub use tariff::{Fare, Quote, Tariff};
 
 use std::borrow::Cow;
 
-use farebox_channel::Msat;
-use farebox_middleware::Pricing;
-use http::header::HOST;
-use http::request::Parts;
+use http::Uri;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri};
-
-impl Pricing for Table {
-    /// Returns nothing also for what is not served: whoever serves refuses it.
-    fn price(&self, request: &Parts) -> Option<Msat> {
-        let path = normalise(request.uri.path()).ok()?;
-        match self.find(named_host(&request.uri, &request.headers), &request.method, &path) {
-            Found::Route(route) => route.price.charged(),
-            Found::Unknown | Found::OtherMethod(_) => None,
-        }
-    }
-}
-
-/// Returns the host that a client has named: in the target before the field (RFC 9112 §3.2.2).
-#[must_use]
-pub fn named_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-    uri.host().or_else(|| headers.get(HOST)?.to_str().ok())
-}
 
 /// Returns the path of a request in its normal form, with the query as it is.
 ///

@@ -11,6 +11,7 @@ use farebox_channel::Msat;
 use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 use super::call::Call;
 use super::vitals::Request;
@@ -61,9 +62,7 @@ impl Ending {
     /// Answers with a document.
     pub(crate) fn tell(mut self: Box<Self>, response: Response<Bytes>) -> Response<Answer> {
         self.begin(&response);
-        let body = response.body().clone();
-        let body = Told::Document(Some(body).filter(|document| !document.is_empty()));
-        response.map(|_document| Answer::new(body, self))
+        response.map(|document| Answer::new(Told::Document(Full::new(document)), self))
     }
 
     /// Refuses the request, and shows pages of other origins why.
@@ -178,7 +177,7 @@ pub(crate) struct Answer {
 }
 
 enum Told {
-    Document(Option<Bytes>),
+    Document(Full<Bytes>),
     Served(PaidBody<Download>),
 }
 
@@ -193,7 +192,7 @@ impl Answer {
 impl Told {
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Document(document) => document.is_none(),
+            Self::Document(document) => document.is_end_stream(),
             Self::Served(body) => body.is_end_stream(),
         }
     }
@@ -210,7 +209,10 @@ impl Body for Answer {
         let this = &mut *self;
         this.ending.under_way.goes_on();
         let frame = match &mut this.body {
-            Told::Document(document) => document.take().map(Frame::data).map(Ok),
+            Told::Document(document) => {
+                let frame = ready!(Pin::new(document).poll_frame(context));
+                frame.map(|frame| frame.map_err(|never| match never {}))
+            }
             Told::Served(body) => ready!(Pin::new(body).poll_frame(context)),
         };
         match &frame {
@@ -233,10 +235,7 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Told::Document(document) => {
-                let length = document.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
-            }
+            Told::Document(document) => document.size_hint(),
             Told::Served(body) => body.size_hint(),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farebox_middleware::ClientFault;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -177,14 +178,14 @@ pub(crate) struct Download {
 }
 
 enum State {
-    Told(Option<Bytes>),
+    Told(Full<Bytes>),
     Served { body: Incoming, pause: Duration, alarm: Alarm, source: Option<Source> },
 }
 
 impl Download {
     /// Makes a body of a document.
     pub(crate) fn told(document: Bytes) -> Self {
-        Self { state: State::Told(Some(document).filter(|document| !document.is_empty())) }
+        Self { state: State::Told(Full::new(document)) }
     }
 
     /// Passes a service's body on.
@@ -206,7 +207,9 @@ impl Body for Download {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
         let (body, pause, alarm, source) = match &mut self.state {
-            State::Told(document) => return Poll::Ready(document.take().map(Frame::data).map(Ok)),
+            State::Told(document) => {
+                return Pin::new(document).poll_frame(context).map_err(|never| match never {});
+            }
             State::Served { body, pause, alarm, source } => (body, *pause, alarm, source),
         };
         match Pin::new(&mut *body).poll_frame(context) {
@@ -231,17 +234,14 @@ impl Body for Download {
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Told(document) => document.is_none(),
+            State::Told(document) => document.is_end_stream(),
             State::Served { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
-            State::Told(document) => {
-                let length = document.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
-            }
+            State::Told(document) => document.size_hint(),
             State::Served { body, .. } => body.size_hint(),
         }
     }

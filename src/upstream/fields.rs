@@ -1,5 +1,6 @@
 //! The fields of a request for a service, and of its answer.
 
+use farebox_middleware::begins;
 use http::header::{
     CONNECTION, COOKIE, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -68,8 +69,8 @@ pub(super) fn remove_connection(headers: &mut HeaderMap) {
 /// Removes what a client claims about its way here, and what only the gateway tells.
 pub(super) fn remove_claims(headers: &mut HeaderMap) {
     let is_claim = |name: &HeaderName| {
-        let is_spelt = |prefix| name.as_str().contains('_') && begins_with(name, prefix);
-        *name == FORWARDED || begins_with(name, OWN_PREFIX) || is_spelt(FORWARDED_PREFIX)
+        let is_spelt = |prefix| name.as_str().contains('_') && begins(name, prefix);
+        *name == FORWARDED || begins(name, OWN_PREFIX) || is_spelt(FORWARDED_PREFIX)
     };
     if !headers.keys().any(is_claim) {
         return;
@@ -78,12 +79,6 @@ pub(super) fn remove_claims(headers: &mut HeaderMap) {
     for name in claims {
         headers.remove(name);
     }
-}
-
-/// Tells how a field begins. Many services take an underscore for a hyphen (RFC 3875 §4.1.18).
-fn begins_with(name: &HeaderName, prefix: &str) -> bool {
-    let name = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    name.take(prefix.len()).eq(prefix.bytes())
 }
 
 /// Makes one field of several cookie fields, as HTTP/1.1 has them (RFC 9113 §8.2.3).

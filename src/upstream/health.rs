@@ -75,7 +75,10 @@ pub struct Probe {
 
 /// Asks the addresses of services whether they are well, for as long as it lives.
 #[derive(Debug)]
-pub struct Prober(JoinSet<()>);
+pub struct Prober {
+    /// They end with it.
+    _questions: JoinSet<()>,
+}
 
 impl Prober {
     /// Starts to ask the addresses of all services that want it.
@@ -89,19 +92,7 @@ impl Prober {
                 questions.spawn(ask(upstream, address, probe.clone()));
             }
         }
-        Self(questions)
-    }
-
-    /// Returns how many addresses are asked.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Tells whether nobody is asked.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        Self { _questions: questions }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TE, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::fields::set;
 use super::{Address, Upload, Upstream, Version};
 
 /// How much of an answer is read at once, and the length of its head, in bytes. A client that reads
@@ -66,9 +67,29 @@ impl Link {
         }
     }
 
-    /// Tells whether a request names its scheme and authority.
-    pub(super) const fn names_authority(&self) -> bool {
-        matches!(self, Self::Http2(_))
+    /// Aims a request at an address, as it is sent over this connection. Returns nothing where the
+    /// path is too long with what stands before it; then it must not be sent.
+    #[must_use]
+    pub(super) fn aim(
+        &self,
+        request: &mut Request<Upload>,
+        address: &Address,
+        path: &PathAndQuery,
+    ) -> Option<()> {
+        let is_http2 = matches!(self, Self::Http2(_));
+        *request.uri_mut() = target(address, path, is_http2)?;
+        let headers = request.headers_mut();
+        if is_http2 {
+            headers.remove(HOST);
+            headers.remove(TRANSFER_ENCODING);
+            // Some services have no other sign that trailers pass (RFC 9110 §10.1.4).
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            *request.version_mut() = http::Version::HTTP_2;
+        } else {
+            set(headers, HOST, address.host().cloned());
+            *request.version_mut() = http::Version::HTTP_11;
+        }
+        Some(())
     }
 
     /// Sends a request. One that was certainly not sent comes back with the error.
@@ -161,15 +182,15 @@ where
     }
 }
 
-/// Returns a request's URI as it is sent over a connection.
-pub(super) fn target(link: &Link, address: &Address, wanted: &PathAndQuery) -> Option<Uri> {
+/// Returns the URI of an address, with or without what names it.
+fn target(address: &Address, wanted: &PathAndQuery, is_named: bool) -> Option<Uri> {
     let location = address.location();
     let path = if location.base.is_empty() {
         wanted.clone()
     } else {
         format!("{}{wanted}", location.base).parse().ok()?
     };
-    if !link.names_authority() {
+    if !is_named {
         return Some(Uri::from(path));
     }
     let scheme = if location.is_tls { Scheme::HTTPS } else { Scheme::HTTP };
@@ -185,12 +206,7 @@ pub(super) async fn ask(
 ) -> Result<StatusCode, LinkError> {
     let mut link = open(upstream, address).await?;
     let mut request = Request::new(Upload::empty());
-    *request.uri_mut() = target(&link, address, path).ok_or_else(|| io::Error::other("no URI"))?;
-    if !link.names_authority()
-        && let Some(host) = address.host()
-    {
-        request.headers_mut().insert(HOST, HeaderValue::clone(host));
-    }
+    link.aim(&mut request, address, path).ok_or_else(|| io::Error::other("no URI"))?;
     match link.send(request).await {
         Ok(answer) => Ok(answer.status()),
         Err(error) => Err(error.into_error().into()),

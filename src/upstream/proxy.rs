@@ -12,9 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use farebox_middleware::{ClientFault, PaidBy, Problem, ProblemKind};
-use http::header::{HOST, TE, TRANSFER_ENCODING};
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -39,15 +38,18 @@ enum ForwardError {
     /// There is no address that could be asked.
     #[error("no address is left")]
     NoAddress,
+    /// The path is too long with what stands before it at the address.
+    #[error("{address}: the path is too long with the one of the URL before it")]
+    TooLong { address: Arc<str> },
     /// There is no connection.
     #[error("{address}: {source}")]
-    Unreachable { address: String, source: LinkError },
+    Unreachable { address: Arc<str>, source: LinkError },
     /// The connection broke before the answer.
     #[error("{address}: {source}")]
-    Broken { address: String, source: hyper::Error },
+    Broken { address: Arc<str>, source: hyper::Error },
     /// The answer has not begun in time.
     #[error("{address}: no answer in {secs} s")]
-    Late { address: String, secs: u64 },
+    Late { address: Arc<str>, secs: u64 },
     /// The client has not sent the request as it should.
     #[error(transparent)]
     Client(UploadError),
@@ -124,6 +126,9 @@ impl Proxy {
             if let Some(fault) = is_sent.as_ref().and_then(|sent| sent.borrow().clone()) {
                 return Err(ForwardError::Client(fault));
             }
+            if matches!(error, ForwardError::TooLong { .. }) {
+                return Err(error);
+            }
             address.metrics().failed();
             if address.health().failed() {
                 let (upstream, address) = (&upstream.setup().name, address.location());
@@ -171,7 +176,8 @@ impl Proxy {
         let link = match Box::pin(link::join(upstream, address, self.worker)).await {
             Ok(link) => link,
             Err(source) => {
-                let error = ForwardError::Unreachable { address: name(address), source };
+                let error =
+                    ForwardError::Unreachable { address: Arc::clone(address.name()), source };
                 return Err(Failed { error, unsent: Some(request) });
             }
         };
@@ -199,7 +205,10 @@ impl Asking<'_> {
     ) -> Result<(Response<Incoming>, Link), Failed> {
         let Asking { call, upstream, address, .. } = self;
         let patience = upstream.setup().patience;
-        aim(&mut request, &link, address, &call.target);
+        if link.aim(&mut request, address, &call.target).is_none() {
+            let error = ForwardError::TooLong { address: Arc::clone(address.name()) };
+            return Err(Failed { error, unsent: None });
+        }
         let sending = link.send(request);
         let answered = match &mut is_sent {
             None => timeout(patience.answer, sending).await.ok(),
@@ -212,13 +221,15 @@ impl Asking<'_> {
             Some(Ok(response)) => Ok((response, link)),
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                let error =
-                    ForwardError::Broken { address: name(address), source: failed.into_error() };
+                let error = ForwardError::Broken {
+                    address: Arc::clone(address.name()),
+                    source: failed.into_error(),
+                };
                 Err(Failed { error, unsent })
             }
             None => {
                 let secs = patience.answer.as_secs();
-                let error = ForwardError::Late { address: name(address), secs };
+                let error = ForwardError::Late { address: Arc::clone(address.name()), secs };
                 Err(Failed { error, unsent: None })
             }
         }
@@ -253,34 +264,12 @@ async fn exhausted(call: &Call, answer: Duration, is_sent: &mut Sent) {
     sleep(answer).await;
 }
 
-/// Names an address in a log.
-fn name(address: &Address) -> String {
-    address.location().to_string()
-}
-
 /// Copies a request without a body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::empty());
     *copy.method_mut() = request.method().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
-}
-
-/// Aims a request at an address.
-fn aim(request: &mut Request<Upload>, link: &Link, address: &Address, path: &PathAndQuery) {
-    if let Some(uri) = link::target(link, address, path) {
-        *request.uri_mut() = uri;
-    }
-    if link.names_authority() {
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(HOST);
-        request.headers_mut().remove(TRANSFER_ENCODING);
-        // Some services have no other sign that trailers pass (RFC 9110 §10.1.4).
-        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    } else {
-        *request.version_mut() = Version::HTTP_11;
-        set(request.headers_mut(), HOST, address.host().cloned());
-    }
 }
 
 /// Tells the service what it may know, and takes out what it may not.
@@ -317,6 +306,7 @@ fn problem(error: &ForwardError) -> Problem {
         // Nobody is there to be told.
         ForwardError::Client(UploadError::Broken(_)) => unavailable(),
         ForwardError::NoAddress
+        | ForwardError::TooLong { .. }
         | ForwardError::Unreachable { .. }
         | ForwardError::Broken { .. }
         | ForwardError::Late { .. } => {

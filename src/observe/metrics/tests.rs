@@ -1,7 +1,5 @@
 //! Tests of the whole text.
 
-use std::time::Instant;
-
 use farebox_ledger::Totals;
 
 use super::super::record::{Record, sample};
@@ -118,18 +116,4 @@ fn a_name_of_the_configuration_cannot_break_its_line() {
     metrics.record(&route, &sample());
     let text = metrics.scrape();
     assert!(has(&text, r#"farebox_charges_total{route="a\"b\\c\nd"} 1"#), "{text}");
-}
-
-/// Run by hand: `cargo test --release --lib -- --ignored --nocapture cheap`.
-#[test]
-#[ignore = "it measures"]
-fn counting_a_request_is_cheap() {
-    let metrics = metrics();
-    let (route, record) = (metrics.route(0, "forecast"), sample());
-    let began = Instant::now();
-    for _ in 0..1_000_000 {
-        metrics.record(std::hint::black_box(&route), std::hint::black_box(&record));
-    }
-    let each = began.elapsed() / 1_000_000;
-    assert!(each.as_nanos() <= 200, "{each:?}");
 }

@@ -13,6 +13,8 @@ RUN apt-get update \
     && useradd --system --user-group --home-dir /var/lib/farebox --shell /usr/sbin/nologin farebox \
     && install --directory --owner farebox --group farebox --mode 700 /var/lib/farebox
 COPY --from=builder /src/target/release/farebox /usr/local/bin/farebox
+# `docker stop -t 30` gives requests under way their time, and `docker kill -s HUP` reads the
+# configuration again (docs/operating.md, "In a container").
 USER farebox
 WORKDIR /var/lib/farebox
 VOLUME /var/lib/farebox

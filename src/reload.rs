@@ -3,6 +3,7 @@
 //! What requests are answered by is replaced at once: routes, prices, services, certificates and
 //! limits. What channels were opened under, and what is held open, stays until the next start.
 
+use std::future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,6 +62,16 @@ impl Reloader {
         let taken = self.take(path);
         self.observing.1.metrics().reloaded(taken.is_ok());
         taken
+    }
+
+    /// Waits until the next earlier price holds no longer, for ever where none does, and says then
+    /// which credit buys nothing any more.
+    pub async fn lapse(&self) {
+        let Some(at) = self.current.get().tariff.next_lapse(Instant::now()) else {
+            return future::pending().await;
+        };
+        tokio::time::sleep_until(at.into()).await;
+        self.ledger.set_cheapest(self.current.get().tariff.cheapest(Instant::now()));
     }
 
     fn take(&self, path: &Path) -> Result<Vec<&'static str>, ReloadError> {

@@ -75,15 +75,42 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError
     if all.is_empty() { Err(TlsError::NoCertificate(path.clone())) } else { Ok(all) }
 }
 
-/// Returns how services are spoken to, and verified: by the certificates in a file, or else by
-/// those that the system trusts.
-///
-/// # Errors
-/// [`TlsError`] when there is no certificate, or one is unusable.
-pub fn client(
-    authorities: Option<&PathBuf>,
-    protocol: &'static [u8],
-) -> Result<Arc<ClientConfig>, TlsError> {
+/// Whom services are verified by, and how they are spoken to. Two of them are equal if they verify by
+/// the same certificates.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Reads the certificates of a file, or else those that the system trusts.
+    ///
+    /// # Errors
+    /// [`TlsError`] when there is no certificate, or one is unusable.
+    pub fn load(authorities: Option<&PathBuf>, protocol: &'static [u8]) -> Result<Self, TlsError> {
+        let roots = Arc::new(roots(authorities)?);
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Self { roots, config: Arc::new(config) })
+    }
+
+    /// Returns how services are spoken to.
+    pub(crate) const fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots
+    }
+}
+
+fn roots(authorities: Option<&PathBuf>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {
@@ -102,10 +129,5 @@ pub fn client(
             }
         }
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(Arc::new(config))
+    Ok(roots)
 }

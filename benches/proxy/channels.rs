@@ -12,6 +12,8 @@ use farebox_channel::message::{
 };
 use farebox_channel::wire::Field;
 use farebox_channel::{Clock, Contract, Kind, Pass, Payment, Payout, Sat, Timestamp};
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use secp256k1::SecretKey;
 use serde_json::{Map, Value, json};
 
@@ -102,16 +104,24 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
+    /// Asks, and asks again when the gateway says so: its limits are the ones that it has by default.
     async fn send(
         &self,
         path: &str,
         field: Option<(&'static str, String)>,
     ) -> Outcome<reqwest::Response> {
-        let mut request = self.http.get(format!("http://{}{path}", self.host));
-        if let Some((name, value)) = field {
-            request = request.header(name, value);
+        loop {
+            let mut request = self.http.get(format!("http://{}{path}", self.host));
+            if let Some((name, value)) = &field {
+                request = request.header(*name, value);
+            }
+            let answer = request.send().await?;
+            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(answer);
+            }
+            let wait = answer.headers().get(RETRY_AFTER).ok_or("there is no Retry-After")?;
+            tokio::time::sleep(Duration::from_secs(wait.to_str()?.parse()?)).await;
         }
-        Ok(request.send().await?)
     }
 
     /// Sends a step, and returns the gateway's message.

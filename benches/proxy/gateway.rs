@@ -99,12 +99,6 @@ wallet = "gateway"
 [offer]
 first_payment_sat = {FIRST_SAT}
 
-# One address opens all channels before anything is measured.
-[limits]
-openings_per_sec = 1_000
-openings_burst = 10_000
-openings_at_once = 100
-
 [upstream]
 url = "http://{upstream}"
 

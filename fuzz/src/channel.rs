@@ -204,8 +204,9 @@ impl<'a> Run<'a> {
     fn due(&self) -> Option<Cause> {
         let Self { gateway, clock, channel, .. } = self;
         let due = channel.due(*clock, &gateway.rules);
-        let wakes_at = channel.wakes_at(&gateway.rules);
-        assert_eq!(due.is_some(), wakes_at.is_some_and(|at| clock.now() >= at));
+        let is_marked = channel.mark(&gateway.rules).is_some_and(|mark| clock.now() >= mark);
+        let is_exhausted = channel.last_credit().is_some_and(|it| it < gateway.rules.cheapest);
+        assert_eq!(due.is_some(), is_marked || is_exhausted);
         match (channel, due) {
             (
                 Channel::Pending(Pending { account, .. }) | Channel::Open(Open { account, .. }),

@@ -111,7 +111,7 @@ async fn pay_on(ledger: Ledger, task: u32, tasks: u32, ends: Instant) -> Vec<u32
         let paid = Sat::new(account.payment.paid().get() + 1).unwrap();
         let payment = VerifiedPayment::from_record(Payment { paid, signature: signature() });
         let price = Msat::new(1_000).unwrap();
-        let charge = Charge { payment, price, name: None, memo: None };
+        let charge = Charge { payment, price, price_max: None, name: None, memo: None };
         // Two tasks may pay the same amount on one channel; one of them is refused then.
         let _paid = ledger.pay(outpoint, now(), charge).await;
         waits.push(began.elapsed().as_micros() as u32);

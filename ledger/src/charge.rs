@@ -13,6 +13,8 @@ pub struct Charge {
     pub payment: VerifiedPayment,
     /// The price to charge.
     pub price: Msat,
+    /// The most that the client agrees to, if it has said so.
+    pub price_max: Option<Msat>,
     /// The request's name, if it has one.
     pub name: Option<RequestName>,
     /// What the client has sent along.

@@ -1,26 +1,26 @@
 //! The channels as they will be once a batch is saved.
 
-use std::collections::HashMap;
 use std::sync::{PoisonError, RwLockReadGuard};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Attempt, Channel, Event, Input, Rules};
+use farebox_channel::gateway::{Attempt, Cause, Channel, Event, Input, Refusal, RequestName};
 use farebox_channel::message::Memo;
 use farebox_channel::{Clock, Msat};
 
 use crate::charge::Charge;
+use crate::hold::Holds;
 use crate::index::Channels;
 use crate::ledger::Committed;
 use crate::order::{Answer, Done, Order};
 use crate::store::Changes;
-use crate::{AttemptId, Cursor, LedgerError, Store, StoreError};
+use crate::{AttemptId, Cursor, LedgerError, Store, StoreError, Table};
 
 /// What orders have changed, and no commit has saved.
 #[derive(Default)]
 pub(crate) struct Draft {
-    pub(crate) channels: HashMap<OutPoint, Channel>,
+    pub(crate) channels: Table<OutPoint, Channel>,
     cursor: Option<Cursor>,
-    attempts: HashMap<AttemptId, Option<Attempt>>,
+    attempts: Table<AttemptId, Option<Attempt>>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Head<'a, S> {
     draft: &'a mut Draft,
     committed: RwLockReadGuard<'a, Channels>,
     store: &'a mut S,
-    rules: &'a Rules,
+    holds: &'a Holds,
 }
 
 impl<'a, S: Store> Head<'a, S> {
@@ -54,10 +54,10 @@ impl<'a, S: Store> Head<'a, S> {
         draft: &'a mut Draft,
         committed: &'a Committed,
         store: &'a mut S,
-        rules: &'a Rules,
+        holds: &'a Holds,
     ) -> Self {
         let committed = committed.read().unwrap_or_else(PoisonError::into_inner);
-        Self { draft, committed, store, rules }
+        Self { draft, committed, store, holds }
     }
 
     /// Applies an order. What it answers is true once the draft is saved.
@@ -77,6 +77,11 @@ impl<'a, S: Store> Head<'a, S> {
             }
             Order::Pay { outpoint, clock, charge } => self.pay(outpoint, clock, charge),
             Order::Answer { outpoint, clock, unused, receipt, id } => {
+                // What may fail comes before what changes the draft.
+                let attempt = match id {
+                    Some(id) => self.attempt(&id)?.map(|attempt| (id, attempt)),
+                    None => None,
+                };
                 let receipt = if unused == Msat::ZERO {
                     receipt
                 } else {
@@ -85,10 +90,9 @@ impl<'a, S: Store> Head<'a, S> {
                     let price = receipt.price.checked_sub(unused).unwrap_or_default();
                     channel.account().receipt(price)
                 };
-                if let Some(id) = id {
-                    let attempt = self.attempt(&id)?;
-                    let answered = attempt.map(|it| Attempt { is_answered: true, receipt, ..it });
-                    self.draft.attempts.insert(id, answered);
+                if let Some((id, attempt)) = attempt {
+                    let answered = Attempt { is_answered: true, receipt, ..attempt };
+                    self.draft.attempts.insert(id, Some(answered));
                 }
                 Ok(Done::Receipt(receipt))
             }
@@ -106,36 +110,38 @@ impl<'a, S: Store> Head<'a, S> {
         }
     }
 
-    /// Takes a payment and charges a request, once for its name.
+    /// Takes a payment and charges a request, once for its name. What is charged already is no
+    /// more than the client has agreed to, whatever the price is now.
     fn pay(&mut self, outpoint: OutPoint, clock: Clock, charge: Charge) -> Answer {
-        let Charge { payment, price, name, memo } = charge;
-        let Some(name) = name else {
-            let channel = self.step(outpoint, clock, Input::Pay { payment, price }, memo)?;
-            return Ok(Done::Receipt(channel.account().receipt(price)));
-        };
-        let id = AttemptId { channel: outpoint, key: name.key };
-        let known = self.attempt(&id)?.filter(|known| !known.is_forgotten(clock.wall));
-        if let Some(known) = known {
-            let first = known.repeat(&name)?;
+        let Charge { payment, price, price_max, name, memo } = charge;
+        let named = name.map(|name| (AttemptId { channel: outpoint, key: name.key }, name));
+        if let Some((id, name)) = &named
+            && let Some(known) = self.attempt(id)?.filter(|it| !it.is_forgotten(clock.wall))
+        {
+            let first = known.repeat(name)?;
             self.step(outpoint, clock, Input::Repeat(payment), memo)?;
             return Ok(Done::Receipt(first));
         }
+        if let Some(most) = price_max.filter(|most| price > *most) {
+            return Err(Refusal::PriceRaised { price, most }.into());
+        }
         let channel = self.step(outpoint, clock, Input::Pay { payment, price }, memo)?;
         let receipt = channel.account().receipt(price);
-        let (request, at) = (name.request, clock.wall);
-        let attempt = Attempt { request, receipt, is_answered: false, at };
-        self.draft.attempts.insert(id, Some(attempt));
+        if let Some((id, RequestName { request, .. })) = named {
+            let attempt = Attempt { request, receipt, is_answered: false, at: clock.wall };
+            self.draft.attempts.insert(id, Some(attempt));
+        }
         Ok(Done::Receipt(receipt))
     }
 
     /// Applies inputs to channels, all of them or none.
     fn tell(&mut self, clock: Clock, inputs: Vec<(OutPoint, Input)>) -> Result<(), LedgerError> {
-        let mut told = HashMap::<OutPoint, Channel>::new();
+        let mut told = Table::<OutPoint, Channel>::default();
         let mut events = Vec::new();
         for (outpoint, input) in inputs {
             let known = told.get(&outpoint).or_else(|| self.channel(outpoint));
             let channel = known.ok_or(LedgerError::Unknown)?;
-            let next = channel.handle(clock, self.rules, input)?;
+            let next = self.next(channel, clock, input)?;
             events.extend(Event::between(Some(channel), &next, None));
             told.insert(outpoint, next);
         }
@@ -157,7 +163,7 @@ impl<'a, S: Store> Head<'a, S> {
         memo: Option<Memo>,
     ) -> Result<&Channel, LedgerError> {
         let before = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
-        let next = before.handle(clock, self.rules, input)?;
+        let next = self.next(before, clock, input)?;
         let event = Event::between(Some(before), &next, memo);
         let is_changed = *before != next;
         self.draft.events.extend(event);
@@ -165,6 +171,19 @@ impl<'a, S: Store> Head<'a, S> {
             self.draft.channels.insert(outpoint, next);
         }
         self.channel(outpoint).ok_or(LedgerError::Unknown)
+    }
+
+    /// Returns a channel after an input, by the rules of now.
+    ///
+    /// One that may wait is not closed while requests are under way, whose charges may still be
+    /// released. A request holds its channel from before its charge until after its release, so none
+    /// is missed.
+    fn next(&self, channel: &Channel, clock: Clock, input: Input) -> Result<Channel, Refusal> {
+        let may_wait = matches!(input, Input::Expire(Cause::Exhausted | Cause::Idle));
+        if may_wait && self.holds.has(channel.contract().outpoint) {
+            return Ok(channel.clone());
+        }
+        channel.handle(clock, self.committed.rules(), input)
     }
 
     /// Returns a named request as the orders before left it.

@@ -1,14 +1,15 @@
 //! The requests that are under way.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::OutPoint;
 
+use crate::Table;
+
 /// How many requests each channel has under way. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holds(Arc<Mutex<HashMap<OutPoint, usize>>>);
+pub(crate) struct Holds(Arc<Mutex<Table<OutPoint, usize>>>);
 
 /// A request under way, for as long as this value lives.
 #[derive(Debug)]

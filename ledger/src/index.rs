@@ -3,7 +3,7 @@
 //! A gateway has many channels and few of them need anything: so each question that is asked again
 //! and again has an index of its own, and costs what it finds.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use farebox_channel::gateway::{Channel, Rules};
 use farebox_channel::{Msat, Timestamp};
 use secp256k1::PublicKey;
 
-use crate::Totals;
+use crate::{Table, Totals};
 
 /// The channels as of the last commit.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Channels {
     /// All of them, in the order in which they came. None is ever removed, so that a channel's place
     /// stands for it.
     slots: Vec<Channel>,
-    by_outpoint: HashMap<OutPoint, usize>,
+    by_outpoint: Table<OutPoint, usize>,
     /// The places of each client's channels, under a hash of its key that nobody can foresee.
     by_client_key: BTreeSet<(u64, usize)>,
     hasher: RandomState,
@@ -37,8 +37,10 @@ pub(crate) struct Channels {
     pub(crate) spent: BTreeSet<OutPoint>,
     /// Those whose contract is in no block, as far as is known.
     pub(crate) unmined: BTreeSet<OutPoint>,
-    /// When each has to be closed, if nothing happens to it before.
+    /// When each has to be closed whatever is left on it, if nothing happens to it before.
     clocks: BTreeSet<(Timestamp, usize)>,
+    /// Those on which everything is paid, by what is left: so prices change at no cost.
+    full: BTreeSet<(Msat, usize)>,
     /// The heights of the blocks that contracts are in and were spent in.
     heights: BTreeSet<(u32, usize)>,
     /// Those that were served on a contract that is in no block.
@@ -52,7 +54,8 @@ pub(crate) struct Channels {
 #[derive(PartialEq, Eq)]
 struct Keys {
     list: Option<List>,
-    wakes_at: Option<Timestamp>,
+    mark: Option<Timestamp>,
+    last_credit: Option<Msat>,
     height: Option<u32>,
     spent_at: Option<u32>,
     /// The coins of a contract that is in no block.
@@ -83,7 +86,8 @@ impl Keys {
         };
         Self {
             list,
-            wakes_at: channel.wakes_at(rules),
+            mark: channel.mark(rules),
+            last_credit: channel.last_credit(),
             height,
             spent_at: channel.mined().map(|mined| mined.height),
             unmined: is_unmined.then(|| Arc::clone(&channel.account().coins)),
@@ -120,7 +124,7 @@ impl Channels {
         let mut indexed = Self {
             rules,
             slots: Vec::new(),
-            by_outpoint: HashMap::with_capacity(channels.len()),
+            by_outpoint: Table::with_capacity_and_hasher(channels.len(), Default::default()),
             by_client_key: BTreeSet::new(),
             hasher: RandomState::new(),
             totals: Totals::default(),
@@ -130,6 +134,7 @@ impl Channels {
             spent: BTreeSet::new(),
             unmined: BTreeSet::new(),
             clocks: BTreeSet::new(),
+            full: BTreeSet::new(),
             heights: BTreeSet::new(),
             exposed: BTreeSet::new(),
             coins: BTreeSet::new(),
@@ -146,13 +151,10 @@ impl Channels {
         &self.rules
     }
 
-    /// Changes which credit buys nothing any more, and so when channels have to be closed.
+    /// Changes which credit buys nothing any more, and so which channels have to be closed. It costs
+    /// the same however many there are.
     pub(crate) fn set_cheapest(&mut self, cheapest: Msat) {
         self.rules = Arc::new(Rules { cheapest, ..Rules::clone(&self.rules) });
-        let wakes = |(place, channel): (usize, &Channel)| {
-            channel.wakes_at(&self.rules).map(|at| (at, place))
-        };
-        self.clocks = self.slots.iter().enumerate().filter_map(wakes).collect();
     }
 
     /// Returns a channel.
@@ -172,7 +174,13 @@ impl Channels {
 
     /// Returns when the next channel has to be closed, if nothing happens to it before.
     pub(crate) fn next_mark(&self) -> Option<Timestamp> {
-        self.clocks.first().map(|(at, _)| *at)
+        let now = self.exhausted().next().map(|_| Timestamp::new(0));
+        now.or_else(|| self.clocks.first().map(|(at, _)| *at))
+    }
+
+    /// Returns the places of the channels whose credit buys nothing any more.
+    fn exhausted(&self) -> impl Iterator<Item = usize> {
+        self.full.range(..(self.rules.cheapest, 0)).map(|(_, place)| *place)
     }
 
     /// Returns the channels of a list.
@@ -190,8 +198,13 @@ impl Channels {
 
     /// Returns the channels that are to be closed by `now`, the most urgent first.
     pub(crate) fn due(&self, now: Timestamp) -> Vec<Channel> {
-        let due = self.clocks.iter().take_while(|(at, _)| *at <= now);
-        due.filter_map(|(_, place)| self.slots.get(*place).cloned()).collect()
+        let clocks = self.clocks.iter().take_while(|(at, _)| *at <= now).map(|(_, place)| *place);
+        let is_left = |channel: &Channel| {
+            channel.last_credit().is_none_or(|credit| credit >= self.rules.cheapest)
+        };
+        let clocks = clocks.filter(|place| self.slots.get(*place).is_some_and(is_left));
+        let due = self.exhausted().chain(clocks);
+        due.filter_map(|place| self.slots.get(place).cloned()).collect()
     }
 
     /// Returns the channels that a block at `height` or above has changed.
@@ -282,7 +295,8 @@ impl Channels {
         if let Some(list) = &keys.list {
             self.list(list).insert(outpoint);
         }
-        self.clocks.extend(keys.wakes_at.map(|at| (at, place)));
+        self.clocks.extend(keys.mark.map(|at| (at, place)));
+        self.full.extend(keys.last_credit.map(|credit| (credit, place)));
         self.heights.extend(keys.height.map(|height| (height, place)));
         self.heights.extend(keys.spent_at.map(|height| (height, place)));
         if let Some(coins) = &keys.unmined {
@@ -298,8 +312,11 @@ impl Channels {
         if let Some(list) = &keys.list {
             self.list(list).remove(&outpoint);
         }
-        if let Some(at) = keys.wakes_at {
+        if let Some(at) = keys.mark {
             self.clocks.remove(&(at, place));
+        }
+        if let Some(credit) = keys.last_credit {
+            self.full.remove(&(credit, place));
         }
         for height in keys.height.into_iter().chain(keys.spent_at) {
             self.heights.remove(&(height, place));

@@ -68,7 +68,7 @@ impl Ledger {
     pub fn open(mut store: impl Store, rules: Rules) -> Result<Self, StoreError> {
         let loaded = store.load()?;
         let rules = Arc::new(Rules { restored: loaded.restored, ..rules });
-        let channels = Channels::new(Arc::clone(&rules), loaded.channels);
+        let channels = Channels::new(rules, loaded.channels);
         let committed = Arc::new(RwLock::new(channels));
         let commits = Arc::<AtomicU64>::default();
         let (queue, orders) = queue();
@@ -76,7 +76,8 @@ impl Ledger {
         let shared = Arc::clone(&committed);
         let weak = events.downgrade();
         let counter = Arc::clone(&commits);
-        let writer = Writer::new(store, Arc::clone(&rules), shared, counter, events, orders);
+        let holds = Holds::default();
+        let writer = Writer::new(store, holds.clone(), shared, counter, events, orders);
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
@@ -85,7 +86,7 @@ impl Ledger {
             committed,
             commits,
             queue: Arc::new(queue),
-            holds: Holds::default(),
+            holds,
             events: weak,
             resumed_at: loaded.cursor,
             trail: loaded.trail.into(),
@@ -119,8 +120,8 @@ impl Ledger {
         self.read(|channels| Arc::clone(channels.rules()))
     }
 
-    /// Says from now on which credit buys nothing any more: less than the cheapest price. It looks at
-    /// every channel, so it is for when prices change.
+    /// Says from now on which credit buys nothing any more: less than the cheapest price. It costs the
+    /// same, however many channels there are.
     pub fn set_cheapest(&self, cheapest: Msat) {
         self.committed.write().unwrap_or_else(PoisonError::into_inner).set_cheapest(cheapest);
     }
@@ -241,16 +242,11 @@ impl Ledger {
         self.queue.is_open()
     }
 
-    /// Notes that a request of a channel is under way, until the value is dropped.
+    /// Notes that a request of a channel is under way, until the value is dropped: its charge could
+    /// still be released, so the channel is not closed for being exhausted or idle.
     #[must_use]
     pub fn hold(&self, outpoint: OutPoint) -> Hold {
         self.holds.hold(outpoint)
-    }
-
-    /// Tells whether a channel has requests under way, whose charges could still be released.
-    #[must_use]
-    pub fn is_held(&self, outpoint: OutPoint) -> bool {
-        self.holds.has(outpoint)
     }
 
     /// Records a channel. One that is on record already is left as it is and returned.

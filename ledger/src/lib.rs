@@ -26,6 +26,7 @@ mod restore;
 mod row;
 mod sqlite;
 mod store;
+mod table;
 mod totals;
 mod writer;
 
@@ -38,4 +39,5 @@ pub use post::Post;
 pub use restore::{Restored, restore};
 pub use sqlite::{SqliteStore, StoreLock};
 pub use store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
+pub use table::Table;
 pub use totals::Totals;

@@ -1,15 +1,19 @@
 //! How changes are written to the tables.
 
 use bitcoin::consensus::encode::serialize;
-use farebox_channel::Settlement;
 use farebox_channel::gateway::{ATTEMPT_LIFETIME, Attempt, Channel};
 use farebox_channel::message::Receipt;
+use farebox_channel::{Settlement, Timestamp};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::meta;
 use crate::row::{StateRow, outpoint_bytes};
 use crate::sqlite::Ids;
 use crate::store::{Changes, Cursor};
+
+/// The greatest number of names that a commit forgets, besides one for each that it writes: so none
+/// takes long, and they go faster than they come.
+const FORGOTTEN_MAX: usize = 200;
 
 /// Writes all changes in one transaction, and returns the numbers of new rows.
 pub(crate) fn write(
@@ -41,6 +45,10 @@ pub(crate) fn write(
             write_attempt(&transaction, *contract, &id.key, attempt.as_ref())?;
         }
     }
+    let written = changes.attempts.iter().filter_map(|(_, attempt)| attempt.as_ref());
+    if let Some(newest) = written.map(|attempt| attempt.at).max() {
+        forget(&transaction, newest, changes.attempts.len())?;
+    }
     if let Some((cursor, trail)) = followed {
         meta::write_followed(&transaction, *cursor, trail)?;
     }
@@ -53,7 +61,35 @@ pub(crate) fn write(
     Ok(added)
 }
 
-/// Writes a named request, or removes it. Those that are forgotten by then go too.
+/// Removes names that are kept no longer, somewhat more of them than were `written`.
+fn forget(
+    transaction: &Transaction<'_>,
+    newest: Timestamp,
+    written: usize,
+) -> rusqlite::Result<()> {
+    let before = newest.get().saturating_sub(u64::from(ATTEMPT_LIFETIME.get()));
+    let most = written.saturating_add(FORGOTTEN_MAX);
+    let old = "SELECT contract, key FROM attempt WHERE at < ? LIMIT ?";
+    let mut old = transaction.prepare_cached(old)?;
+    let old = old.query_map(params![before, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // One statement for all would look at every name of their channels.
+    for (contract, key) in old.collect::<Result<Vec<_>, _>>()? {
+        remove_attempt(transaction, contract, &key)?;
+    }
+    Ok(())
+}
+
+/// Removes a named request.
+fn remove_attempt(
+    transaction: &Transaction<'_>,
+    contract: i64,
+    key: &[u8; 32],
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM attempt WHERE contract = ? AND key = ?";
+    transaction.prepare_cached(sql)?.execute(params![contract, key]).map(|_| ())
+}
+
+/// Writes a named request, or removes it.
 fn write_attempt(
     transaction: &Transaction<'_>,
     contract: i64,
@@ -61,11 +97,8 @@ fn write_attempt(
     attempt: Option<&Attempt>,
 ) -> rusqlite::Result<()> {
     let Some(attempt) = attempt else {
-        let sql = "DELETE FROM attempt WHERE contract = ? AND key = ?";
-        return transaction.prepare_cached(sql)?.execute(params![contract, key]).map(|_| ());
+        return remove_attempt(transaction, contract, key);
     };
-    let forgotten = attempt.at.get().saturating_sub(u64::from(ATTEMPT_LIFETIME.get()));
-    transaction.prepare_cached("DELETE FROM attempt WHERE at < ?")?.execute([forgotten])?;
     let Receipt { paid, spent, credit, price } = attempt.receipt;
     transaction
         .prepare_cached("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?

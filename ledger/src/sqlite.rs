@@ -3,7 +3,7 @@
 //! The journal is a write-ahead log and `synchronous` is `FULL`: a commit returns after the log
 //! was fsynced, and a loss of power loses nothing that was answered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use rusqlite::{Connection, params};
 
 use crate::row::{self, Named, select};
 use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
-use crate::{meta, record};
+use crate::{Table, meta, record};
 
 /// The format that this release writes.
 const FORMAT: u32 = 1;
@@ -45,8 +45,8 @@ pub struct SqliteStore {
 /// The numbers of rows.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
-    pub(crate) contracts: HashMap<OutPoint, i64>,
-    pub(crate) settlements: HashMap<Txid, i64>,
+    pub(crate) contracts: Table<OutPoint, i64>,
+    pub(crate) settlements: Table<Txid, i64>,
 }
 
 /// What keeps other processes away from a store.

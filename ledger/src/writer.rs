@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use farebox_channel::gateway::{Event, Rules};
+use farebox_channel::gateway::Event;
 use tokio::sync::broadcast;
 
 use crate::head::{Draft, Head};
+use crate::hold::Holds;
 use crate::ledger::Committed;
 use crate::pace::Pace;
 use crate::post::Post;
@@ -17,7 +18,7 @@ use crate::{LedgerError, Store, StoreError};
 /// The owner of the store.
 pub(crate) struct Writer<S> {
     store: S,
-    rules: Arc<Rules>,
+    holds: Holds,
     committed: Arc<Committed>,
     commits: Arc<AtomicU64>,
     events: broadcast::Sender<Event>,
@@ -29,13 +30,13 @@ pub(crate) struct Writer<S> {
 impl<S: Store> Writer<S> {
     pub(crate) fn new(
         store: S,
-        rules: Arc<Rules>,
+        holds: Holds,
         committed: Arc<Committed>,
         commits: Arc<AtomicU64>,
         events: broadcast::Sender<Event>,
         orders: Exit,
     ) -> Self {
-        Self { store, rules, committed, commits, events, pace: Pace::default(), orders }
+        Self { store, holds, committed, commits, events, pace: Pace::default(), orders }
     }
 
     /// Works until it is closed, or every handle of the ledger is gone.
@@ -51,7 +52,7 @@ impl<S: Store> Writer<S> {
     /// Applies a batch in order, saves what changed, and only then answers.
     fn commit(&mut self, batch: &mut Vec<Waiting>) {
         let mut draft = Draft::default();
-        let mut head = Head::new(&mut draft, &self.committed, &mut self.store, &self.rules);
+        let mut head = Head::new(&mut draft, &self.committed, &mut self.store, &self.holds);
         let answers = batch.drain(..).map(|Waiting { order, reply }| (reply, head.apply(order)));
         let answers: Vec<_> = answers.collect();
         drop(head);

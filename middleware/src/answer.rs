@@ -12,6 +12,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::cashier::Cashier;
 use crate::headers::{Asked, insert};
@@ -27,21 +28,22 @@ pub(crate) fn unpaid(price: Msat) -> Problem {
     Problem::new(ProblemKind::PaymentRequired, detail)
 }
 
-/// Adds the offer to an answer that asks for payment.
+/// Adds the offer to an answer that asks for payment. The price was looked up when the request
+/// began, so its time runs from then on.
 pub(crate) fn offering<N: Node, P>(
     gate: &Gate<N, P>,
     price: Msat,
+    began: Instant,
     mut response: Response<Bytes>,
 ) -> Response<Bytes> {
     if response.status() == StatusCode::PAYMENT_REQUIRED {
-        insert(response.headers_mut(), &offer(gate, price));
+        let gone = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let left = gate.quote.and_then(|quote| quote.get().checked_sub(gone));
+        let price_holds = left.filter(|secs| *secs > 0).map(Seconds::new);
+        let offer = Offer { price_holds, ..gate.cashier.offer(price) };
+        insert(response.headers_mut(), &offer);
     }
     response
-}
-
-/// Returns the offer for a request that costs `price`.
-fn offer<N: Node, P>(gate: &Gate<N, P>, price: Msat) -> Offer {
-    Offer { price_holds: gate.quote, ..gate.cashier.offer(price) }
 }
 
 /// Takes a step on a priced URL. The step is done, and the request itself is still to be paid.
@@ -107,7 +109,8 @@ fn reply<F: Field>(message: &F) -> Response<Bytes> {
 /// Describes the offer, the prices, and where the gateway's node stands: as a document, or as a page
 /// for whoever would rather have one.
 fn described<N: Node, P: Pricing>(gate: &Gate<N, P>, request: &Parts) -> Response<Bytes> {
-    let (offer, prices) = (offer(gate, Msat::ZERO), gate.pricing.prices());
+    let offer = Offer { price_holds: gate.quote, ..gate.cashier.offer(Msat::ZERO) };
+    let prices = gate.pricing.prices();
     let is_page = request.uri.query() != Some(JSON_QUERY) && is_preferred(&request.headers);
     let (content_type, body) = if is_page {
         ("text/html; charset=utf-8", page(&offer, &prices))

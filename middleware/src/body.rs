@@ -3,17 +3,19 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use crate::headers::strip;
 
-/// How long a client may leave a piece of an answer unread. One that waits longer breaks the
-/// answer itself, when the service gives up.
+/// How long a client may make an answer wait, all its pieces together. If the answer breaks off
+/// after that, it is the client's doing: otherwise a client could read on a little now and then,
+/// until the service gives up, and have nearly all of the answer and its charge back.
 const STALL_MAX: Duration = Duration::from_secs(5);
 
 /// Runs once when the service breaks its answer off. It is dropped with the body.
@@ -39,14 +41,15 @@ pin_project! {
 struct Meter {
     on_break: Option<OnBreak>,
     handed_at: Option<Instant>,
-    has_stalled: bool,
+    /// How long the answer has waited for the client so far.
+    waited: Duration,
 }
 
 impl Meter {
     /// Notes that the client wants more.
     fn wanted(&mut self) {
         let waited = self.handed_at.take().map_or(Duration::ZERO, |at| at.elapsed());
-        self.has_stalled |= waited > STALL_MAX;
+        self.waited = self.waited.saturating_add(waited);
     }
 
     /// Notes what the service had to give.
@@ -56,7 +59,7 @@ impl Meter {
             Some(Ok(_)) => self.handed_at = self.on_break.is_some().then(Instant::now),
             Some(Err(_)) => {
                 let on_break = self.on_break.take();
-                if let Some(on_break) = on_break.filter(|_| !self.has_stalled) {
+                if let Some(on_break) = on_break.filter(|_| self.waited <= STALL_MAX) {
                     on_break();
                 }
             }
@@ -68,7 +71,7 @@ impl Meter {
 impl<B> PaidBody<B> {
     /// Passes on the service's body, and tells when it breaks off.
     pub(crate) const fn served(inner: B, on_break: Option<OnBreak>) -> Self {
-        let meter = Meter { on_break, handed_at: None, has_stalled: false };
+        let meter = Meter { on_break, handed_at: None, waited: Duration::ZERO };
         Self { state: State::Served { inner, meter } }
     }
 

@@ -57,13 +57,15 @@ pub struct PaidBy {
     pub price: Msat,
     /// What is paid and not spent.
     pub credit: Msat,
+    /// Whether the whole charge was taken back, and not only what an answer has not used.
+    pub is_released: bool,
 }
 
 impl PaidBy {
-    /// Returns the same with the amounts of a receipt.
-    pub(crate) const fn with(self, receipt: Receipt) -> Self {
+    /// Returns the same once the charge was taken back, with the receipt of that.
+    pub(crate) const fn released(self, receipt: Receipt) -> Self {
         let Receipt { price, credit, .. } = receipt;
-        Self { price, credit, ..self }
+        Self { price, credit, is_released: true, ..self }
     }
 }
 
@@ -86,7 +88,7 @@ impl Charged {
     /// Returns who has paid.
     pub(crate) const fn paid_by(&self) -> PaidBy {
         let Receipt { price, credit, .. } = self.paid.receipt;
-        PaidBy { channel: self.label, price, credit }
+        PaidBy { channel: self.label, price, credit, is_released: false }
     }
 }
 
@@ -212,7 +214,8 @@ impl<N: Node> Cashier<N> {
         if true_pass != pass {
             return Err(Refusal::WrongPass.into());
         }
-        if let Some(most) = price_max.filter(|most| price > *most) {
+        // What a name was charged already, the ledger knows.
+        if let Some(most) = price_max.filter(|most| name.is_none() && price > *most) {
             return Err(Refusal::PriceRaised { price, most }.into());
         }
         let on_record = self.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
@@ -235,7 +238,7 @@ impl<N: Node> Cashier<N> {
             }
             None => None,
         };
-        let charge = Charge { payment, price, name, memo };
+        let charge = Charge { payment, price, price_max, name, memo };
         let paid = self.ledger.pay(channel, self.clock(), charge).await?;
         Ok(Charged { channel, label, paid, _hold: hold, _run: run })
     }
@@ -253,9 +256,10 @@ impl<N: Node> Cashier<N> {
         let ledger = &self.ledger;
         let receipt = match ledger.answer(channel, self.clock(), paid, unused).await {
             // The channel has begun to close, and what is settled is signed already; or the store
-            // has failed. The charge stays whole, and the receipt says so. Without a name there is
-            // nothing else to save, so the client gets what it has paid for.
-            Err(LedgerError::Refused(_) | LedgerError::Store(_)) => {
+            // has failed, or the ledger has stopped. The charge stays whole, and the receipt says
+            // so. Without a name there is nothing else to save, so the client gets what it has paid
+            // for.
+            Err(LedgerError::Refused(_) | LedgerError::Store(_) | LedgerError::Stopped) => {
                 ledger.answer(channel, self.clock(), paid, Msat::ZERO).await?
             }
             receipt => receipt?,

@@ -83,8 +83,8 @@ impl<N: Node, P: Pricing> PaywallLayer<N, P> {
         self
     }
 
-    /// Tells clients that a price which they were told holds for so long, in whole seconds. Less
-    /// than one is not told.
+    /// Tells clients that a price which they were told holds for so long from the beginning of
+    /// their request on, in whole seconds. Less than one is not told.
     ///
     /// It is `pricing` that keeps the promise, whatever the prices become.
     #[must_use]

@@ -1,11 +1,10 @@
 //! Requests that their client has named, so that it can ask again without paying again.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use farebox_channel::gateway::RequestName;
-use farebox_ledger::AttemptId;
+use farebox_ledger::{AttemptId, Table};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 
@@ -20,12 +19,14 @@ const KEY_LEN_MAX: usize = 255;
 
 /// Returns the name of a request, if it has one.
 ///
-/// What makes a request the same is its method, its path with the query, and what the fields say
-/// of its body: type, length and digest.
+/// What makes a request the same is where it is sold, its method, its path with the query, and what
+/// the fields say of its body: type, length and digest. So a name never buys what is sold elsewhere
+/// at another price. What the same request costs by now makes it no other one: a client whose first
+/// answer was lost gets it also where the price was raised since.
 ///
 /// # Errors
 /// [`ProblemKind::Malformed`] when it has two names, or one that is empty or too long.
-pub(crate) fn name(request: &Parts) -> Result<Option<RequestName>, Problem> {
+pub(crate) fn name(request: &Parts, sold_at: &str) -> Result<Option<RequestName>, Problem> {
     let mut values = request.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.as_bytes();
@@ -35,7 +36,9 @@ pub(crate) fn name(request: &Parts) -> Result<Option<RequestName>, Problem> {
     }
     let field = |name| request.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
     let path = request.uri.path_and_query().map_or("", |path| path.as_str());
+    let sold_at = sold_at.to_ascii_lowercase();
     let request = hash(&[
+        sold_at.as_bytes(),
         request.method.as_str().as_bytes(),
         path.as_bytes(),
         field(CONTENT_TYPE),
@@ -58,15 +61,15 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// The named requests that are under way.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnderWay(Arc<Mutex<HashSet<AttemptId>>>);
+pub(crate) struct UnderWay(Arc<Mutex<Table<AttemptId, ()>>>);
 
 impl UnderWay {
     /// Notes that a named request is under way, unless one of that name is already.
     pub(crate) fn begin(&self, id: AttemptId) -> Option<Run> {
-        self.lock().insert(id).then(|| Run { under_way: self.clone(), id })
+        self.lock().insert(id, ()).is_none().then(|| Run { under_way: self.clone(), id })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<AttemptId>> {
+    fn lock(&self) -> MutexGuard<'_, Table<AttemptId, ()>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,13 @@
 //! What a request costs, and what the price list says.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use farebox_channel::{Msat, Seconds};
 use http::request::Parts;
 use serde_json::{Value, json};
+
+use crate::host;
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
@@ -15,6 +18,14 @@ pub trait Pricing: Clone + Send + Sync + 'static {
     /// one than is charged where a lower price was told before and still holds.
     fn offered(&self, request: &Parts) -> Option<Msat> {
         self.price(request)
+    }
+
+    /// Returns where a request is sold: what sets it apart from others with the same method, path
+    /// and query. A named request is the same, and not charged again, only if this is the same too,
+    /// but for the case of its letters. So a pricing that looks at more than host, method, path and
+    /// query says here what else it looks at.
+    fn sold_at<'r>(&self, request: &'r Parts) -> Cow<'r, str> {
+        Cow::Borrowed(host::named(request))
     }
 
     /// Returns the price list, as it is now. It is asked for anew each time, so it should be made

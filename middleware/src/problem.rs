@@ -254,7 +254,7 @@ pub struct Problem {
     pub detail: String,
     /// Figures for programs.
     members: Map<String, Value>,
-    /// The receipt of an earlier charge.
+    /// The receipt of an earlier charge, or of one that stays.
     receipt: Option<Receipt>,
     /// When to try again.
     retry_after_secs: Option<NonZeroU32>,
@@ -274,7 +274,7 @@ impl Problem {
         Self { retry_after_secs: Some(secs), ..self }
     }
 
-    /// Adds the receipt of an earlier charge.
+    /// Adds the receipt of an earlier charge, or of one that stays.
     pub(crate) fn with_receipt(self, receipt: Receipt) -> Self {
         Self { receipt: Some(receipt), ..self }
     }

@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::answer;
@@ -110,7 +111,8 @@ impl<S, N, P> Paywall<S, N, P> {
         }
         if parts.uri.path() == WELL_KNOWN {
             let asked = take(&mut parts.headers);
-            let told = answer::well_known(&gate, asked, &parts).await;
+            // Boxed, like the steps below, because few requests need it and all would carry it.
+            let told = Box::pin(answer::well_known(&gate, asked, &parts)).await;
             return Ok(told.map(PaidBody::told));
         }
         let Some(price) = gate.pricing.price(&parts) else {
@@ -118,6 +120,7 @@ impl<S, N, P> Paywall<S, N, P> {
             return self.forward(Request::from_parts(parts, body), None).await;
         };
         let offered = gate.pricing.offered(&parts).unwrap_or(price);
+        let began = Instant::now();
         let asked = take(&mut parts.headers);
         let is_prefetch = is_prefetch(&parts.headers);
         let outcome = match asked {
@@ -136,12 +139,12 @@ impl<S, N, P> Paywall<S, N, P> {
             }
             Ok(Asked { step: None | Some(Step::Pay(_)), .. }) => Err(answer::unpaid(offered)),
             Ok(Asked { step: Some(step), .. }) => {
-                answer::unpaid_step(&gate.cashier, step, offered).await
+                Box::pin(answer::unpaid_step(&gate.cashier, step, offered)).await
             }
             Err(malformed) => Err(malformed.into()),
         };
         let response = outcome.unwrap_or_else(|problem| problem.response());
-        Ok(answer::offering(&gate, offered, response).map(PaidBody::told))
+        Ok(answer::offering(&gate, offered, began, response).map(PaidBody::told))
     }
 
     /// Passes a request on, and releases its charge when it gets no answer.
@@ -181,9 +184,10 @@ impl<S, N, P> Paywall<S, N, P> {
         let has_failed = response.status().is_server_error() && !fault.is_set();
         if has_failed && gate.release.server_error {
             let released = release(&gate.cashier, &charge).await;
-            let receipt = released.unwrap_or_else(|| charge.receipt());
-            insert(response.headers_mut(), &receipt);
-            response.extensions_mut().insert(charge.paid_by().with(receipt));
+            insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
+            let paid = charge.paid_by();
+            let paid = released.map_or(paid, |receipt| paid.released(receipt));
+            response.extensions_mut().insert(paid);
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
         match gate.cashier.answer(&mut charge, used).await {
@@ -191,7 +195,12 @@ impl<S, N, P> Paywall<S, N, P> {
                 insert(response.headers_mut(), &receipt);
                 response.extensions_mut().insert(charge.paid_by());
             }
-            Err(problem) => return Ok(problem.response().map(PaidBody::told)),
+            Err(problem) => {
+                // The charge stays on record for the name, which may be asked again.
+                let mut response = problem.with_receipt(charge.receipt()).response();
+                response.extensions_mut().insert(charge.paid_by());
+                return Ok(response.map(PaidBody::told));
+            }
         }
         let on_break: OnBreak = Box::new(move || {
             if gate.release.broken_answer && !fault.is_set() {
@@ -205,7 +214,7 @@ impl<S, N, P> Paywall<S, N, P> {
 }
 
 /// Takes a payment and charges a request.
-async fn charge<N: Node, P>(
+async fn charge<N: Node, P: Pricing>(
     gate: &Gate<N, P>,
     pay: &PayRequest,
     price: Msat,
@@ -213,7 +222,8 @@ async fn charge<N: Node, P>(
     memo: Option<Memo>,
 ) -> Result<Charged, Problem> {
     let most = gate.requests_per_channel;
-    gate.cashier.pay(pay, price, name(request)?, memo, most).await
+    let name = name(request, &gate.pricing.sold_at(request))?;
+    gate.cashier.pay(pay, price, name, memo, most).await
 }
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.

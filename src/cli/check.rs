@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         identity.load()?;
     }
     for setup in &config.upstreams {
-        setup.tls()?;
+        setup.trust()?;
     }
     if !arguments.quiet {
         println!("# {}, with all that it leaves out", arguments.config.display());

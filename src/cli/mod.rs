@@ -81,9 +81,9 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    match &command {
+    let _log = match &command {
         // Its configuration says how its lines are written.
-        Command::Serve(_) => {}
+        Command::Serve(_) => None,
         Command::Check(_)
         | Command::Channels(_)
         | Command::Close(_)
@@ -91,8 +91,8 @@ pub fn main() -> ExitCode {
         | Command::ExportSettlements(_)
         | Command::Pay(_)
         | Command::Wallet(_)
-        | Command::Demo(_) => program::start("off", LogFormat::Text),
-    }
+        | Command::Demo(_) => program::start("off", LogFormat::Text).ok(),
+    };
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sd_notify::NotifyState;
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&arguments.config)?;
-    program::start("info", config.observe.format);
+    let _log = program::start("info", config.observe.format)?;
     let age = if arguments.restored { StoreAge::Restored } else { StoreAge::Current };
     // Each connection needs a file, and so does the one behind it.
     if let Err(error) = rlimit::increase_nofile_limit(FILES_MAX) {
@@ -52,30 +52,39 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(served?)
 }
 
-/// Puts the configuration in force anew on each SIGHUP.
+/// Puts the configuration in force anew on each SIGHUP, and notes when prices from before it lapse.
 fn reload_when_asked(
     reloader: Reloader,
     config: PathBuf,
 ) -> io::Result<impl Future<Output = ()> + Send> {
     let mut asked = signal(SignalKind::hangup())?;
     Ok(async move {
-        while asked.recv().await.is_some() {
-            if let Ok(since) = NotifyState::monotonic_usec_now() {
-                notify(&[NotifyState::Reloading, since]);
+        loop {
+            tokio::select! {
+                asked = asked.recv() => match asked {
+                    Some(()) => reload(&reloader, &config),
+                    None => return,
+                },
+                () = reloader.lapse() => {}
             }
-            match reloader.reload(&config) {
-                Ok(waiting) if waiting.is_empty() => {
-                    tracing::info!("the configuration was read again");
-                }
-                Ok(waiting) => tracing::warn!(
-                    "the configuration was read again; new values of {} wait for the next start",
-                    waiting.join(", ")
-                ),
-                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
-            }
-            notify(&[NotifyState::Ready]);
         }
     })
+}
+
+/// Puts the configuration in force anew.
+fn reload(reloader: &Reloader, config: &Path) {
+    if let Ok(since) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, since]);
+    }
+    match reloader.reload(config) {
+        Ok(waiting) if waiting.is_empty() => tracing::info!("the configuration was read again"),
+        Ok(waiting) => tracing::warn!(
+            "the configuration was read again; new values of {} wait for the next start",
+            waiting.join(", ")
+        ),
+        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+    }
+    notify(&[NotifyState::Ready]);
 }
 
 /// Tells systemd how the program is, if it has started it.

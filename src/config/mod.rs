@@ -59,6 +59,14 @@ pub enum ConfigError {
         /// What is wrong, and where.
         message: String,
     },
+    /// The configuration with all that the file leaves out cannot be written as TOML.
+    #[error("{path}: what it means cannot be printed: {source}")]
+    Unprintable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: toml::ser::Error,
+    },
     /// A value is not allowed.
     #[error("{path}: `{key}`: {message}")]
     Value {
@@ -213,14 +221,27 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file, the key and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let meant = nearest::nearest(error.message());
-            let meant = meant.map(|key| format!("\nwas `{key}` meant?")).unwrap_or_default();
-            let message = format!("{}{meant}", error.to_string().trim_end());
-            ConfigError::Syntax { path: path.to_owned(), message }
+        let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            message: syntax_message(text, error),
         })?;
         Checker { path }.config(raw)
     }
+}
+
+/// Says what is wrong in a text, and where. The line is not shown: it may hold a password.
+fn syntax_message(text: &str, mut error: toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let place = before.map(|before| {
+        let (line, column) = (before.split('\n').count(), before.rsplit('\n').next());
+        let column = column.map_or(0, |column| column.chars().count());
+        format!("line {line}, column {}: ", column.saturating_add(1))
+    });
+    // Without the text it names the key.
+    error.set_input(None);
+    let meant = nearest::nearest(error.message());
+    let meant = meant.map(|key| format!("\nwas `{key}` meant?")).unwrap_or_default();
+    format!("{}{}{meant}", place.unwrap_or_default(), error.to_string().trim_end())
 }
 
 /// Checks values, and knows where they come from.
@@ -248,7 +269,10 @@ impl Checker<'_> {
             let allowed = "`main`, `test`, `testnet4`, `signet` or `regtest`";
             self.refuse("network", format!("`{}` is none of {allowed}", raw.network))
         })?;
-        let effective = toml::to_string(&raw).unwrap_or_default();
+        let effective = toml::to_string(&raw).map_err(|source| {
+            let path = self.path.to_owned();
+            ConfigError::Unprintable { path, source }
+        })?;
         let (offer, fees) = (self.offer(&raw)?, self.fees(&raw.fees)?);
         let upstreams = self.upstreams(&raw)?;
         let listen: SocketAddr = self.checked("listen", raw.listen.parse())?;

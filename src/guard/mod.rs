@@ -27,6 +27,7 @@ pub(crate) struct Guards {
     openings_by_client: InFlight<ClientKey>,
     openings: Buckets,
     unpaid: Buckets,
+    false_payments: Buckets,
 }
 
 impl Guards {
@@ -40,6 +41,7 @@ impl Guards {
             openings_by_client: InFlight::new(limits.openings_at_once),
             openings: Buckets::new(limits.openings, now),
             unpaid: Buckets::new(limits.unpaid, now),
+            false_payments: Buckets::new(limits.unpaid, now),
         }
     }
 
@@ -92,19 +94,33 @@ impl Guards {
         Ok(slot)
     }
 
-    /// Tells whether a client may be answered without a payment once more. It takes nothing.
+    /// Counts a request without a payment, which is answered 402 or with the price list, or with
+    /// what this returns.
     ///
     /// # Errors
-    /// `too-many-requests` when the client was answered so too often.
-    pub(crate) fn check_unpaid(&self, client: ClientKey, now: Instant) -> Result<(), Problem> {
-        let checked = self.unpaid.check(client, now);
-        checked.map_err(|wait| too_many("this address asks too often without paying", wait))
+    /// `too-many-requests` when the client has asked so too often.
+    pub(crate) fn unpaid(&self, client: ClientKey, now: Instant) -> Result<(), Problem> {
+        let counted = count(&self.unpaid, client, now);
+        counted.map_err(|wait| too_many("this address asks too often without paying", wait))
     }
 
-    /// Counts an answer without a payment: a 402 or a refusal, and also a 429.
-    pub(crate) fn count_unpaid(&self, client: ClientKey, now: Instant) {
-        self.unpaid.debit(client, now);
+    /// Counts a payment of no channel. Whoever pays from the same address is not counted with it,
+    /// and neither is whoever asks there without a payment.
+    ///
+    /// # Errors
+    /// `too-many-requests` when the client has sent too many.
+    pub(crate) fn false_payment(&self, client: ClientKey, now: Instant) -> Result<(), Problem> {
+        let counted = count(&self.false_payments, client, now);
+        counted.map_err(|wait| too_many("this address sends too many false payments", wait))
     }
+}
+
+/// Tells whether there is a request in a client's bucket, and counts it in any case: whoever goes
+/// on asking waits longer.
+fn count(buckets: &Buckets, client: ClientKey, now: Instant) -> Result<(), Wait> {
+    let checked = buckets.check(client, now);
+    buckets.debit(client, now);
+    checked
 }
 
 /// A place among all and one of the client. Dropped, both are free again.
@@ -188,16 +204,17 @@ mod tests {
     fn whoever_never_pays_is_told_when_to_come_back() {
         let start = Instant::now();
         let guards = Guards::new(&small(), start);
-        for _ in 0..3 {
-            guards.count_unpaid(client(1), start);
+        for _ in 0..2 {
+            guards.unpaid(client(1), start).unwrap();
         }
 
-        let problem = guards.check_unpaid(client(1), start).unwrap_err();
+        let problem = guards.unpaid(client(1), start).unwrap_err();
         let response = problem.response();
         assert_eq!(response.status(), 429);
-        assert_eq!(response.headers()[RETRY_AFTER], "2");
-        assert!(guards.check_unpaid(client(2), start).is_ok());
-        assert!(guards.check_unpaid(client(1), start + Duration::from_secs(2)).is_ok());
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert!(guards.unpaid(client(2), start).is_ok());
+        assert!(guards.false_payment(client(1), start).is_ok(), "they are counted apart");
+        assert!(guards.unpaid(client(1), start + Duration::from_secs(2)).is_ok());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bitcoin::hex::DisplayHex;
+
 /// The step of the generator `SplitMix64`, an odd number, so that no value comes twice.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// How far the counters of two workers are apart: so many requests each can name.
@@ -23,7 +25,7 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        self.0.as_hex().fmt(f)
     }
 }
 

@@ -11,11 +11,11 @@ pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod program;
 pub(crate) mod record;
+pub(crate) mod scribe;
 pub(crate) mod source;
 pub(crate) mod trace;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderMap;
@@ -59,11 +59,6 @@ impl Observers {
         self.tracing.as_ref().map(|tracing| tracing.begin(headers, ids))
     }
 
-    /// Returns what each worker counts of a route.
-    pub(crate) fn route(&self, workers: usize, name: &str) -> Vec<Arc<RouteMetrics>> {
-        (0..workers).map(|worker| self.metrics.route(worker, name)).collect()
-    }
-
     /// Counts a request that a limit has rejected.
     pub(crate) fn limited(&self, limit: &'static str) {
         self.metrics.limit(limit).fetch_add(1, Ordering::Relaxed);
@@ -94,6 +89,8 @@ impl Observers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::metrics::Money;
     use super::record::sample;
     use super::*;

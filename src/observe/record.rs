@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use farebox_channel::{Label, Msat};
+use farebox_middleware::ProblemKind;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::id::RequestId;
 use super::trace::TraceContext;
+use crate::guard::address::Scheme;
 
 /// One request, from its first byte to the last one of its answer.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) method: Method,
     /// The host that it was sent to, if it names one.
     pub(crate) host: Option<HeaderValue>,
+    /// The scheme that the client has used.
+    pub(crate) scheme: Scheme,
     /// The target. Only its path is ever shown.
     pub(crate) target: PathAndQuery,
     /// The version of HTTP.
@@ -51,8 +55,8 @@ pub(crate) struct Record {
     pub(crate) price: Option<Msat>,
     /// The channel's credit after it.
     pub(crate) credit: Option<Msat>,
-    /// The short name of the problem that it was answered with.
-    pub(crate) refusal: Option<&'static str>,
+    /// The problem that it was answered with.
+    pub(crate) refusal: Option<ProblemKind>,
     /// What it would have been charged, where the route only counts.
     pub(crate) would_charge: Option<Msat>,
     /// Whether the whole charge was taken back.
@@ -100,6 +104,7 @@ pub(crate) fn sample() -> Record {
         client: IpAddr::from([203, 0, 113, 7]),
         method: Method::GET,
         host: Some(HeaderValue::from_static("api.example.com")),
+        scheme: Scheme::Https,
         target: PathAndQuery::from_static("/forecast/today?key=secret"),
         version: Version::HTTP_11,
         status: StatusCode::OK,

@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::metrics::{Metrics, Money};
 use super::monitor::{Monitor, NodeState, State, UpstreamState};
-use crate::watcher::{Seen, Watcher};
+use crate::watcher::{Alarm, Seen, Watcher};
 
 /// Tells how the services behind are.
 pub(crate) type UpstreamSource = Arc<dyn Fn() -> Vec<UpstreamState> + Send + Sync>;
@@ -22,7 +22,7 @@ pub(crate) fn monitor<B: Chain + Wallet>(
     upstreams: UpstreamSource,
 ) -> Monitor {
     let (of_ledger, of_watcher) = (ledger.clone(), watcher.clone());
-    let metrics = Metrics::new(Arc::new(move || money(&of_ledger, &of_watcher.seen())));
+    let metrics = Metrics::new(Arc::new(move || money(&of_ledger, &of_watcher)));
     let (ledger, watcher) = (ledger.clone(), watcher.clone());
     let look = move || State {
         is_ledger_running: ledger.is_running(),
@@ -34,7 +34,8 @@ pub(crate) fn monitor<B: Chain + Wallet>(
 }
 
 /// Returns how the money stands.
-fn money(ledger: &Ledger, seen: &Seen) -> Money {
+fn money<B: Chain + Wallet>(ledger: &Ledger, watcher: &Watcher<B>) -> Money {
+    let seen = watcher.seen();
     let age = |time: u64| {
         let time = Timestamp::new(time).min(seen.wall);
         seen.wall.distance(time)
@@ -47,6 +48,7 @@ fn money(ledger: &Ledger, seen: &Seen) -> Money {
         commits: ledger.commits(),
         queue: u64::try_from(ledger.queued()).unwrap_or(u64::MAX),
         totals: ledger.totals(),
+        alarms: watcher.alarms().iter().map(Alarm::name).collect(),
         next_mark_secs: next_mark(ledger, seen.now).map(|mark| mark.distance(seen.now)),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use farebox_middleware::host_and_port;
 use thiserror::Error;
 
 /// The host of a route is none. The words say what is allowed.
@@ -48,7 +49,7 @@ impl Host {
         }
     }
 
-    /// Tells whether this takes a host that was made [`bare`].
+    /// Tells whether this takes a host that was made [bare](farebox_middleware::bare_host).
     pub(super) fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => host.eq_ignore_ascii_case(name),
@@ -70,14 +71,16 @@ impl Host {
     }
 }
 
-/// Removes what does not tell hosts apart: the port, and the dot of the root.
-pub(super) fn bare(host: &str) -> &str {
-    let name = match host.rsplit_once(':') {
-        // The colons of an IPv6 address stand within brackets.
-        Some((name, port)) if !port.ends_with(']') => name,
-        _ => host,
+/// Tells whether a request may name this as its host: a name or an address as routes have it, and a
+/// port or none. Whatever else RFC 3986 §3.2 allows, another reader could take for another host.
+pub(crate) fn is_host(text: &str) -> bool {
+    let (host, port) = host_and_port(text);
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
     };
-    name.strip_suffix('.').unwrap_or(name)
+    (name.split('.').all(is_label) || is_bracketed(host)) && port.is_none_or(is_port)
 }
 
 /// Tells whether this is a part of a name, between dots.
@@ -94,10 +97,12 @@ fn is_bracketed(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use farebox_middleware::bare_host;
+
     use super::*;
 
     fn takes(pattern: &str, host: &str) -> bool {
-        Host::new(pattern).unwrap().matches(bare(host))
+        Host::new(pattern).unwrap().matches(bare_host(host))
     }
 
     #[test]
@@ -131,6 +136,41 @@ mod tests {
         for host in ["", "*", "*.", "a..b", "a:80", "a/b", "*a.b", "a.*.b", "u@a", "*.[::1]", "[x]"]
         {
             assert_eq!(Host::new(host), Err(BadHost), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_could_be_taken_for_another_one_is_none() {
+        for host in
+            ["a", "a.b_c-d.", "A.example.com:80", "a:", "1.2.3.4:65535", "[::1]", "[::1]:80"]
+        {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "",
+            ".",
+            "a:80:80",
+            "a,b",
+            "u@a",
+            "a%2eb",
+            "a..",
+            "a..b",
+            ".a",
+            "a:x",
+            "a:+80",
+            "a:65536",
+            "a b",
+            "a/b",
+            "a~b",
+            "::1",
+            "[::1",
+            "[a]",
+            "[::1].",
+            "[::1]:80:80",
+            "[::1%25eth0]",
+            "a;b",
+        ] {
+            assert!(!is_host(host), "{host}");
         }
     }
 

@@ -14,6 +14,7 @@ mod route;
 mod table;
 mod tariff;
 
+pub(crate) use host::is_host;
 pub use host::{BadHost, Host};
 pub use methods::{BadMethods, Methods};
 pub use path::{BadPath, normalise};

@@ -58,12 +58,13 @@ impl Route {
         self.label.as_deref().unwrap_or_else(|| self.path.as_str())
     }
 
-    /// Returns the least that is ever charged for a request, if anything is.
+    /// Returns the least that is ever charged for a request, if anything is. A price in shadow is
+    /// what will be charged after the trial.
     #[must_use]
     pub const fn least(&self) -> Option<Msat> {
         match self.price {
-            Price::Charged(price) => Some(price),
-            Price::Free | Price::Shadow(_) => None,
+            Price::Charged(price) | Price::Shadow(price) => Some(price),
+            Price::Free => None,
         }
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_channel::Msat;
+use farebox_middleware::bare_host;
 use http::{HeaderValue, Method};
 use thiserror::Error;
 
-use super::host::bare;
 use super::route::Route;
 
 /// The longest path, in bytes, for which nothing is allocated.
@@ -104,12 +104,13 @@ impl Table {
         self.routes.iter().chain(&self.unknown)
     }
 
-    /// Returns the least that can ever be charged. Where nothing is, no credit is worth keeping.
+    /// Returns the least that can ever be charged: nothing where all is free, and any credit is worth
+    /// keeping then.
     ///
-    /// What is free for a while counts with its price, and what is never charged does not count.
+    /// What is free for a while counts with its price, and what is always free does not count.
     #[must_use]
     pub fn cheapest(&self) -> Msat {
-        self.routes().filter_map(|route| route.least()).min().unwrap_or(Msat::MAX)
+        self.routes().filter_map(|route| route.least()).min().unwrap_or(Msat::ZERO)
     }
 
     /// Returns for how long prices hold once another table follows.
@@ -123,7 +124,7 @@ impl Table {
     /// (see [`normalise`](super::normalise)): another one might be taken for what it is not.
     #[must_use]
     pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Found<'_> {
-        let host = host.map(bare);
+        let host = host.map(bare_host);
         let path = path.strip_suffix('/').unwrap_or(path).as_bytes();
         // Nothing is allocated for any path but a very long one.
         let mut short = [0; SHORT_MAX];
@@ -303,11 +304,18 @@ mod tests {
 
     #[test]
     fn the_cheapest_is_the_least_that_can_be_charged() {
-        let shadow = Route { price: Price::Shadow(Msat::ZERO), ..route("/shadow") };
-        let table =
-            Table::new(vec![priced("/a", 7), shadow, priced("/b", 5), route("/c")]).unwrap();
+        let table = Table::new(vec![priced("/a", 7), priced("/b", 5), route("/c")]).unwrap();
         assert_eq!(table.cheapest().get(), 5);
         assert_eq!(table.unknown(Some(priced("/", 3))).cheapest().get(), 3);
-        assert_eq!(Table::new(vec![route("/c")]).unwrap().cheapest(), Msat::MAX);
+        assert_eq!(Table::new(vec![route("/c")]).unwrap().cheapest(), Msat::ZERO);
+    }
+
+    #[test]
+    fn what_a_trial_does_not_charge_is_worth_its_price_all_the_same() {
+        let shadow = Route { price: Price::Shadow(Msat::new(4).unwrap()), ..route("/shadow") };
+        let tried = Table::new(vec![shadow.clone()]).unwrap();
+        assert_eq!(tried.cheapest().get(), 4);
+        let mixed = Table::new(vec![priced("/a", 7), shadow]).unwrap();
+        assert_eq!(mixed.cheapest().get(), 4);
     }
 }

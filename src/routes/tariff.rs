@@ -15,8 +15,8 @@ use super::table::{Found, Table};
 /// How many earlier tables are kept. With more reloads than this within the time that prices hold,
 /// the prices of the earliest hold no longer.
 const EARLIER_MAX: usize = 32;
-/// How much longer than promised prices hold: an answer that tells one may be on its way when the
-/// next table comes, and so may the request that it leads to.
+/// How much longer than promised prices hold: a promise counts from the beginning of the request
+/// that it answers, less a second at most; and the request that it leads to may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// What a tariff has for a request.
@@ -113,6 +113,12 @@ impl Tariff {
         Fare::Quote(Quote { route, price })
     }
 
+    /// Returns when the next of the earlier prices hold no longer, if any hold still.
+    #[must_use]
+    pub fn next_lapse(&self, now: Instant) -> Option<Instant> {
+        self.earlier.iter().map(|earlier| earlier.until).filter(|until| now < *until).min()
+    }
+
     /// Returns the least that can be charged from `now` on.
     #[must_use]
     pub fn cheapest(&self, now: Instant) -> Msat {
@@ -203,6 +209,8 @@ mod tests {
         let tariff = Tariff::new(table(charged(5))).succeed(table(charged(9)), start);
         assert_eq!(tariff.cheapest(start), Msat::new(5).unwrap());
         assert_eq!(tariff.cheapest(later), Msat::new(9).unwrap());
+        assert_eq!(tariff.next_lapse(start), Some(later));
+        assert_eq!(tariff.next_lapse(later), None);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use farebox_channel::Msat;
 use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -23,7 +22,6 @@ use crate::upstream::{Download, DownloadError};
 /// What is done when an answer has ended: its request is counted, logged and forgotten.
 pub(crate) struct Ending {
     call: Arc<Call>,
-    worker: usize,
     status: StatusCode,
     first_byte: Duration,
     paid: Option<PaidBy>,
@@ -37,16 +35,10 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn new(
-        call: Arc<Call>,
-        worker: usize,
-        under_way: Request,
-        held: Option<Held>,
-    ) -> Box<Self> {
-        let counted = call.site.observers.metrics().request();
+    pub(crate) fn new(call: Arc<Call>, under_way: Request, held: Option<Held>) -> Box<Self> {
+        let counted = call.booth.site.observers.metrics().request();
         Box::new(Self {
             call,
-            worker,
             status: StatusCode::OK,
             first_byte: Duration::ZERO,
             paid: None,
@@ -96,22 +88,16 @@ impl Ending {
         response.map(|body| Answer::new(Told::Served(body), self))
     }
 
-    /// Notes how the answer begins. Whoever is answered without a payment where one is due is
-    /// counted.
+    /// Notes how the answer begins.
     fn begin<B>(&mut self, response: &Response<B>) {
         self.status = response.status();
         self.under_way.waits();
         self.first_byte = self.call.began.elapsed();
         self.refusal = response.extensions().get::<ProblemKind>().copied();
-        let is_unpaid = self.call.charged.is_some() && self.refusal.is_some();
-        if is_unpaid && self.status.is_client_error() {
-            let Call { site, client, began, .. } = &*self.call;
-            site.guards.count_unpaid((*client).into(), *began);
-        }
     }
 
     fn decorate<B>(&self, response: &mut Response<B>, origin: Option<&HeaderValue>) {
-        if let Some(cors) = &self.call.site.cors {
+        if let Some(cors) = &self.call.booth.site.cors {
             cors.decorate(origin, response.headers_mut());
         }
     }
@@ -121,14 +107,13 @@ impl Ending {
         let call = &self.call;
         let duration = call.began.elapsed();
         let now = SystemTime::now();
-        let is_released = self.paid.is_some_and(|paid| paid.price == Msat::ZERO)
-            && call.charged.is_some_and(|price| price > Msat::ZERO);
         Record {
             id: call.id,
             began: now.checked_sub(duration).unwrap_or(now),
             client: call.client,
             method: call.method.clone(),
             host: call.host.clone(),
+            scheme: call.scheme,
             target: call.target.clone(),
             version: call.version,
             status: self.status,
@@ -141,9 +126,9 @@ impl Ending {
             channel: self.paid.map(|paid| paid.channel),
             price: self.paid.map(|paid| paid.price),
             credit: self.paid.map(|paid| paid.credit),
-            refusal: self.refusal.map(ProblemKind::name),
+            refusal: self.refusal,
             would_charge: call.would_charge,
-            is_released,
+            is_released: self.paid.is_some_and(|paid| paid.is_released),
             has_client_left: !self.is_whole,
             trace: call.trace,
         }
@@ -152,15 +137,12 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let record = self.record();
-        let Call { site, lane, .. } = &*self.call;
-        let metrics = match lane {
-            Some(lane) => lane.metrics(self.worker),
-            None => site.no_route(self.worker),
-        };
-        if let Some(metrics) = metrics {
-            site.observers.ended(metrics, record);
+        if !self.is_whole {
+            self.under_way.breaks_off();
         }
+        let record = self.record();
+        let Call { booth, lane, .. } = &*self.call;
+        booth.site.observers.ended(booth.metrics(lane.as_deref()), record);
     }
 }
 

@@ -1,17 +1,18 @@
 //! What is known of a request, and what was decided of it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use farebox_channel::Msat;
-use farebox_middleware::{PricedRoute, Pricing};
+use farebox_middleware::{PricedRoute, Pricing, bare_host};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-use super::site::{Lane, Site};
+use super::booth::{Booth, Lane};
 use crate::guard::address::Scheme;
 use crate::observe::id::RequestId;
 use crate::observe::trace::TraceContext;
@@ -22,13 +23,15 @@ use crate::upstream::{Address, UploadLimits};
 #[derive(Debug)]
 pub(crate) struct Call {
     /// What it is served by, from its beginning to its end.
-    pub(crate) site: Arc<Site>,
+    pub(crate) booth: Arc<Booth>,
     /// When its head had come.
     pub(crate) began: Instant,
     /// Its name in logs, and for the service.
     pub(crate) id: RequestId,
     /// Whose it is.
     pub(crate) client: IpAddr,
+    /// Whether a proxy that is trusted has passed it on.
+    pub(crate) is_peer_trusted: bool,
     /// Its method.
     pub(crate) method: Method,
     /// Its version of HTTP.
@@ -60,6 +63,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Returns the host that the client has asked, as routes are chosen by it.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_ref().and_then(|host| host.to_str().ok())
+    }
+
     /// Notes which address has answered, or was asked last.
     pub(crate) fn ask(&self, address: &Address) {
         // The first one to be noted is the last one that is asked.
@@ -98,6 +106,12 @@ impl Pricing for Decided {
 
     fn offered(&self, request: &Parts) -> Option<Msat> {
         request.extensions.get::<Arc<Call>>()?.offered
+    }
+
+    /// Returns the host by which the route was chosen, which a trusted proxy may have told.
+    fn sold_at<'r>(&self, request: &'r Parts) -> Cow<'r, str> {
+        let host = request.extensions.get::<Arc<Call>>().and_then(|call| call.host());
+        Cow::Borrowed(bare_host(host.unwrap_or_default()))
     }
 
     fn prices(&self) -> Arc<[PricedRoute]> {

@@ -13,33 +13,28 @@ use http::header::{ALLOW, CONTENT_LENGTH, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::answer::{Answer, Ending};
+use super::booth::{Booth, Seat};
 use super::call::Call;
-use super::site::{Current, Site};
 use super::vitals::Vitals;
 use crate::guard::address::{ClientKey, Peer, Scheme};
 use crate::guard::concurrency::Slot;
-use crate::observe::id::RequestIds;
-use crate::routes::{BadPath, Fare, Price, Quote, normal_target};
+use crate::routes::{BadPath, Fare, Price, Quote, is_host, normal_target};
 use crate::upstream::{Proxy, UploadLimits};
 
 /// Where the requests of one connection come in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Door {
-    /// What is served.
-    pub(crate) current: Current,
-    /// The number of the connection's worker.
-    pub(crate) worker: usize,
-    /// What names the worker's requests.
-    pub(crate) ids: Arc<RequestIds>,
+    /// Where the connection's worker finds what is served.
+    pub(crate) seat: Arc<Seat>,
     /// The connection.
     pub(crate) vitals: Arc<Vitals>,
     /// Who has connected.
-    pub(crate) peer: Arc<Peer>,
+    pub(crate) peer: Peer,
     /// How.
     pub(crate) scheme: Scheme,
 }
@@ -69,17 +64,20 @@ impl Asks {
 impl Door {
     /// Answers a request.
     pub(crate) async fn serve(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
-        let under_way = self.vitals.begin(request.version() == Version::HTTP_2);
+        let is_http2 = request.version() == Version::HTTP_2;
+        let under_way = self.vitals.begin(is_http2);
+        self.vitals.uploads(!is_http2 && !request.body().is_end_stream());
         let (mut head, body) = request.into_parts();
-        let mut call = self.announce(&head);
-        let site = Arc::clone(&call.site);
+        let booth = self.seat.booth();
+        let site = &booth.site;
+        let mut call = self.announce(&head, &booth);
         if let Some(cors) = &site.cors
             && let Some(preflight) = cors.preflight(&head)
         {
-            let ending = Ending::new(Arc::new(call), self.worker, under_way, None);
+            let ending = Ending::new(Arc::new(call), under_way, None);
             return Ok(ending.tell(preflight.map(|()| Bytes::new())));
         }
         let origin = site.cors.as_ref().and_then(|_| head.headers.get(ORIGIN).cloned());
@@ -88,54 +86,54 @@ impl Door {
             Ok(held) => held,
             Err(problem) => {
                 site.observers.limited("requests");
-                let ending = Ending::new(Arc::new(call), self.worker, under_way, None);
+                let ending = Ending::new(Arc::new(call), under_way, None);
                 return Ok(ending.refuse(&problem, origin.as_ref()));
             }
         };
-        let decided = self.decide(&mut call, &mut head);
+        let decided = decide(&booth, &mut call, &mut head);
         let call = Arc::new(call);
-        let ending = Ending::new(Arc::clone(&call), self.worker, under_way, Some(held));
-        let step = match decided {
-            Ok(Decision::Step(slot)) => Some(slot),
-            Ok(Decision::Request) => None,
+        let ending = Ending::new(Arc::clone(&call), under_way, Some(held));
+        let (step, pays) = match decided {
+            Ok(Decision::Step(slot)) => (Some(slot), false),
+            Ok(Decision::Payment) => (None, true),
+            Ok(Decision::Request) => (None, false),
             Ok(Decision::Told(response)) => return Ok(ending.say(response, origin.as_ref())),
             Err(problem) => return Ok(ending.refuse(&problem, origin.as_ref())),
         };
         head.extensions.insert(Arc::clone(&call));
         let request = Request::from_parts(head, body);
-        let Some(paywall) = site.paywall(self.worker) else {
-            let detail = "the gateway has no desk for this worker";
-            let problem = Problem::new(ProblemKind::Overloaded, detail);
-            return Ok(ending.refuse(&problem, origin.as_ref()));
-        };
-        let Ok(response) = paywall.layer(Proxy::new(self.worker)).call(request).await;
+        let Ok(response) = booth.paywall.layer(Proxy).call(request).await;
         drop(step);
+        // The paywall has no other limit than that of a channel.
+        if response.extensions().get() == Some(&ProblemKind::TooManyRequests) {
+            site.observers.limited("channel_requests");
+        }
+        if pays && let Err(problem) = check_payment(&call, &response) {
+            return Ok(ending.refuse(&problem, origin.as_ref()));
+        }
         Ok(ending.pass(response, origin.as_ref()))
     }
 
     /// Notes what the head of a request says.
-    fn announce(&self, head: &Parts) -> Call {
+    fn announce(&self, head: &Parts, booth: &Arc<Booth>) -> Call {
         let began = Instant::now();
-        let site = self.current.get();
+        let (site, ids) = (&booth.site, &self.seat.ids);
         let headers = &head.headers;
         let named = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
-        let host = named.or_else(|| headers.get(HOST).cloned());
-        let host = match self.peer.host(headers) {
-            Some(host) => HeaderValue::from_str(host).ok(),
-            None => host,
-        };
+        let host = self.peer.host(headers).or(named).or_else(|| headers.get(HOST).cloned());
         let target = head.uri.path_and_query().cloned();
         Call {
             began,
-            id: self.ids.next(),
+            id: ids.next(),
             client: self.peer.client(headers),
+            is_peer_trusted: self.peer.is_trusted(),
             method: head.method.clone(),
             version: head.version,
-            host,
+            host: host.filter(|host| !host.is_empty()),
             scheme: self.peer.scheme(self.scheme, headers),
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
             forwarded_for: self.peer.forwarded_for(headers),
-            trace: site.observers.trace(headers, &self.ids),
+            trace: site.observers.trace(headers, ids),
             upload: UploadLimits {
                 length: site.limits.body_bytes,
                 pause: site.limits.body_timeout,
@@ -146,46 +144,7 @@ impl Door {
             charged: None,
             offered: None,
             would_charge: None,
-            site,
-        }
-    }
-
-    /// Decides where a request goes and what it costs, and refuses what nobody has to look at any
-    /// further.
-    fn decide(&self, call: &mut Call, head: &mut Parts) -> Result<Decision, Problem> {
-        let site = Arc::clone(&call.site);
-        aim(call, head)?;
-        if let Some(told) = site.probe(call.target.path()) {
-            return Ok(Decision::Told(told));
-        }
-        let is_well_known = call.target.path() == WELL_KNOWN;
-        let asks = Asks::of(&head.headers);
-        if !is_well_known {
-            let host = call.host.as_ref().and_then(|host| host.to_str().ok());
-            match site.tariff.price(host, &call.method, call.target.path(), call.began) {
-                Fare::Quote(quote) => price(call, &site, &quote, asks),
-                Fare::OtherMethod(allowed) => return Ok(Decision::Told(other_method(allowed))),
-                Fare::Unknown => {
-                    let detail = "no route leads here; see the gateway's configuration";
-                    return Err(Problem::new(ProblemKind::NotFound, detail));
-                }
-            }
-        }
-        if call.charged.is_none() && !is_well_known {
-            return Ok(Decision::Request);
-        }
-        let client = call.client.into();
-        match asks {
-            Asks::Payment => Ok(Decision::Request),
-            Asks::Step => {
-                let slot = site.guards.opening(client, call.began);
-                slot.map(Decision::Step).inspect_err(|_| site.observers.limited("openings"))
-            }
-            Asks::Nothing => {
-                let checked = site.guards.check_unpaid(client, call.began);
-                checked.inspect_err(|_| site.observers.limited("unpaid"))?;
-                Ok(Decision::Request)
-            }
+            booth: Arc::clone(booth),
         }
     }
 }
@@ -194,10 +153,49 @@ impl Door {
 enum Decision {
     /// It goes to the paywall.
     Request,
+    /// It goes to the paywall, which says what its payment is worth.
+    Payment,
     /// It asks for a step, and has a place among those of its client.
     Step(Slot<ClientKey>),
     /// It is answered here.
     Told(Response<Bytes>),
+}
+
+/// Decides where a request goes and what it costs, and refuses what nobody has to look at any further.
+fn decide(booth: &Booth, call: &mut Call, head: &mut Parts) -> Result<Decision, Problem> {
+    let site = &booth.site;
+    aim(call, head)?;
+    if let Some(told) = site.probe(call.target.path()) {
+        return Ok(Decision::Told(told));
+    }
+    let is_well_known = call.target.path() == WELL_KNOWN;
+    let asks = Asks::of(&head.headers);
+    if !is_well_known {
+        match site.tariff.price(call.host(), &call.method, call.target.path(), call.began) {
+            Fare::Quote(quote) => price(call, booth, &quote, asks),
+            Fare::OtherMethod(allowed) => return Ok(Decision::Told(other_method(allowed))),
+            Fare::Unknown => {
+                let detail = "no route leads here; see the gateway's configuration";
+                return Err(Problem::new(ProblemKind::NotFound, detail));
+            }
+        }
+    }
+    if call.charged.is_none() && !is_well_known {
+        return Ok(Decision::Request);
+    }
+    let client = call.client.into();
+    match asks {
+        Asks::Payment => Ok(Decision::Payment),
+        Asks::Step => {
+            let slot = site.guards.opening(client, call.began);
+            slot.map(Decision::Step).inspect_err(|_| site.observers.limited("openings"))
+        }
+        Asks::Nothing => {
+            let counted = site.guards.unpaid(client, call.began);
+            counted.inspect_err(|_| site.observers.limited("unpaid"))?;
+            Ok(Decision::Request)
+        }
+    }
 }
 
 /// Reads where a request wants to go.
@@ -210,9 +208,15 @@ fn aim(call: &mut Call, head: &mut Parts) -> Result<(), Problem> {
         (None, None) if head.version == Version::HTTP_11 && head.uri.authority().is_none() => {
             return malformed("a request of HTTP/1.1 has a Host field");
         }
-        // Whoever reads it otherwise is asked for something else, too.
-        (Some(host), None) if !is_host(host) => return malformed("the Host field names no host"),
-        _ => {}
+        (field, None) => {
+            // The service may serve another host for another price: both read the same one.
+            let is_none = |host: &HeaderValue| {
+                !host.to_str().is_ok_and(|host| host.is_empty() || is_host(host))
+            };
+            if field.into_iter().chain(&call.host).any(is_none) {
+                return malformed("a request names a host, and a port or none");
+            }
+        }
     }
     let bad = |bad: BadPath| Problem::new(ProblemKind::BadPath, bad.to_string());
     call.target = normal_target(&head.uri).map_err(bad)?;
@@ -228,16 +232,9 @@ fn aim(call: &mut Call, head: &mut Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Tells whether a field has only what stands in a host and its port (RFC 3986 §3.2.2), or nothing.
-fn is_host(host: &HeaderValue) -> bool {
-    let stands_there =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-    host.as_bytes().iter().all(stands_there)
-}
-
 /// Notes what a request costs, and where it goes.
-fn price(call: &mut Call, site: &Site, quote: &Quote<'_>, asks: Asks) {
-    let Some(lane) = site.lane(quote.route) else { return };
+fn price(call: &mut Call, booth: &Booth, quote: &Quote<'_>, asks: Asks) {
+    let Some(lane) = booth.lane(quote.route) else { return };
     match quote.price {
         Price::Free => {}
         Price::Shadow(price) => call.would_charge = Some(price),
@@ -255,6 +252,23 @@ fn price(call: &mut Call, site: &Site, quote: &Quote<'_>, asks: Asks) {
         }
     }
     call.lane = Some(Arc::clone(lane));
+}
+
+/// Counts what has come as a payment and is of no channel, and refuses it where there is too much.
+///
+/// It is asked after the paywall, which knows a channel by its pass: so whoever has one is served,
+/// or told what is wrong, whatever others send from the same address.
+fn check_payment<B>(call: &Call, answer: &Response<B>) -> Result<(), Problem> {
+    let is_false = matches!(
+        answer.extensions().get(),
+        Some(ProblemKind::Malformed | ProblemKind::WrongPass | ProblemKind::PaymentRequired)
+    );
+    if !is_false {
+        return Ok(());
+    }
+    let site = &call.booth.site;
+    let counted = site.guards.false_payment(call.client.into(), call.began);
+    counted.inspect_err(|_| site.observers.limited("payments"))
 }
 
 /// Says that a route takes other methods.

@@ -4,28 +4,33 @@
 //! thread with a runtime of its own.
 
 mod answer;
+mod booth;
 mod call;
 mod door;
 mod site;
 mod stream;
+mod streams;
 mod vitals;
 mod worker;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use farebox_ledger::Post;
-use tokio::net::TcpListener;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 pub(crate) use call::Call;
 pub(crate) use site::{Current, Site};
 use worker::{Arrival, Worker};
 
-/// How long to wait when no connection can be accepted.
+/// How long to wait when there is no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Returns how many workers there are: one for each core.
@@ -42,11 +47,11 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let (drain, draining) = watch::channel(false);
     let mut team = Vec::new();
-    for (index, post) in posts.into_iter().enumerate() {
-        team.push(Worker::start(index, current.clone(), post, draining.clone())?);
+    for (seat, post) in current.seats().iter().zip(posts) {
+        team.push(Worker::start(Arc::clone(seat), post, draining.clone())?);
     }
     tokio::select! {
-        () = accept(&listener, &team) => {}
+        () = accept(&listener, &current, &team) => {}
         () = stopped => {}
     }
     drop(listener);
@@ -60,24 +65,57 @@ pub(crate) async fn serve(
 }
 
 /// Accepts connections, for ever.
-async fn accept(listener: &TcpListener, team: &[Worker]) {
+async fn accept(listener: &TcpListener, current: &Current, team: &[Worker]) {
     loop {
-        let accepted = listener.accept().await.and_then(|(socket, peer)| {
-            socket.set_nodelay(true)?;
-            Ok(Arrival { socket: socket.into_std()?, peer })
-        });
-        match accepted {
-            Ok(arrival) => {
+        match listener.accept().await.and_then(|arrived| admit(current, arrived)) {
+            Ok(Some(arrival)) => {
                 let least = team.iter().min_by_key(|worker| worker.load());
                 if let Some(worker) = least {
                     worker.take(arrival);
                 }
             }
-            Err(error) => {
-                // One that has gone again is no reason to wait; without descriptors there is.
+            Ok(None) => {}
+            Err(error) if is_lack(&error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+            // One that has gone again is no reason to wait.
+            Err(error) => tracing::debug!(%error, "a connection has gone again"),
         }
+    }
+}
+
+/// Takes a connection's place, before anybody is busy with it. What has none is closed.
+fn admit(
+    current: &Current,
+    (socket, peer): (TcpStream, SocketAddr),
+) -> io::Result<Option<Arrival>> {
+    let site = current.get();
+    let peer = site.proxies.peer(peer.ip());
+    let Ok(held) = site.guards.connection(&peer) else {
+        // There is nobody to be answered yet.
+        site.observers.limited("connections");
+        return Ok(None);
+    };
+    socket.set_nodelay(true)?;
+    Ok(Some(Arrival { socket: socket.into_std()?, peer, held }))
+}
+
+/// Tells whether there is no room for another connection, which time may change.
+fn is_lack(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| lacks.contains(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_room_is_waited_for() {
+        let is_lack = |error: Errno| is_lack(&error.into());
+        assert!(is_lack(Errno::MFILE) && is_lack(Errno::NFILE));
+        assert!(is_lack(Errno::NOBUFS) && is_lack(Errno::NOMEM));
+        assert!(!is_lack(Errno::CONNABORTED) && !is_lack(Errno::INTR) && !is_lack(Errno::INVAL));
     }
 }

@@ -1,6 +1,7 @@
 //! All that a reload replaces: each request is served by one of them from its beginning to its end.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -10,12 +11,12 @@ use farebox_middleware::{Cashier, FreeAllowance, PaywallLayer, PricedRoute};
 use http::Response;
 use rustls::ServerConfig;
 
+use super::booth::Seat;
 use super::call::Decided;
 use crate::config::{Config, Cors, Limits, TrustedProxies};
 use crate::guard::Guards;
 use crate::guard::allowance::Allowances;
 use crate::observe::Observers;
-use crate::observe::metrics::{NO_ROUTE, RouteMetrics};
 use crate::observe::monitor::{Monitor, UpstreamState};
 use crate::routes::{Price, Route, Tariff};
 use crate::tls::TlsError;
@@ -48,32 +49,8 @@ pub(crate) struct Site {
     pub(crate) observers: Observers,
     /// Who tells how the gateway is.
     monitor: Monitor,
-    /// What each worker counts of requests that have no route.
-    no_route: Vec<Arc<RouteMetrics>>,
-    /// What belongs to the routes, by their names.
-    lanes: HashMap<String, Arc<Lane>>,
-    /// Who asks the services whether they are well, for as long as this site is in force.
-    _prober: Prober,
-}
-
-/// What belongs to one route.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    /// The route's name.
-    pub(crate) name: Arc<str>,
-    /// Where its requests go.
-    pub(crate) upstream: Arc<Upstream>,
-    /// What clients have free, if anything.
-    pub(crate) allowances: Option<Arc<Allowances>>,
-    /// What each worker counts.
-    metrics: Vec<Arc<RouteMetrics>>,
-}
-
-impl Lane {
-    /// Returns what a worker counts.
-    pub(crate) fn metrics(&self, worker: usize) -> Option<&RouteMetrics> {
-        self.metrics.get(worker).map(AsRef::as_ref)
-    }
+    /// What clients have free, by the names of the routes.
+    allowances: HashMap<String, Arc<Allowances>>,
 }
 
 impl Site {
@@ -91,22 +68,28 @@ impl Site {
         let now = Instant::now();
         let known = before.map_or(&[][..], |before| before.upstreams.as_slice());
         let upstreams = config.upstreams.iter().map(|setup| {
-            match known.iter().find(|known| known.setup() == setup) {
-                Some(known) => Ok(Arc::clone(known)),
-                None => Upstream::new(setup.clone(), super::workers(), observers.metrics()),
-            }
+            // The file of the certificates may have others than before.
+            let trust = setup.trust()?;
+            let is_same = |it: &&Arc<Upstream>| it.setup() == setup && it.trust() == trust.as_ref();
+            Ok(match known.iter().find(is_same) {
+                Some(known) => Arc::clone(known),
+                None => Upstream::new(setup.clone(), trust, super::workers(), observers.metrics()),
+            })
         });
-        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        let upstreams = upstreams.collect::<Result<Vec<_>, TlsError>>()?;
         let tls = config.tls.as_ref().map(|identity| identity.load()).transpose()?;
         let table = config.routes.clone();
         let prices = Arc::from_iter(table.routes().map(|route| listed(route)));
-        let lanes = table.routes().filter_map(|route| {
-            let name = route.upstream.as_deref();
-            let upstream = upstreams.iter().find(|it| name.is_none_or(|name| it.is_named(name)))?;
-            let lane = Lane::new(route, upstream, &observers, before, now);
-            Some((route.name().to_owned(), Arc::new(lane)))
+        let allowances = table.routes().filter_map(|route| {
+            let allowance = route.allowance?;
+            let known = before.and_then(|before| before.allowances(route));
+            let allowances = match known.filter(|known| known.allowance() == allowance) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Allowances::new(allowance, now)),
+            };
+            Some((route.name().to_owned(), allowances))
         });
-        let lanes = lanes.collect();
+        let allowances = allowances.collect();
         let quoted_for = table.quoted_for();
         let paywall = |cashier: &Cashier<_>| {
             PaywallLayer::new(cashier.clone(), Decided { prices: Arc::clone(&prices) })
@@ -116,7 +99,6 @@ impl Site {
                 .requests_per_channel(config.limits.requests_per_channel)
                 .quote(quoted_for)
         };
-        let prober = Prober::start(&upstreams);
         let guards = match before.filter(|before| before.limits == config.limits) {
             Some(before) => Arc::clone(&before.guards),
             None => Arc::new(Guards::new(&config.limits, now)),
@@ -133,17 +115,15 @@ impl Site {
             guards,
             proxies: config.trusted_proxies.clone(),
             cors: config.cors.clone(),
-            no_route: observers.route(super::workers(), NO_ROUTE),
             monitor,
             observers,
-            lanes,
-            _prober: prober,
+            allowances,
         })
     }
 
-    /// Returns what takes the payments for a worker.
-    pub(crate) fn paywall(&self, worker: usize) -> Option<&Paywall> {
-        self.paywalls.get(worker)
+    /// Returns what takes the payments, for each worker.
+    pub(super) fn paywalls(&self) -> &[Paywall] {
+        &self.paywalls
     }
 
     /// Answers whoever asks how the gateway is, unless a route of that name does.
@@ -153,38 +133,15 @@ impl Site {
         (!is_taken).then_some(told)
     }
 
-    /// Returns what a worker counts of requests that have no route.
-    pub(crate) fn no_route(&self, worker: usize) -> Option<&RouteMetrics> {
-        self.no_route.get(worker).map(AsRef::as_ref)
+    /// Returns where a route's requests go.
+    pub(super) fn upstream(&self, route: &Route) -> Option<&Arc<Upstream>> {
+        let name = route.upstream.as_deref();
+        self.upstreams.iter().find(|it| name.is_none_or(|name| it.is_named(name)))
     }
 
-    /// Returns what belongs to a route.
-    pub(crate) fn lane(&self, route: &Route) -> Option<&Arc<Lane>> {
-        self.lanes.get(route.name())
-    }
-}
-
-impl Lane {
-    fn new(
-        route: &Route,
-        upstream: &Arc<Upstream>,
-        observers: &Observers,
-        before: Option<&Site>,
-        now: Instant,
-    ) -> Self {
-        let known = before.and_then(|before| before.lane(route)?.allowances.as_ref());
-        let allowances = route.allowance.map(|allowance| {
-            match known.filter(|known| known.allowance() == allowance) {
-                Some(known) => Arc::clone(known),
-                None => Arc::new(Allowances::new(allowance, now)),
-            }
-        });
-        Self {
-            name: route.name().into(),
-            upstream: Arc::clone(upstream),
-            allowances,
-            metrics: observers.route(super::workers(), route.name()),
-        }
+    /// Returns what clients have free on a route, if anything.
+    pub(super) fn allowances(&self, route: &Route) -> Option<&Arc<Allowances>> {
+        self.allowances.get(route.name())
     }
 }
 
@@ -205,18 +162,43 @@ fn listed(route: &Route) -> PricedRoute {
     }
 }
 
-/// The site in force, shared by all workers.
+/// The site in force. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Current(Arc<RwLock<Arc<Site>>>);
+pub(crate) struct Current {
+    in_force: Arc<RwLock<InForce>>,
+    /// What each worker has of it.
+    seats: Arc<[Arc<Seat>]>,
+}
+
+/// The site in force, with what ends with it although requests go on with theirs.
+#[derive(Debug)]
+struct InForce {
+    site: Arc<Site>,
+    /// Who asks the services whether they are well.
+    _prober: Prober,
+}
+
+impl InForce {
+    fn new(site: &Arc<Site>) -> Self {
+        Self { site: Arc::clone(site), _prober: Prober::start(&site.upstreams) }
+    }
+}
 
 impl Current {
     pub(crate) fn new(site: Site) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(site))))
+        let site = Arc::new(site);
+        let in_force = Arc::new(RwLock::new(InForce::new(&site)));
+        Self { in_force, seats: Seat::all(&site).into() }
     }
 
-    /// Returns the site in force now. The lock is held for as long as it takes to copy a pointer.
+    /// Returns the site in force now.
     pub(crate) fn get(&self) -> Arc<Site> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner).site)
+    }
+
+    /// Returns what each worker has.
+    pub(crate) fn seats(&self) -> &[Arc<Seat>] {
+        &self.seats
     }
 
     /// Returns how the services behind are.
@@ -230,9 +212,23 @@ impl Current {
         addresses.map(state).collect()
     }
 
-    /// Puts another site in force. Requests under way go on with theirs.
+    /// Puts another site in force. Requests under way go on with theirs; of services that are left
+    /// out nothing else is kept.
     pub(crate) fn replace(&self, site: Site) {
         let site = Arc::new(site);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = site;
+        let next = InForce::new(&site);
+        let before = {
+            let mut current = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+            mem::replace(&mut *current, next).site
+        };
+        Seat::replace(&self.seats, &site);
+        let is_gone =
+            |it: &&Arc<Upstream>| !site.upstreams.iter().any(|kept| Arc::ptr_eq(kept, it));
+        for upstream in before.upstreams.iter().filter(is_gone) {
+            upstream.retire();
+        }
+        let addresses = || site.upstreams.iter().flat_map(|upstream| upstream.addresses());
+        let is_named = |name: &str| addresses().any(|address| **address.name() == *name);
+        site.observers.metrics().keep_upstreams(is_named);
     }
 }

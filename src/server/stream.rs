@@ -1,15 +1,25 @@
 //! The stream of a connection, plain or through TLS, with an eye on who waits for whom.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::vitals::Vitals;
+
+/// How much of an upload is discarded once its answer has ended, in bytes.
+const LINGER_BYTES: usize = 4 << 20;
+/// For how long.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How much of it is read at once.
+const PIECE: usize = 8 << 10;
 
 /// A socket, or TLS over it.
 #[derive(Debug)]
@@ -25,11 +35,41 @@ pub(crate) enum Socket {
 pub(crate) struct Watched {
     socket: Socket,
     vitals: Arc<Vitals>,
+    linger: Option<Linger>,
+}
+
+/// The end of a connection whose client may still be uploading: nothing more is written, and what
+/// comes is discarded. If bytes were left unread, the system would reset the connection, and many
+/// clients then lose the answer that they have already got (RFC 9112 §9.6).
+#[derive(Debug)]
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    fn begin() -> Self {
+        Self { until: Box::pin(sleep(LINGER_TIME)), left: LINGER_BYTES }
+    }
+
+    /// Reads until the client has ended, or for as long as it is waited for.
+    fn poll(&mut self, socket: &mut TcpStream, context: &mut Context<'_>) -> Poll<()> {
+        let mut piece = [0; PIECE];
+        while self.left > 0 && self.until.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut piece);
+            let read = ready!(Pin::new(&mut *socket).poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                break;
+            }
+            self.left = self.left.saturating_sub(buffer.filled().len());
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Watched {
     pub(crate) const fn new(socket: Socket, vitals: Arc<Vitals>) -> Self {
-        Self { socket, vitals }
+        Self { socket, vitals, linger: None }
     }
 
     fn note<T>(&self, written: Poll<T>) -> Poll<T> {
@@ -99,9 +139,24 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(context),
-            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        let Self { socket, vitals, linger } = &mut *self;
+        let linger = match linger {
+            Some(linger) => linger,
+            None => {
+                ready!(match socket {
+                    Socket::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+                    Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+                })?;
+                if !vitals.is_uploading() {
+                    return Poll::Ready(Ok(()));
+                }
+                linger.insert(Linger::begin())
+            }
+        };
+        let socket = match socket {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(stream) => stream.get_mut().0,
+        };
+        linger.poll(socket, context).map(Ok)
     }
 }

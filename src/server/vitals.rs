@@ -1,15 +1,22 @@
 //! What a connection is doing, and since when: so that slow ones are ended without a timer for each
 //! request.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::streams;
+
 /// How often connections are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
+
+/// The greatest number of streams of one connection that its client resets in one tick. Each may
+/// have reached the service, whose connection is closed for it.
+const RESETS_MAX: u32 = 200;
 
 /// How long a connection may do what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,46 +29,17 @@ pub(crate) struct Patience {
     pub(crate) write: Duration,
 }
 
-/// The epochs that are told apart: this one, the last one, and the one before.
-const EPOCHS: usize = 3;
-
 /// The time of a worker, counted in ticks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ticks(Arc<Clock>);
-
-#[derive(Debug, Default)]
-struct Clock {
-    now: AtomicU32,
-    /// The number of this epoch, below [`EPOCHS`]. Each lasts as long as an answer may be unread.
-    epoch: AtomicUsize,
-    epoch_since: AtomicU32,
-}
+pub(crate) struct Ticks(Arc<AtomicU32>);
 
 impl Ticks {
     fn now(&self) -> u32 {
-        self.0.now.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 
-    fn epoch(&self) -> usize {
-        self.0.epoch.load(Ordering::Relaxed)
-    }
-
-    fn advance(&self, epoch: Duration) -> u32 {
-        let now = self.0.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if now.wrapping_sub(self.0.epoch_since.load(Ordering::Relaxed)) > ticks(epoch) {
-            self.0.epoch.store(next(self.epoch()), Ordering::Relaxed);
-            self.0.epoch_since.store(now, Ordering::Relaxed);
-        }
-        now
-    }
-}
-
-/// Returns the epoch after another one. It is also the oldest one that is told apart.
-const fn next(epoch: usize) -> usize {
-    match epoch {
-        0 => 1,
-        1 => 2,
-        _ => 0,
+    fn advance(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 }
 
@@ -79,9 +57,28 @@ pub(crate) struct Vitals {
     blocked_since: AtomicU32,
     /// Whether it speaks HTTP/2, where bytes are no sign of a request.
     is_http2: AtomicBool,
-    /// How many answers wait for the client to read on, by the epoch since which they do. With
-    /// HTTP/2 a client lets single answers wait while the connection goes on.
-    unread: [AtomicUsize; EPOCHS],
+    /// Whether the last request has a body, of which something may still be coming. With HTTP/2 it
+    /// is the stream that ends, and not the connection.
+    is_uploading: AtomicBool,
+    /// The streams of HTTP/2 that are being answered. A client lets single answers wait while the
+    /// connection goes on.
+    streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
+    /// How many there ever were.
+    streams_ever: AtomicU64,
+    /// How many of them were reset in this tick.
+    resets: AtomicU32,
+    /// Whether it is of a trusted proxy, so that the resets are of many clients.
+    is_shared: AtomicBool,
+    /// The task of the connection.
+    task: OnceLock<AbortHandle>,
+}
+
+/// A stream that is being answered.
+#[derive(Debug)]
+struct Stream {
+    /// When its answer has begun to wait for the client, plus one; zero while it does not.
+    unread_since: AtomicU32,
+    task: AbortHandle,
 }
 
 impl Vitals {
@@ -112,29 +109,84 @@ impl Vitals {
     pub(crate) fn begin(self: &Arc<Self>, is_http2: bool) -> Request {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
+        let mut stream = None;
         if is_http2 {
             self.is_http2.store(true, Ordering::Relaxed);
+            stream = streams::own().map(|task| {
+                let number = self.streams_ever.fetch_add(1, Ordering::Relaxed);
+                let begun = Arc::new(Stream { unread_since: AtomicU32::new(0), task });
+                self.streams().insert(number, Arc::clone(&begun));
+                (number, begun)
+            });
         }
-        Request { vitals: Arc::clone(self), unread_since: None }
+        Request { vitals: Arc::clone(self), stream }
+    }
+
+    /// Ends the streams whose answers were left unread for too long. Others of the connection go
+    /// on: behind a proxy, they are of other clients.
+    fn end_unread(&self, now: u32, patience: Duration) {
+        for stream in self.streams().values() {
+            let unread = stream.unread_since.load(Ordering::Relaxed);
+            if unread > 0 && is_over(now, unread, patience) {
+                stream.task.abort();
+            }
+        }
+    }
+
+    /// Notes that a stream was reset. Whoever does that all the time is hung up on (CVE-2023-44487).
+    fn reset(&self) {
+        if self.resets.fetch_add(1, Ordering::Relaxed) >= RESETS_MAX
+            && !self.is_shared.load(Ordering::Relaxed)
+            && let Some(task) = self.task.get()
+        {
+            task.abort();
+        }
+    }
+
+    /// Tells whether the connection has ended.
+    fn has_ended(&self) -> bool {
+        self.task.get().is_none_or(AbortHandle::is_finished)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Stream>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that many clients share the connection.
+    pub(crate) fn share(&self) {
+        self.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes whether a request of HTTP/1 has a body.
+    pub(crate) fn uploads(&self, has_body: bool) {
+        self.is_uploading.store(has_body, Ordering::Relaxed);
+    }
+
+    /// Tells whether something of a body may still be coming when the connection ends.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.is_uploading.load(Ordering::Relaxed)
     }
 
     /// Tells whether the connection has taken too long for what it does.
     fn is_late(&self, now: u32, patience: &Patience) -> bool {
-        let is_over = |since: u32, patience: Duration| now.saturating_sub(since) > ticks(patience);
         let blocked = self.blocked_since.load(Ordering::Relaxed);
-        if blocked > 0 && is_over(blocked, patience.write) {
+        if blocked > 0 && is_over(now, blocked, patience.write) {
             return true;
         }
         if self.requests.load(Ordering::Relaxed) > 0 {
-            let oldest = self.unread.get(next(self.ticks.epoch()));
-            return oldest.is_some_and(|unread| unread.load(Ordering::Relaxed) > 0);
+            return false;
         }
         let head = self.head_since.load(Ordering::Relaxed);
         if head > 0 && !self.is_http2.load(Ordering::Relaxed) {
-            return is_over(head, patience.head);
+            return is_over(now, head, patience.head);
         }
-        is_over(self.idle_since.load(Ordering::Relaxed), patience.idle)
+        is_over(now, self.idle_since.load(Ordering::Relaxed), patience.idle)
     }
+}
+
+/// Tells whether something has taken longer than it may.
+fn is_over(now: u32, since: u32, patience: Duration) -> bool {
+    now.saturating_sub(since) > ticks(patience)
 }
 
 /// Returns a time in ticks, rounded up.
@@ -145,28 +197,30 @@ fn ticks(time: Duration) -> u32 {
 /// A request that is being answered, for as long as this value lives.
 pub(crate) struct Request {
     vitals: Arc<Vitals>,
-    /// The epoch since which its answer waits for the client.
-    unread_since: Option<usize>,
+    /// Its stream and the number of it, with HTTP/2.
+    stream: Option<(u64, Arc<Stream>)>,
 }
 
 impl Request {
     /// Notes that its answer waits until the client reads on, where the connection does not show it.
-    pub(crate) fn waits(&mut self) {
-        self.goes_on();
-        if self.vitals.is_http2.load(Ordering::Relaxed) {
-            let epoch = self.vitals.ticks.epoch();
-            if let Some(unread) = self.vitals.unread.get(epoch) {
-                unread.fetch_add(1, Ordering::Relaxed);
-                self.unread_since = Some(epoch);
-            }
+    pub(crate) fn waits(&self) {
+        if let Some((_, stream)) = &self.stream {
+            let now = self.vitals.ticks.now();
+            stream.unread_since.store(now.saturating_add(1), Ordering::Relaxed);
         }
     }
 
     /// Notes that the client reads on.
-    pub(crate) fn goes_on(&mut self) {
-        let since = self.unread_since.take();
-        if let Some(unread) = since.and_then(|epoch| self.vitals.unread.get(epoch)) {
-            unread.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn goes_on(&self) {
+        if let Some((_, stream)) = &self.stream {
+            stream.unread_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that its client has left before the end of the answer.
+    pub(crate) fn breaks_off(&self) {
+        if self.stream.is_some() {
+            self.vitals.reset();
         }
     }
 }
@@ -179,7 +233,9 @@ impl fmt::Debug for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.goes_on();
+        if let Some((number, _)) = &self.stream {
+            self.vitals.streams().remove(number);
+        }
         self.vitals.idle_since.store(self.vitals.ticks.now(), Ordering::Relaxed);
         self.vitals.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -189,7 +245,7 @@ impl Drop for Request {
 #[derive(Debug, Default)]
 pub(crate) struct Ward {
     ticks: Ticks,
-    connections: Mutex<Vec<(Arc<Vitals>, AbortHandle)>>,
+    connections: Mutex<Vec<Arc<Vitals>>>,
 }
 
 impl Ward {
@@ -204,38 +260,52 @@ impl Ward {
             head_since: AtomicU32::new(now.saturating_add(1)),
             blocked_since: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
-            unread: Default::default(),
+            is_uploading: AtomicBool::new(false),
+            streams: Mutex::default(),
+            streams_ever: AtomicU64::new(0),
+            resets: AtomicU32::new(0),
+            is_shared: AtomicBool::new(false),
+            task: OnceLock::new(),
         })
     }
 
     /// Looks after a connection, whose task can be ended.
     pub(crate) fn watch(&self, vitals: Arc<Vitals>, task: AbortHandle) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.push((vitals, task));
+        let _first = vitals.task.set(task);
+        self.connections().push(vitals);
     }
 
-    /// Ends the connections that take too long, and forgets those that have ended.
+    /// Ends the connections and streams that take too long, and forgets those that have ended.
     pub(crate) fn round(&self, patience: &Patience) {
-        let now = self.ticks.advance(patience.write);
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.retain(|(vitals, task)| {
-            if vitals.is_late(now, patience) {
+        let now = self.ticks.advance();
+        self.connections().retain(|vitals| {
+            vitals.resets.store(0, Ordering::Relaxed);
+            vitals.end_unread(now, patience.write);
+            if vitals.is_late(now, patience)
+                && let Some(task) = vitals.task.get()
+            {
                 task.abort();
             }
-            !task.is_finished()
+            !vitals.has_ended()
         });
     }
 
     /// Tells whether no connection is left.
     pub(crate) fn is_empty(&self) -> bool {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.retain(|(_, task)| !task.is_finished());
+        let mut connections = self.connections();
+        connections.retain(|vitals| !vitals.has_ended());
         connections.is_empty()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Vitals>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::rt::Executor;
+
     use super::*;
 
     const PATIENCE: Patience = Patience {
@@ -247,7 +317,7 @@ mod tests {
     /// Returns after how many ticks a connection is late, of 100.
     fn late_after(ward: &Ward, vitals: &Vitals) -> Option<u32> {
         (0..100).find(|_| {
-            let now = ward.ticks.advance(PATIENCE.write);
+            let now = ward.ticks.advance();
             vitals.is_late(now, &PATIENCE)
         })
     }
@@ -279,24 +349,39 @@ mod tests {
         assert_eq!(late_after(&ward, &vitals), Some(7));
     }
 
-    #[test]
-    fn an_answer_that_is_left_unread_is_late_while_others_go_on() {
+    #[tokio::test]
+    async fn an_answer_that_is_left_unread_is_ended_while_others_go_on() {
         let ward = Ward::default();
         let vitals = ward.admit();
-        let mut unread = vitals.begin(true);
-        let mut read = vitals.begin(true);
-        for _ in 0..100 {
-            let now = ward.ticks.advance(PATIENCE.write);
-            read.waits();
-            assert!(!vitals.is_late(now, &PATIENCE), "it is read on");
+        for is_read in [false, true] {
+            let vitals = Arc::clone(&vitals);
+            streams::Streams.execute(async move {
+                let request = vitals.begin(true);
+                loop {
+                    request.waits();
+                    if !is_read {
+                        std::future::pending::<()>().await;
+                    }
+                    tokio::task::yield_now().await;
+                    request.goes_on();
+                }
+            });
         }
-        unread.waits();
-        let late = (0..100).find(|_| {
-            read.waits();
-            let now = ward.ticks.advance(PATIENCE.write);
-            vitals.is_late(now, &PATIENCE)
-        });
-        assert!(late.is_some_and(|late| (6..=14).contains(&late)), "{late:?}");
+
+        let mut left = Vec::new();
+        for _ in 0..100 {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            left.push(vitals.requests.load(Ordering::Relaxed));
+            let now = ward.ticks.advance();
+            vitals.end_unread(now, PATIENCE.write);
+            assert!(!vitals.is_late(now, &PATIENCE), "the connection goes on");
+        }
+
+        assert_eq!(left.iter().position(|left| *left == 1), Some(8), "{left:?}");
+        assert_eq!(left.last(), Some(&1), "the other one goes on");
+        assert_eq!(vitals.streams().len(), 1);
     }
 
     #[test]

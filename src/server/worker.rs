@@ -4,7 +4,6 @@
 //! core, and not one for all (ADR 10).
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,33 +11,43 @@ use std::thread::{self, JoinHandle};
 
 use farebox_ledger::Post;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
+use super::booth::Seat;
 use super::door::Door;
-use super::site::Current;
 use super::stream::{Socket, Watched};
+use super::streams::Streams;
 use super::vitals::{Patience, TICK, Ward};
 use crate::config::Limits;
-use crate::guard::address::Scheme;
-use crate::observe::id::RequestIds;
+use crate::guard::Held;
+use crate::guard::address::{Peer, Scheme};
 
-/// A connection that was accepted.
+/// How much of one body a client may send before any of it is passed on, with HTTP/2. So much memory
+/// at most waits for each request under way.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The greatest window there is (RFC 9113 §6.9.1): room for 8,191 bodies.
+const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// A connection that was accepted and has a place.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket, that no runtime has yet.
     pub(crate) socket: std::net::TcpStream,
-    /// The address of the client.
-    pub(crate) peer: SocketAddr,
+    /// Who has connected.
+    pub(crate) peer: Peer,
+    /// Its place.
+    pub(crate) held: Held,
 }
 
 /// A thread that serves connections.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// No more wait there than connections have places.
     arrivals: mpsc::UnboundedSender<(Arrival, Counted)>,
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
@@ -47,20 +56,14 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts a worker. It ends once `draining` is set and its connections have ended.
     pub(crate) fn start(
-        index: usize,
-        current: Current,
+        seat: Arc<Seat>,
         post: Post,
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let (arrivals, accepted) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
-        let hall = Hall {
-            current,
-            index,
-            ids: Arc::new(RequestIds::new(index)),
-            ward: Ward::default(),
-            draining,
-        };
+        let index = seat.booth().worker;
+        let hall = Hall { seat, ward: Ward::default(), draining };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("farebox-{index}")).spawn(move || {
             runtime.spawn(post.carry());
@@ -93,9 +96,7 @@ impl Worker {
 
 /// What a worker works with.
 struct Hall {
-    current: Current,
-    index: usize,
-    ids: Arc<RequestIds>,
+    seat: Arc<Seat>,
     ward: Ward,
     draining: watch::Receiver<bool>,
 }
@@ -120,32 +121,30 @@ impl Hall {
     }
 
     fn round(&self) {
-        let site = self.current.get();
+        let booth = self.seat.booth();
+        let site = &booth.site;
         let Limits { header_timeout, idle_timeout, write_timeout, .. } = site.limits;
         let (head, idle, write) = (header_timeout, idle_timeout, write_timeout);
         self.ward.round(&Patience { head, idle, write });
         for upstream in &site.upstreams {
-            upstream.prune(self.index);
+            upstream.prune(booth.worker);
         }
     }
 
     fn admit(&self, arrival: Arrival, counted: Counted) {
-        let Arrival { socket, peer } = arrival;
+        let Arrival { socket, peer, held } = arrival;
         let Ok(socket) = TcpStream::from_std(socket) else { return };
-        let site = self.current.get();
-        let peer = site.proxies.peer(peer.ip());
-        let Ok(held) = site.guards.connection(&peer) else {
-            // There is nobody to be answered yet.
-            return site.observers.limited("connections");
-        };
+        let booth = self.seat.booth();
+        let site = &booth.site;
         let vitals = self.ward.admit();
+        if peer.is_trusted() {
+            vitals.share();
+        }
         let tls = site.tls.clone();
         let door = Door {
-            current: self.current.clone(),
-            worker: self.index,
-            ids: Arc::clone(&self.ids),
+            seat: Arc::clone(&self.seat),
             vitals: Arc::clone(&vitals),
-            peer: Arc::new(peer),
+            peer,
             scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
         };
         let counted = (counted, held, site.observers.metrics().connection());
@@ -169,16 +168,15 @@ impl Hall {
 
 /// Speaks HTTP on a connection, until it ends or is to end.
 async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::Receiver<bool>) {
-    let service = service_fn(move |request| {
-        let door = door.clone();
-        async move { door.serve(request).await }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let door = Arc::new(door);
+    let service = service_fn(move |request| Arc::clone(&door).serve(request));
+    let mut builder = auto::Builder::new(Streams);
     builder.http1().header_read_timeout(None).max_buf_size(sizes.head);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(sizes.window)
         .max_concurrent_streams(sizes.streams)
         .max_header_list_size(u32::try_from(sizes.head).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -201,11 +199,16 @@ struct Sizes {
     head: usize,
     /// The requests at the same time, with HTTP/2.
     streams: u32,
+    /// What may be sent of all bodies together before any of it is passed on, with HTTP/2: room for
+    /// each of them, so that one that a service does not read holds up no other.
+    window: u32,
 }
 
 impl Sizes {
-    const fn of(limits: &Limits) -> Self {
-        Self { head: limits.header_bytes, streams: limits.streams.get() }
+    fn of(limits: &Limits) -> Self {
+        let streams = limits.streams.get();
+        let window = STREAM_WINDOW.saturating_mul(streams).min(WINDOW_MAX);
+        Self { head: limits.header_bytes, streams, window }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One address of a service, with the connections that are open to it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,8 @@ pub struct Address {
     /// The unused connections of each worker, the one that was used last at the end. A connection
     /// belongs to the worker that has made it, so no two workers ever wait for each other.
     idle: Vec<Mutex<Vec<Idle>>>,
+    /// Whether no connection is kept any more.
+    is_retired: AtomicBool,
     /// Held by whoever opens a connection of a worker that many requests share.
     gates: Vec<sync::Mutex<()>>,
 }
@@ -70,6 +72,20 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    /// Tells whether it takes another request.
+    fn is_fit(&self) -> bool {
+        !self.link.is_closed() && !self.link.is_old()
+    }
+
+    /// Returns a handle for one request, where one more is taken.
+    fn share(&mut self) -> Option<Link> {
+        let link = self.is_fit().then(|| self.link.share())??;
+        self.since = Instant::now();
+        Some(link)
+    }
+}
+
 impl Address {
     pub(super) fn new(location: Location, workers: usize, metrics: &Metrics) -> Self {
         let name: Arc<str> = location.to_string().into();
@@ -78,7 +94,8 @@ impl Address {
         let idle = (0..workers).map(|_| Mutex::default()).collect();
         let gates = (0..workers).map(|_| sync::Mutex::default()).collect();
         let (health, load) = (Health::default(), AtomicUsize::new(0));
-        Self { location, name, host, health, metrics, load, idle, gates }
+        let is_retired = AtomicBool::new(false);
+        Self { location, name, host, health, metrics, load, idle, is_retired, gates }
     }
 
     /// Returns where it is.
@@ -121,17 +138,17 @@ impl Address {
         Visit(Arc::clone(self))
     }
 
-    /// Takes an unused connection of a worker.
+    /// Takes an unused connection of a worker, or a place on one that takes more requests.
     pub(super) fn take(&self, worker: usize) -> Option<Link> {
         let mut idle = self.idle(worker)?;
-        while let Some(Idle { link, .. }) = idle.pop() {
-            if link.is_closed() {
-                continue;
+        if idle.last().is_some_and(|last| last.link.is_shared()) {
+            // The ones opened first are filled first, so that those opened for a crowd end with it.
+            return idle.iter_mut().find_map(Idle::share);
+        }
+        while let Some(last) = idle.pop() {
+            if last.is_fit() {
+                return Some(last.link);
             }
-            if let Some(shared) = link.share() {
-                idle.push(Idle { link: shared, since: Instant::now() });
-            }
-            return Some(link);
         }
         None
     }
@@ -144,16 +161,27 @@ impl Address {
     /// Keeps a connection of a worker for the next request.
     pub(super) fn keep(&self, worker: usize, link: Link) {
         let Some(mut idle) = self.idle(worker) else { return };
-        if !link.is_closed() && idle.len() < IDLE_LINKS_MAX {
+        // Asked under the lock, or it could come after the last ones were closed.
+        let is_retired = self.is_retired.load(Ordering::Relaxed);
+        if !is_retired && !link.is_closed() && idle.len() < IDLE_LINKS_MAX {
             idle.push(Idle { link, since: Instant::now() });
         }
     }
 
-    /// Closes the connections of a worker that are closed already, or that nobody has used for
-    /// long.
+    /// Forgets the connections of a worker that are closed or old, or that nobody has used for long.
     pub(super) fn prune(&self, worker: usize) {
         if let Some(mut idle) = self.idle(worker) {
-            idle.retain(|idle| !idle.link.is_closed() && idle.since.elapsed() < IDLE_MAX);
+            idle.retain(|idle| idle.is_fit() && idle.since.elapsed() < IDLE_MAX);
+        }
+    }
+
+    /// Closes the unused connections of all workers, and keeps none from now on.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+        for worker in 0..self.idle.len() {
+            if let Some(mut idle) = self.idle(worker) {
+                idle.clear();
+            }
         }
     }
 

@@ -45,34 +45,37 @@ pub(crate) struct UploadLimits {
 /// Tells when a client's body was sent, and what was wrong with it if it was not.
 pub(super) type Sent = watch::Receiver<Option<UploadError>>;
 
-/// A client's body on its way to a service. It notes when the client breaks it off.
-pub(crate) struct Upload {
-    body: Option<Incoming>,
-    call: Option<Arc<Call>>,
-    pause: Duration,
+/// A client's body on its way to a service, or none: without its trailers, since what is removed from
+/// a head must not come after the body (RFC 9110 §6.5.1). It notes when the client breaks it off.
+#[derive(Debug)]
+pub(crate) struct Upload(Option<Box<Sending>>);
+
+/// A body that is being sent.
+struct Sending {
+    body: Incoming,
+    call: Arc<Call>,
     left: u64,
     alarm: Alarm,
     fault: ClientFault,
     /// Dropped with the body, which tells that it was sent.
-    sent: Option<watch::Sender<Option<UploadError>>>,
+    sent: watch::Sender<Option<UploadError>>,
 }
 
 impl Upload {
     /// Makes a body of nothing.
-    pub(crate) fn empty() -> Self {
-        let (alarm, fault) = (Alarm::default(), ClientFault::default());
-        let pause = Duration::ZERO;
-        Self { body: None, call: None, pause, left: 0, alarm, fault, sent: None }
+    pub(crate) const fn empty() -> Self {
+        Self(None)
     }
 
     /// Passes a client's body on. The receiver tells when all of it was sent.
     pub(super) fn new(body: Incoming, call: Arc<Call>, fault: ClientFault) -> (Self, Sent) {
         let (sent, is_sent) = watch::channel(None);
-        let UploadLimits { length: left, pause } = call.upload;
-        let (body, call, alarm) = (Some(body), Some(call), Alarm::default());
-        (Self { body, call, pause, left, alarm, fault, sent: Some(sent) }, is_sent)
+        let (left, alarm) = (call.upload.length, Alarm::default());
+        (Self(Some(Box::new(Sending { body, call, left, alarm, fault, sent }))), is_sent)
     }
+}
 
+impl Sending {
     fn check(
         &mut self,
         frame: Result<Frame<Bytes>, hyper::Error>,
@@ -80,10 +83,8 @@ impl Upload {
         let frame = frame.map_err(|error| UploadError::Broken(error.to_string()))?;
         if let Some(data) = frame.data_ref() {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-            let most = self.call.as_ref().map_or(0, |call| {
-                call.receive(length);
-                call.upload.length
-            });
+            self.call.receive(length);
+            let most = self.call.upload.length;
             self.left = self.left.checked_sub(length).ok_or(UploadError::TooLong(most))?;
         }
         Ok(frame)
@@ -98,40 +99,40 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = &mut *self;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        let frame = match Pin::new(body).poll_frame(context) {
+        let Some(sending) = &mut self.0 else { return Poll::Ready(None) };
+        let pause = sending.call.upload.pause;
+        let frame = match Pin::new(&mut sending.body).poll_frame(context) {
+            // They are the last that comes.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => None,
             Poll::Ready(frame) => {
-                this.alarm.disarm();
-                frame.map(|frame| this.check(frame))
+                sending.alarm.disarm();
+                frame.map(|frame| sending.check(frame))
             }
-            Poll::Pending if this.alarm.rings(this.pause, context) => {
-                Some(Err(UploadError::Stalled(this.pause)))
+            Poll::Pending if sending.alarm.rings(pause, context) => {
+                Some(Err(UploadError::Stalled(pause)))
             }
             Poll::Pending => return Poll::Pending,
         };
         if let Some(Err(error)) = &frame {
-            this.fault.set();
+            sending.fault.set();
             // Not every version of HTTP hands an error of a body on.
-            if let Some(sent) = &this.sent {
-                sent.send_replace(Some(error.clone()));
-            }
+            sending.sent.send_replace(Some(error.clone()));
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.0.as_ref().is_none_or(|sending| sending.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |sending| sending.body.size_hint())
     }
 }
 
-impl fmt::Debug for Upload {
+impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Sending").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
@@ -161,15 +162,13 @@ pub(super) struct Source {
 
 /// Keeps the connection of an answer that has come for the next request, unless this one is still
 /// being sent.
-fn finish(source: Option<Source>) -> Option<Source> {
-    if let Some(Source { link, worker, visit, is_sent }) = source {
-        let is_sent = is_sent.is_none_or(|is_sent| is_sent.has_changed().is_err());
-        // A handle of a connection that takes many requests is kept already.
-        if is_sent && matches!(link, Link::Http1(_)) {
-            visit.address().keep(worker, link);
-        }
+fn finish(source: Source) {
+    let Source { link, worker, visit, is_sent } = source;
+    let is_sent = is_sent.is_none_or(|is_sent| is_sent.has_changed().is_err());
+    // A connection that takes many requests is kept already.
+    if is_sent && !link.is_shared() {
+        visit.address().keep(worker, link);
     }
-    None
 }
 
 /// The body of a service's answer on its way to the client, or a document of the proxy's own.
@@ -190,10 +189,12 @@ impl Download {
 
     /// Passes a service's body on.
     pub(super) fn served(body: Incoming, pause: Duration, source: Source) -> Self {
-        let mut source = Some(source);
-        if body.is_end_stream() {
-            source = finish(source);
-        }
+        let source = if body.is_end_stream() {
+            finish(source);
+            None
+        } else {
+            Some(source)
+        };
         Self { state: State::Served { body, pause, alarm: Alarm::default(), source } }
     }
 }
@@ -220,8 +221,8 @@ impl Body for Download {
                     Some(Err(_)) => false,
                     None => true,
                 };
-                if has_ended {
-                    *source = finish(source.take());
+                if let Some(source) = source.take_if(|_| has_ended) {
+                    finish(source);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(DownloadError::Broken)))
             }

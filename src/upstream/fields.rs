@@ -1,16 +1,13 @@
 //! The fields of a request for a service, and of its answer.
 
 use farebox_middleware::begins;
-use http::header::{
-    CONNECTION, COOKIE, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, FORWARDED, HeaderName, TRAILER};
 use http::{HeaderMap, HeaderValue};
 
 /// Where the gateway tells a service what it knows. Nobody else sets fields that begin so.
 pub(crate) const OWN_PREFIX: &str = "farebox-";
 /// How the fields begin that tell where a request has come from (de facto).
-const FORWARDED_PREFIX: &str = "x-forwarded-";
+const WAY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-real-ip"];
 /// What the request has cost, in millisatoshi.
 pub(crate) const PRICE: HeaderName = HeaderName::from_static("farebox-price");
 /// The channel that has paid, as a name that tells nothing.
@@ -18,33 +15,30 @@ pub(crate) const CHANNEL: HeaderName = HeaderName::from_static("farebox-channel"
 /// The request's name in the gateway's logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("farebox-request-id");
 
-/// Fields that concern one connection only (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
 /// Removes the fields that concern one connection only, and those that `Connection` names.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return;
+    let gone: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if gone.contains(&CONNECTION) {
+        named(headers).iter().for_each(|name| drop(headers.remove(name)));
     }
-    for name in &HOP_BY_HOP {
-        if !headers.contains_key(name) {
-            continue;
-        }
-        if *name == CONNECTION {
-            named(headers).iter().for_each(|name| drop(headers.remove(name)));
-        }
-        headers.remove(name);
-    }
+    gone.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Tells whether a field concerns one connection only (RFC 9110 §7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Returns the fields that `Connection` names, besides those that are removed in any case.
@@ -66,19 +60,16 @@ pub(super) fn remove_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a client claims about its way here, and what only the gateway tells.
-pub(super) fn remove_claims(headers: &mut HeaderMap) {
-    let is_claim = |name: &HeaderName| {
-        let is_spelt = |prefix| name.as_str().contains('_') && begins(name, prefix);
-        *name == FORWARDED || begins(name, OWN_PREFIX) || is_spelt(FORWARDED_PREFIX)
+/// Removes what a client claims about its way here, and what only the gateway tells. What a trusted
+/// proxy says of the way stays, in the spelling that such proxies use.
+pub(super) fn remove_claims(headers: &mut HeaderMap, is_trusted: bool) {
+    let is_claim = |name: &&HeaderName| {
+        let is_way = || WAY_PREFIXES.iter().any(|prefix| begins(name, prefix));
+        let is_believed = || is_trusted && !name.as_str().contains('_');
+        **name == FORWARDED || begins(name, OWN_PREFIX) || (is_way() && !is_believed())
     };
-    if !headers.keys().any(is_claim) {
-        return;
-    }
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
+    let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
+    claims.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Makes one field of several cookie fields, as HTTP/1.1 has them (RFC 9113 §8.2.3).

@@ -18,6 +18,8 @@ const REST: Duration = Duration::from_secs(10);
 /// What is known of the health of an address.
 #[derive(Debug, Default)]
 pub struct Health {
+    /// How many requests got an answer.
+    answers: AtomicU64,
     /// How many requests in a row got no answer.
     failures: AtomicU32,
     /// Until when it gets no requests, in milliseconds since 1970.
@@ -34,8 +36,14 @@ impl Health {
         !self.is_silent.load(Ordering::Relaxed) && (until == 0 || until <= now_millis())
     }
 
+    /// Returns how many requests got an answer so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
     /// Notes that a request was answered.
     pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         // Others read this all the time, so it is written only if it changes.
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 mod address;
 mod body;
+mod dial;
 mod fields;
 mod health;
 mod link;
@@ -15,10 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustls::ClientConfig;
-
 use crate::observe::metrics::Metrics;
-use crate::tls::{self, TlsError};
+use crate::tls::{TlsError, Trust};
 
 pub use address::{Address, Location};
 pub(crate) use body::{Download, DownloadError, Upload, UploadLimits};
@@ -78,17 +77,17 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Returns how addresses are spoken to by TLS, if any is.
+    /// Reads by whom addresses are verified, if any is spoken to by TLS.
     ///
     /// # Errors
     /// [`TlsError`] when they are to be verified, and nothing is known to do it by.
-    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+    pub fn trust(&self) -> Result<Option<Trust>, TlsError> {
         let protocol: &[u8] = match self.version {
             Version::Http1 => b"http/1.1",
             Version::Http2 => b"h2",
         };
         let needs_tls = self.locations.iter().any(|location| location.is_tls);
-        needs_tls.then(|| tls::client(self.authorities.as_ref(), protocol)).transpose()
+        needs_tls.then(|| Trust::load(self.authorities.as_ref(), protocol)).transpose()
     }
 }
 
@@ -97,25 +96,22 @@ impl Setup {
 pub struct Upstream {
     setup: Setup,
     addresses: Vec<Arc<Address>>,
-    tls: Option<Arc<ClientConfig>>,
+    trust: Option<Trust>,
     /// Where the search for the next address begins.
     turn: AtomicUsize,
 }
 
 impl Upstream {
     /// Makes a pool for so many workers.
-    ///
-    /// # Errors
-    /// [`TlsError`] when its addresses are to be verified, and nothing is known to do it by.
     pub(crate) fn new(
         setup: Setup,
+        trust: Option<Trust>,
         workers: usize,
         metrics: &Metrics,
-    ) -> Result<Arc<Self>, TlsError> {
-        let tls = setup.tls()?;
+    ) -> Arc<Self> {
         let address = |at: &Location| Arc::new(Address::new(at.clone(), workers, metrics));
         let addresses = setup.locations.iter().map(address).collect();
-        Ok(Arc::new(Self { setup, addresses, tls, turn: AtomicUsize::new(0) }))
+        Arc::new(Self { setup, addresses, trust, turn: AtomicUsize::new(0) })
     }
 
     /// Tells whether a route that names this service means it.
@@ -135,9 +131,9 @@ impl Upstream {
         &self.addresses
     }
 
-    /// Returns how addresses are spoken to by TLS.
-    pub(crate) const fn tls(&self) -> Option<&Arc<ClientConfig>> {
-        self.tls.as_ref()
+    /// Returns by whom addresses are verified, if any is spoken to by TLS.
+    pub(crate) const fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 
     /// Closes the connections of a worker that nobody has used for long.
@@ -146,6 +142,12 @@ impl Upstream {
             address.prune(worker);
             address.metrics().set_healthy(address.health().is_well());
         }
+    }
+
+    /// Closes the unused connections, and keeps none from now on: only requests that are under way
+    /// still use the pool.
+    pub(crate) fn retire(&self) {
+        self.addresses.iter().for_each(|address| address.retire());
     }
 
     /// Chooses an address that was not tried yet: one that is well, or any if none is.

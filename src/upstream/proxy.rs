@@ -59,44 +59,44 @@ enum ForwardError {
 struct Failed {
     error: ForwardError,
     /// The request, where it certainly did not arrive.
-    unsent: Option<Request<Upload>>,
+    unsent: Option<Box<Request<Upload>>>,
 }
 
-/// A reverse proxy, as one worker uses it.
+/// A reverse proxy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Proxy {
-    worker: usize,
-}
+pub(crate) struct Proxy;
 
 impl Proxy {
-    /// Makes a proxy that uses the connections of a worker.
-    pub(crate) const fn new(worker: usize) -> Self {
-        Self { worker }
-    }
-
-    async fn forward(self, mut request: Request<Incoming>) -> Response<Download> {
+    async fn forward(
+        self,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Download>, Infallible> {
         let Some(call) = request.extensions_mut().remove::<Arc<Call>>() else {
-            return tell(&unavailable()); // nobody has said where to
+            return Ok(tell(&unavailable())); // nobody has said where to
         };
         let (mut head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         let is_of_unknown_length = has_body && body.size_hint().exact().is_none();
         readdress(&mut head, &call, is_of_unknown_length);
-        let fault = ClientFault::default();
-        let (body, is_sent) = if has_body {
-            let (body, is_sent) = Upload::new(body, Arc::clone(&call), fault.clone());
-            (body, Some(is_sent))
-        } else {
-            (Upload::empty(), None)
+        let fault = has_body.then(ClientFault::default);
+        let (body, is_sent) = match &fault {
+            Some(fault) => {
+                let (body, is_sent) = Upload::new(body, Arc::clone(&call), fault.clone());
+                (body, Some(is_sent))
+            }
+            None => (Upload::empty(), None),
         };
-        let request = Request::from_parts(head, body);
-        let Some(lane) = &call.lane else { return tell(&unavailable()) };
+        // Boxed, because it is handed on often.
+        let request = Box::new(Request::from_parts(head, body));
+        let Some(lane) = &call.lane else { return Ok(tell(&unavailable())) };
         let mut response = match self.persist(&call, &lane.upstream, request, is_sent).await {
             Ok(response) => response,
             Err(error) => tell(&problem(&error)),
         };
-        response.extensions_mut().insert(fault);
-        response
+        if let Some(fault) = fault {
+            response.extensions_mut().insert(fault);
+        }
+        Ok(response)
     }
 
     /// Tries to get an answer, at several addresses if that is safe.
@@ -104,7 +104,7 @@ impl Proxy {
         self,
         call: &Call,
         upstream: &Upstream,
-        mut request: Request<Upload>,
+        mut request: Box<Request<Upload>>,
         is_sent: Option<Sent>,
     ) -> Result<Response<Download>, ForwardError> {
         let mut retries = upstream.setup().retries;
@@ -113,6 +113,7 @@ impl Proxy {
         let spare = (may_repeat && retries > 0).then(|| copy(&request));
         let mut tried = Vec::new();
         while let Some(address) = upstream.choose(&tried) {
+            let answers = address.health().answers();
             let Failed { error, unsent } =
                 match self.attempt(call, upstream, &address, request, is_sent.clone()).await {
                     Ok(response) => {
@@ -130,13 +131,17 @@ impl Proxy {
                 return Err(error);
             }
             address.metrics().failed();
-            if address.health().failed() {
+            // An address that has answered others meanwhile is well: a client may ask for what takes
+            // too long, and must not take it from all.
+            let is_away = matches!(error, ForwardError::Unreachable { .. });
+            let is_silent = address.health().answers() == answers;
+            if (is_away || is_silent) && address.health().failed() {
                 let (upstream, address) = (&upstream.setup().name, address.location());
                 tracing::warn!(%upstream, %address, "a service gets no requests for a while");
             }
             // A client that has waited for all of the time is not made to wait for it again.
             let spare = spare.as_ref().filter(|_| !matches!(error, ForwardError::Late { .. }));
-            let Some(again) = unsent.or_else(|| spare.map(copy)) else {
+            let Some(again) = unsent.or_else(|| spare.map(|spare| copy(spare))) else {
                 return Err(error);
             };
             let Some(left) = retries.checked_sub(1) else { return Err(error) };
@@ -159,12 +164,13 @@ impl Proxy {
         call: &Call,
         upstream: &Upstream,
         address: &Arc<Address>,
-        mut request: Request<Upload>,
+        mut request: Box<Request<Upload>>,
         is_sent: Option<Sent>,
     ) -> Result<Response<Download>, Failed> {
         let visit = address.enter();
-        let asking = Asking { call, upstream, address, worker: self.worker };
-        if let Some(link) = address.take(self.worker) {
+        let worker = call.booth.worker;
+        let asking = Asking { call, upstream, address, worker };
+        if let Some(link) = address.take(worker) {
             match asking.ask(link, request, is_sent.clone()).await {
                 Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),
                 // The service has closed a connection that nobody used: that is no failure.
@@ -173,7 +179,7 @@ impl Proxy {
             }
         }
         // Boxed, because few requests need it and all would carry it.
-        let link = match Box::pin(link::join(upstream, address, self.worker)).await {
+        let link = match Box::pin(link::join(upstream, address, worker)).await {
             Ok(link) => link,
             Err(source) => {
                 let error =
@@ -200,16 +206,16 @@ impl Asking<'_> {
     async fn ask(
         self,
         mut link: Link,
-        mut request: Request<Upload>,
+        mut request: Box<Request<Upload>>,
         mut is_sent: Option<Sent>,
     ) -> Result<(Response<Incoming>, Link), Failed> {
         let Asking { call, upstream, address, .. } = self;
         let patience = upstream.setup().patience;
-        if link.aim(&mut request, address, &call.target).is_none() {
+        if !link.aim(&mut request, address, &call.target) {
             let error = ForwardError::TooLong { address: Arc::clone(address.name()) };
             return Err(Failed { error, unsent: None });
         }
-        let sending = link.send(request);
+        let sending = link.send(*request);
         let answered = match &mut is_sent {
             None => timeout(patience.answer, sending).await.ok(),
             Some(is_sent) => tokio::select! {
@@ -220,7 +226,7 @@ impl Asking<'_> {
         match answered {
             Some(Ok(response)) => Ok((response, link)),
             Some(Err(mut failed)) => {
-                let unsent = failed.take_message();
+                let unsent = failed.take_message().map(Box::new);
                 let error = ForwardError::Broken {
                     address: Arc::clone(address.name()),
                     source: failed.into_error(),
@@ -265,8 +271,8 @@ async fn exhausted(call: &Call, answer: Duration, is_sent: &mut Sent) {
 }
 
 /// Copies a request without a body.
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::empty());
+fn copy(request: &Request<Upload>) -> Box<Request<Upload>> {
+    let mut copy = Box::new(Request::new(Upload::empty()));
     *copy.method_mut() = request.method().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
@@ -277,7 +283,7 @@ fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
     let paid = head.extensions.remove::<PaidBy>();
     let headers = &mut head.headers;
     remove_hop_by_hop(headers);
-    remove_claims(headers);
+    remove_claims(headers, call.is_peer_trusted);
     join_cookies(headers);
     if is_of_unknown_length {
         // Some methods have no body unless it is announced.
@@ -347,7 +353,6 @@ impl Service<Request<Incoming>> for Proxy {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let proxy = *self;
-        Box::pin(async move { Ok(proxy.forward(request).await) })
+        Box::pin(self.forward(request))
     }
 }

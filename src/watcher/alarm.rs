@@ -70,6 +70,21 @@ impl fmt::Display for Alarm {
     }
 }
 
+impl Alarm {
+    /// The names of all kinds.
+    pub(crate) const NAMES: [&'static str; 3] = ["node", "emergency", "unconfirmed"];
+
+    /// Returns the name of its kind, as metrics have it.
+    pub(crate) const fn name(&self) -> &'static str {
+        let [node, emergency, unconfirmed] = Self::NAMES;
+        match self {
+            Self::Node { .. } => node,
+            Self::Emergency(_) => emergency,
+            Self::Unconfirmed(_) => unconfirmed,
+        }
+    }
+}
+
 impl<B: Chain + Wallet> Watcher<B> {
     /// Returns what an operator has to know now.
     #[must_use]

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use bitcoin::{BlockHash, FeeRate, OutPoint, Txid};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::gateway::{
-    Cause, Channel, Closing, Draft, Input, Market, Mempool, Mined, Plan, Rival, Spender, Step,
+    Channel, Closing, Draft, Input, Market, Mempool, Mined, Plan, Rival, Spender, Step,
 };
 use farebox_channel::{Member, Payout, Sat, Settlement, SettlementError, Timestamp, UnusualScript};
 use farebox_middleware::Node;
@@ -64,19 +64,11 @@ impl<B: Chain + Wallet> Watcher<B> {
     /// Closes the channels whose time has come.
     pub(super) async fn close_due(&self) -> Result<(), WatchError> {
         let (clock, rules) = (self.clock(), self.0.ledger.rules());
-        let mut closing = Vec::new();
-        for channel in self.0.ledger.due(clock.now()) {
-            let outpoint = channel.contract().outpoint;
-            let Some(cause) = channel.due(clock, &rules) else { continue };
-            // Charges of requests that are under way may still be released, but a client that
-            // never ends a request must not keep its channel open until its refund is valid.
-            let mark = rules.closes_at(channel.contract().terms.expiry);
-            let can_wait = matches!(cause, Cause::Exhausted | Cause::Idle) && clock.now() < mark;
-            if can_wait && self.0.ledger.is_held(outpoint) {
-                continue;
-            }
-            closing.push((outpoint, Input::Expire(cause)));
-        }
+        let due = |channel: &Channel| {
+            let cause = channel.due(clock, &rules)?;
+            Some((channel.contract().outpoint, Input::Expire(cause)))
+        };
+        let closing: Vec<_> = self.0.ledger.due(clock.now()).iter().filter_map(due).collect();
         for some in closing.chunks(CLOSES_MAX) {
             self.tell_some(None, some.to_vec()).await?;
         }

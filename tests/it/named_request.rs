@@ -67,6 +67,37 @@ async fn a_key_of_another_request_is_refused() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_paid_on_one_host_buys_nothing_on_another() {
+    let world = World::start_with(|config| {
+        let dear = "[[route]]\nname = \"dear\"\nhost = \"dear.example.com\"\npath = \"/paid\"\nprice_sat = 50";
+        config.replacen("[[route]]", &format!("{dear}\n\n[[route]]"), 1)
+    })
+    .await;
+    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let at = async |host: &str, path: &str| {
+        let pay = PayRequest { price_max: None, ..payment(&buyer) };
+        let fields = [header(&pay), named("one"), ("host", host.to_owned())];
+        buyer.send(path, &fields).await
+    };
+    let given_up = at("cheap.example.com", "/paid/slow");
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(150), given_up).await;
+    assert!(given_up.is_err(), "the answer takes longer");
+
+    let mut elsewhere = None;
+    until("the gateway has noticed", async || {
+        elsewhere = Some(at("dear.example.com", "/paid/slow").await);
+        elsewhere.as_ref().is_some_and(|answer| answer.status != 409)
+    })
+    .await;
+    let again = at("CHEAP.example.com.:80", "/paid/slow").await;
+
+    assert_eq!(elsewhere.unwrap().refusal(), (422, "key-reused".to_owned()));
+    assert_eq!((again.status.as_u16(), again.receipt().spent.get()), (200, PRICE_MSAT));
+    assert_eq!(world.api.hits(), 2);
+    assert_eq!(spent(&buyer).await, PRICE_MSAT);
+}
+
+#[tokio::test]
 async fn while_a_named_request_is_under_way_its_name_is_taken() {
     let world = World::start().await;
     let buyer = world.buyer_with_channel(Kind::Cltv).await;
@@ -121,6 +152,25 @@ async fn a_request_that_its_client_gave_up_is_asked_again_for_the_same_charge() 
     .await;
 
     assert_eq!(answer.unwrap().receipt().spent.get(), PRICE_MSAT);
+    assert_eq!(spent(&buyer).await, PRICE_MSAT);
+}
+
+#[tokio::test]
+async fn what_is_paid_for_is_asked_again_for_the_same_charge_although_its_price_was_raised() {
+    let mut world = World::start().await;
+    let buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let pay = PayRequest { price_max: Msat::new(PRICE_MSAT).ok(), ..payment(&buyer) };
+    let ask = async |key| buyer.send("/paid/slow", &[header(&pay), named(key)]).await;
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(150), ask("one")).await;
+    assert!(given_up.is_err(), "the answer takes longer");
+
+    world.reconfigure(|config| config.replace(&format!("= {PRICE_MSAT}"), "= 2_000"));
+    let again = ask("one").await;
+    let other = ask("two").await;
+
+    assert_eq!(again.status, 200);
+    assert_eq!(again.receipt().price.get(), PRICE_MSAT);
+    assert_eq!(other.refusal(), (402, "price-raised".to_owned()));
     assert_eq!(spent(&buyer).await, PRICE_MSAT);
 }
 

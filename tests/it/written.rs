@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use farebox::config::Config;
+use farebox_channel::Kind;
 use farebox_channel::message::{
     CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt, RefundReply,
     RefundRequest, StateReply, StatusReply, StatusRequest, TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::wire::Field;
 use farebox_middleware::ProblemKind;
+
+use crate::support::{Operator, World};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -44,12 +47,122 @@ const FIELDS: [&str; 15] = [
     CloseRequest::NAME,
 ];
 
+/// Returns the names of all pages: those of the root, and those of `docs`.
+fn pages() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for folder in ["", "docs", "docs/adr"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+    pages
+}
+
 #[test]
-fn no_page_holds_two_versions_of_itself() {
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"] {
-        let page = page(name);
-        let marker = page.lines().find(|line| line.starts_with("<<<<<<<"));
-        assert_eq!(marker, None, "{name} was merged by halves");
+fn no_page_holds_two_versions_of_itself_or_the_rest_of_a_lost_part() {
+    let is_left_over = |line: &&str| {
+        let is_rest = line.len() == 2 && line.chars().all(|letter| letter.is_ascii_alphabetic());
+        let is_broken_row = line.starts_with(char::is_alphanumeric) && line.ends_with(" |");
+        line.starts_with("<<<<<<<") || is_rest || is_broken_row
+    };
+    for name in pages() {
+        assert_eq!(page(&name).lines().find(is_left_over), None, "{name}");
+    }
+}
+
+/// Returns what a heading is called in links: without marks, and with hyphens for spaces.
+fn anchor(heading: &str) -> String {
+    let letters =
+        heading.trim_start_matches('#').trim().chars().filter_map(|letter| match letter {
+            ' ' => Some('-'),
+            '-' | '_' => Some(letter),
+            _ => letter.is_alphanumeric().then(|| letter.to_ascii_lowercase()),
+        });
+    letters.collect()
+}
+
+#[test]
+fn every_link_to_a_page_or_a_heading_leads_somewhere() {
+    for name in pages() {
+        let text = page(&name);
+        let links = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let folder = Path::new(&name).parent().unwrap();
+            let target = if file.is_empty() { name.clone().into() } else { folder.join(file) };
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&target);
+            assert!(path.exists(), "{name} links to {link}");
+            if !heading.is_empty() {
+                let target = page(target.to_str().unwrap());
+                let mut headings = target.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|line| anchor(line) == heading), "{name} links to {link}");
+            }
+        }
+    }
+}
+
+/// Returns the keys that a table of the configuration may have, or nothing where there is no table.
+fn keys(table: &str) -> Option<Vec<String>> {
+    let refused = Config::parse(&format!("{table}\nzzz = 1"), Path::new("farebox.toml"));
+    let words = refused.unwrap_err().to_string();
+    let (_, expected) = words.split_once("unknown field `zzz`, expected ")?;
+    let expected = expected.lines().next().unwrap();
+    Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// Adds the keys of the configuration below a name, each as `table.key`.
+fn add_keys(name: &str, table: &str, all: &mut Vec<String>) {
+    let Some(keys) = keys(table) else { return all.push(name.to_owned()) };
+    for key in keys {
+        let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+        let table = if name == "route" { "[[route]]".to_owned() } else { format!("[{name}]") };
+        add_keys(&name, &table, all);
+    }
+}
+
+#[test]
+fn every_key_of_the_configuration_is_described() {
+    let mut all = Vec::new();
+    add_keys("", "", &mut all);
+    for key in ["listen", "bitcoind.url", "upstream.health.path", "upstreams", "route.path"] {
+        assert!(all.iter().any(|it| it == key), "{key} in {all:?}");
+    }
+    let page = page("docs/operating.md");
+    for key in all {
+        let is_row = |line: &str| line.starts_with('|') && line.contains(&format!("`{key}`"));
+        let names = format!("`[{key}.NAME]`");
+        assert!(page.lines().any(is_row) || page.contains(&names), "`{key}` is not described");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_described_and_alarms_name_no_other() {
+    let world = World::start().await;
+    // Some are told only while there is a channel.
+    let _buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let told = Operator::of(&world).metrics().await;
+    let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let name = |(name, kind): (&str, &str)| match kind {
+        "counter" => format!("{name}_total"),
+        _ => name.to_owned(),
+    };
+    let names: BTreeSet<String> = families.map(name).collect();
+    assert!(names.contains("farebox_next_mark_seconds"), "{told}");
+    let operating = page("docs/operating.md");
+    for name in &names {
+        assert!(operating.contains(&format!("`{name}`")), "{name} is not described");
+    }
+    let is_letter = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    for text in [operating, page("contrib/alerts.yaml")] {
+        for word in text.split(|letter| !is_letter(letter)) {
+            let metric = word.strip_suffix("_bucket").unwrap_or(word);
+            let is_metric = metric.starts_with("farebox_");
+            assert!(!is_metric || names.contains(metric), "{metric} is no metric");
+        }
     }
 }
 

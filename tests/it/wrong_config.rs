@@ -212,3 +212,29 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
         assert!(words.contains(allowed), "{bad}: {words}");
     }
 }
+
+/// Lines with the node's password in which something is wrong.
+const SECRET: &[&str] = &[
+    "password = \"918273645",
+    "password = 918273645",
+    "password = [918273645]",
+    "password = 918273645 # mine",
+    "password = x918273645",
+    "password = \"918273645\" and more",
+    "password = \"918273645\\q\"",
+    "user = \"u\" password = \"918273645\"",
+    "pasword = \"918273645\"",
+    "password = \"918273645\"\npassword = \"918273645\"",
+];
+
+#[test]
+fn what_is_wrong_in_a_line_with_the_password_is_said_without_the_line() {
+    let access = "cookie_file = \"/nowhere/.cookie\"";
+    let line = GOOD.lines().position(|line| line == access).unwrap() + 1;
+    for secret in SECRET {
+        let words = parse(&GOOD.replacen(access, secret, 1)).unwrap_err();
+        let at = if secret.contains('\n') { line + 1 } else { line };
+        assert!(words.starts_with(&format!("some/farebox.toml: line {at}, column ")), "{words}");
+        assert!(!words.contains("918273645"), "{secret}: {words}");
+    }
+}

@@ -51,9 +51,9 @@ impl Account {
         Receipt { paid: self.payment.paid(), spent: self.spent, credit: self.credit(), price }
     }
 
-    /// Tells whether everything is paid, and what is left buys nothing.
-    pub(super) fn is_exhausted(&self, rules: &Rules) -> bool {
-        self.payment.paid() == self.contract.capacity && self.credit() < rules.cheapest
+    /// Returns what is left, if everything is paid.
+    pub(super) fn last_credit(&self) -> Option<Msat> {
+        (self.payment.paid() == self.contract.capacity).then(|| self.credit())
     }
 
     /// Takes a payment and charges a price.

@@ -110,7 +110,8 @@ pub enum Input {
     },
     /// The client closes with its final payment, verified.
     Close(VerifiedPayment),
-    /// The gateway closes for what is paid.
+    /// The gateway closes for what is paid. A channel that it finds exhausted or idle is judged
+    /// again: it is left as it is where [`Channel::due`] has no answer any more.
     Expire(Cause),
     /// The contract is in the mempool, and its transaction spends these coins.
     Seen(Vec<OutPoint>),
@@ -148,6 +149,13 @@ impl Channel {
     /// # Errors
     /// [`Refusal`] when the input is not possible now; then nothing has changed.
     pub fn handle(&self, clock: Clock, rules: &Rules, input: Input) -> Result<Self, Refusal> {
+        let input = if matches!(input, Input::Expire(Cause::Exhausted | Cause::Idle)) {
+            // That was judged by an earlier state: a payment or a release may have come since.
+            let Some(cause) = self.due(clock, rules) else { return Ok(self.clone()) };
+            Input::Expire(cause)
+        } else {
+            input
+        };
         match (self, input) {
             (Self::Pending(pending), input) => pending.handle(clock, rules, input),
             (Self::Late(late), input) => late.handle(clock, input),
@@ -179,21 +187,33 @@ impl Channel {
     /// Returns why the gateway has to close the channel now, if it has to.
     #[must_use]
     pub fn due(&self, clock: Clock, rules: &Rules) -> Option<Cause> {
-        let (at, cause) = match self {
-            Self::Pending(pending) => (pending.wakes_at(rules), Cause::Expiring),
-            Self::Open(open) => open.closes(rules),
-            Self::Late(_) | Self::Closing(_) | Self::Ended(_) => return None,
-        };
-        (clock.now() >= at).then_some(cause)
+        match self {
+            Self::Pending(pending) => {
+                (clock.now() >= pending.mark(rules)).then_some(Cause::Expiring)
+            }
+            Self::Open(open) => open.due(clock.now(), rules),
+            Self::Late(_) | Self::Closing(_) | Self::Ended(_) => None,
+        }
     }
 
-    /// Returns from when on [`Channel::due`] has an answer, if nothing else happens.
+    /// Returns from when on [`Channel::due`] has an answer whatever is left on the channel, if
+    /// nothing else happens.
     #[must_use]
-    pub fn wakes_at(&self, rules: &Rules) -> Option<Timestamp> {
+    pub fn mark(&self, rules: &Rules) -> Option<Timestamp> {
         match self {
-            Self::Pending(pending) => Some(pending.wakes_at(rules)),
-            Self::Open(open) => Some(open.closes(rules).0),
+            Self::Pending(pending) => Some(pending.mark(rules)),
+            Self::Open(open) => Some(open.mark(rules)),
             Self::Late(_) | Self::Closing(_) | Self::Ended(_) => None,
+        }
+    }
+
+    /// Returns what is left on an open channel, if everything is paid. [`Channel::due`] has an
+    /// answer at any time where that is less than the cheapest price.
+    #[must_use]
+    pub fn last_credit(&self) -> Option<Msat> {
+        match self {
+            Self::Open(open) => open.account.last_credit(),
+            Self::Pending(_) | Self::Late(_) | Self::Closing(_) | Self::Ended(_) => None,
         }
     }
 

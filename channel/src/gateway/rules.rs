@@ -19,7 +19,8 @@ pub struct Rules {
     pub lifetime: RangeInclusive<Seconds>,
     /// The first payment.
     pub first_payment: Sat,
-    /// The cheapest price: less credit than this buys nothing.
+    /// The cheapest price: less credit than this buys nothing. Where nothing is charged it is zero,
+    /// and no channel is exhausted.
     pub cheapest: Msat,
     /// The confirmations that a contract needs before it is served.
     pub confirmations: u32,

@@ -91,7 +91,7 @@ impl Pending {
     /// A contract that never confirms is given up when payments would stop; one that may have been
     /// served is looked for until its expiry. Once that one is in a block again it is settled at its
     /// mark, however many confirmations it lacks to be served.
-    pub(super) fn wakes_at(&self, rules: &Rules) -> Timestamp {
+    pub(super) fn mark(&self, rules: &Rules) -> Timestamp {
         let expiry = self.account.contract.terms.expiry;
         match (self.account.is_unserved(), self.height) {
             (true, _) => expiry.before(rules.stop),
@@ -207,16 +207,26 @@ impl Open {
         }
     }
 
-    /// Returns why and from when on the channel is to be closed.
-    pub(super) fn closes(&self, rules: &Rules) -> (Timestamp, Cause) {
-        if self.account.is_exhausted(rules) {
-            return (Timestamp::new(0), Cause::Exhausted);
+    /// Returns when the channel is to be closed, whatever is left on it.
+    pub(super) fn mark(&self, rules: &Rules) -> Timestamp {
+        let expiring = rules.closes_at(self.account.contract.terms.expiry);
+        let idle = rules.settling.idle.map(|idle| self.account.used_at.after(idle));
+        idle.map_or(expiring, |idle| idle.min(expiring))
+    }
+
+    /// Returns why the channel is to be closed now, if it is.
+    ///
+    /// Near its expiry that is the cause, whatever else there is: an exhausted or idle channel waits
+    /// for requests that are under way, but a client that never ends a request must not keep its
+    /// channel open until its refund is valid.
+    pub(super) fn due(&self, now: Timestamp, rules: &Rules) -> Option<Cause> {
+        if now >= rules.closes_at(self.account.contract.terms.expiry) {
+            return Some(Cause::Expiring);
         }
-        let expiring = (rules.closes_at(self.account.contract.terms.expiry), Cause::Expiring);
-        match rules.settling.idle.map(|idle| self.account.used_at.after(idle)) {
-            Some(idle_at) if idle_at < expiring.0 => (idle_at, Cause::Idle),
-            Some(_) | None => expiring,
+        if self.account.last_credit().is_some_and(|credit| credit < rules.cheapest) {
+            return Some(Cause::Exhausted);
         }
+        (now >= self.mark(rules)).then_some(Cause::Idle)
     }
 }
 

@@ -42,7 +42,7 @@ fn a_channels_life_is_told_step_by_step() {
 #[test]
 fn a_close_is_told_with_its_cause() {
     let open = open(Kind::Cltv);
-    for cause in [Cause::Client, Cause::Exhausted, Cause::Expiring] {
+    for cause in [Cause::Client, Cause::Operator, Cause::Expiring] {
         let told = Happened::Closing { cause, paid: sat(FIRST) };
         assert_eq!(happened(&open, Input::Expire(cause), None), Some(told));
     }

@@ -227,12 +227,28 @@ fn with_payout(payout: &Payout) -> Channel {
 #[test]
 fn a_close_by_the_gateway_settles_what_is_paid() {
     let channel = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), 5_000, 1));
-    for cause in [Cause::Exhausted, Cause::Expiring, Cause::Operator] {
+    for cause in [Cause::Expiring, Cause::Operator] {
         let closed = step(&channel, Input::Expire(cause));
         assert_eq!(account(&closed), (5_000, 1));
-        let Channel::Closing(closing) = closed else { panic!("{closed:?}") };
-        assert_eq!(closing.cause, cause);
+        assert_eq!((closed.name(), closed.cause()), (StateName::Closing, Some(cause)));
     }
+    let exhausted = step(&channel, pay(&channel, CAPACITY, 99_999_999));
+    let closed = step(&exhausted, Input::Expire(Cause::Exhausted));
+    assert_eq!((closed.name(), closed.cause()), (StateName::Closing, Some(Cause::Exhausted)));
+}
+
+#[test]
+fn a_channel_that_was_found_exhausted_is_judged_again_when_it_is_to_close() {
+    let spent = step(&open(Kind::Cltv), pay(&open(Kind::Cltv), CAPACITY, 100_000_000));
+    assert_eq!(spent.due(now(), &rules()), Some(Cause::Exhausted));
+    let close = Input::Expire(Cause::Exhausted);
+
+    let released = step(&spent, Input::Release { charge: msat(1_000) });
+    assert_eq!(step(&released, close.clone()), released);
+    let reorged = step(&released, Input::Unconfirmed);
+    assert_eq!(step(&reorged, close.clone()), reorged);
+    let late = spent.handle(clock_at(EXPIRY - SETTLE), &rules(), close).unwrap();
+    assert_eq!(late.cause(), Some(Cause::Expiring));
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn the_gateway_closes_two_waits_before_the_settlement_goes_out() {
     let mark = EXPIRY - SETTLE - 2 * WAIT;
     assert_eq!(channel.due(clock_at(mark - 1), &waiting_rules()), None);
     assert_eq!(channel.due(clock_at(mark), &waiting_rules()), Some(Cause::Expiring));
-    assert_eq!(channel.wakes_at(&waiting_rules()).unwrap().get(), mark);
+    assert_eq!(channel.mark(&waiting_rules()).unwrap().get(), mark);
 }
 
 #[test]

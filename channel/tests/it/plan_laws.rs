@@ -307,7 +307,7 @@ fn the_same_facts_again_have_nothing_built_for_ever() {
 }
 
 #[test]
-fn a_channel_is_due_exactly_from_when_it_wakes() {
+fn a_channel_is_due_exactly_from_its_mark() {
     let seconds = prop_oneof![NOW..EXPIRY + 100, EXPIRY - SETTLE - 1_300..EXPIRY - SETTLE + 10];
     law(
         300,
@@ -318,10 +318,10 @@ fn a_channel_is_due_exactly_from_when_it_wakes() {
                 if is_open { crate::support::open(kind) } else { crate::support::pending(kind) };
             let mut rules = waiting_rules();
             rules.settling.idle = is_idle.then_some(farebox_channel::Seconds::new(idle));
-            let wakes_at = channel.wakes_at(&rules).unwrap();
-            for seconds in [at, wakes_at.get(), wakes_at.get() - 1] {
+            let mark = channel.mark(&rules).unwrap();
+            for seconds in [at, mark.get(), mark.get() - 1] {
                 let clock = clock_at(seconds);
-                assert_eq!(channel.due(clock, &rules).is_some(), clock.now() >= wakes_at);
+                assert_eq!(channel.due(clock, &rules).is_some(), clock.now() >= mark);
             }
         },
     );

@@ -96,9 +96,23 @@ fn a_channel_that_is_not_used_for_long_is_closed_to_the_second() {
 }
 
 #[test]
+fn a_payment_that_comes_before_the_close_of_an_idle_channel_keeps_it_open() {
+    let rules = idle_after(7_200);
+    let channel = open(Kind::Cltv);
+    let at = clock_at(NOW + 7_200);
+    assert_eq!(channel.due(at, &rules), Some(Cause::Idle));
+    let used = channel.handle(at, &rules, pay(&channel, 2_000, 1_000)).unwrap();
+    assert_eq!(used.handle(at, &rules, Input::Expire(Cause::Idle)).as_ref(), Ok(&used));
+    let closed = channel.handle(at, &rules, Input::Expire(Cause::Idle)).unwrap();
+    assert_eq!(closed.cause(), Some(Cause::Idle));
+}
+
+#[test]
 fn a_channel_that_is_near_its_end_closes_for_that_and_not_for_being_idle() {
     let rules = idle_after(u32::MAX);
-    let wakes_at = open(Kind::Cltv).wakes_at(&rules).unwrap();
-    assert_eq!(wakes_at, rules.closes_at(open(Kind::Cltv).contract().terms.expiry));
-    assert_eq!(open(Kind::Cltv).due(clock_at(wakes_at.get()), &rules), Some(Cause::Expiring));
+    let mark = open(Kind::Cltv).mark(&rules).unwrap();
+    assert_eq!(mark, rules.closes_at(open(Kind::Cltv).contract().terms.expiry));
+    assert_eq!(open(Kind::Cltv).due(clock_at(mark.get()), &rules), Some(Cause::Expiring));
+    let rules = idle_after(60);
+    assert_eq!(open(Kind::Cltv).due(clock_at(mark.get()), &rules), Some(Cause::Expiring));
 }

@@ -15,7 +15,8 @@ async fn a_subscriber_is_told_of_an_opening_of_payments_and_of_the_close_in_orde
     ledger.create(channel.clone()).await.unwrap();
     let memo = Some(Memo::new("one").unwrap());
     let payment = paid(channel.contract(), 3_000);
-    let pay = Charge { payment, price: msat(1_500), name: None, memo: memo.clone() };
+    let pay =
+        Charge { payment, price: msat(1_500), price_max: None, name: None, memo: memo.clone() };
     ledger.pay(outpoint(&channel), now(), pay).await.unwrap();
     ledger.release(outpoint(&channel), now(), msat(500), None).await.unwrap();
     ledger.apply(outpoint(&channel), now(), Input::Expire(Cause::Client)).await.unwrap();

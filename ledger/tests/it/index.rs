@@ -10,7 +10,7 @@ use bitcoin::{
 use farebox_channel::gateway::{
     Account, Cause, Channel, Closing, Input, Mined, Open, Pending, Spender,
 };
-use farebox_channel::{Contract, Kind, Msat, Sat, Terms, Timestamp, VerifiedPayment};
+use farebox_channel::{Clock, Contract, Kind, Msat, Sat, Terms, Timestamp, VerifiedPayment};
 use farebox_ledger::{Cursor, Ledger, Totals, Touched};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof};
@@ -18,7 +18,8 @@ use proptest::sample::select;
 use secp256k1::{SECP256K1, SecretKey};
 
 use crate::support::{
-    Books, account, charge, contract, every_state, law, now, outpoint, paid, pending, rules, sat,
+    Books, account, charge, contract, every_state, law, now, open, outpoint, paid, pending, rules,
+    sat,
 };
 
 /// How many channels a run has.
@@ -69,9 +70,8 @@ fn input(event: &Event, channel: &Channel) -> Input {
         Event::WriteOff => Input::WriteOff,
         Event::Exhaust => {
             let payment = paid(channel.contract(), crate::support::CAPACITY);
-            let price = channel.account().payment.paid().to_msat();
-            let all = payment.paid().to_msat().checked_sub(price).unwrap_or_default();
-            Input::Pay { payment, price: all }
+            let all = payment.paid().to_msat().checked_sub(channel.account().spent);
+            Input::Pay { payment, price: all.unwrap() }
         }
     }
 }
@@ -127,6 +127,13 @@ fn outpoints(channels: &[Channel]) -> Vec<OutPoint> {
     outpoints
 }
 
+/// Returns from when on a channel is due.
+fn wakes_at(channel: &Channel) -> Option<Timestamp> {
+    let begin = Timestamp::new(0);
+    let clock = Clock { median_time_past: begin, wall: begin };
+    channel.due(clock, &rules()).map(|_| begin).or_else(|| channel.mark(&rules()))
+}
+
 /// Compares each index with a look at all channels.
 fn check(ledger: &Ledger) {
     let is_spent = |it: &Channel| matches!(it, Channel::Closing(Closing { mined: Some(_), .. }));
@@ -141,10 +148,10 @@ fn check(ledger: &Ledger) {
     let start = now().now().get();
     for seconds in [0, start, start + 140_000, start + 172_800, u64::MAX] {
         let at = Timestamp::new(seconds);
-        let is_due = |it: &Channel| it.wakes_at(&rules()).is_some_and(|wakes_at| wakes_at <= at);
+        let is_due = |it: &Channel| wakes_at(it).is_some_and(|wakes_at| wakes_at <= at);
         let due = ledger.due(at);
         assert_eq!(outpoints(&due), outpoints(&ledger.select(is_due)));
-        assert!(due.is_sorted_by_key(|it| it.wakes_at(&rules())), "the most urgent comes first");
+        assert!(due.is_sorted_by_key(wakes_at), "the most urgent comes first");
     }
     for height in 199..216 {
         let is_from = |at: Option<u32>| at.is_some_and(|at| at >= height);
@@ -155,7 +162,7 @@ fn check(ledger: &Ledger) {
     let all = ledger.select(|_| true);
     let sum = all.iter().map(Totals::of).fold(Totals::default(), Totals::plus);
     assert_eq!(ledger.totals(), sum);
-    assert_eq!(ledger.next_mark(), all.iter().filter_map(|it| it.wakes_at(&rules())).min());
+    assert_eq!(ledger.next_mark(), all.iter().filter_map(wakes_at).min());
     check_touches(ledger);
 }
 
@@ -333,11 +340,33 @@ async fn a_full_channel_is_due_once_its_credit_buys_nothing_any_more() {
 
     ledger.set_cheapest(everything.to_msat());
     assert!(due().is_empty());
-    ledger.set_cheapest(Msat::MAX);
+    let more = everything.to_msat().checked_add(Msat::new(1).unwrap()).unwrap();
+    ledger.set_cheapest(more);
     assert_eq!(due(), std::slice::from_ref(&channel));
+    assert_eq!(ledger.next_mark(), Some(Timestamp::new(0)));
     assert_eq!(channel.due(now(), &ledger.rules()), Some(Cause::Exhausted));
+    let far = Timestamp::new(u64::MAX);
+    assert_eq!(ledger.due(far), std::slice::from_ref(&channel), "it is told once");
     ledger.set_cheapest(everything.to_msat());
     assert!(due().is_empty());
     assert_eq!(channel.due(now(), &ledger.rules()), None);
+    watch.close(ledger);
+}
+
+#[tokio::test]
+async fn where_nothing_is_charged_no_channel_is_exhausted() {
+    let books = Books::new();
+    let (ledger, watch) = books.open();
+    let channel = open(1, 1_000);
+    ledger.create(channel.clone()).await.unwrap();
+    let payment = paid(channel.contract(), crate::support::CAPACITY);
+    let all = Input::Pay { payment, price: payment.paid().to_msat() };
+    let spent = ledger.apply(outpoint(&channel), now(), all).await.unwrap();
+    assert_eq!(ledger.due(now().now()), std::slice::from_ref(&spent));
+
+    ledger.set_cheapest(Msat::ZERO);
+
+    assert!(ledger.due(now().now()).is_empty());
+    assert_eq!(spent.due(now(), &ledger.rules()), None);
     watch.close(ledger);
 }

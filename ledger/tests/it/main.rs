@@ -7,6 +7,7 @@
 )]
 
 mod batch;
+mod closing;
 mod crash;
 mod events;
 mod failure;

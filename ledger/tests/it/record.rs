@@ -79,7 +79,7 @@ fn a_state_takes_the_place_of_any_other() {
         Channel::Open(Open { height: Some(202), ..plain.clone() }),
         Channel::Open(Open { height: None, ..plain.clone() }),
         Channel::Pending(Pending { account: account(), height: Some(201) }),
-        step(&Channel::Open(plain.clone()), Input::Expire(Cause::Idle)),
+        step(&Channel::Open(plain.clone()), Input::Expire(Cause::Operator)),
     ];
     let books = Books::new();
     for before in &states {

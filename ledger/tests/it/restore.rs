@@ -10,7 +10,7 @@ use crate::support::{Books, charge, contract, msat, now, open, outpoint, pending
 /// A charge on `channel` from its credit.
 fn price(channel: &Channel, price_msat: u64, name: Option<RequestName>) -> Charge {
     let payment = channel.account().payment;
-    Charge { payment, price: msat(price_msat), name, memo: None }
+    Charge { payment, price: msat(price_msat), price_max: None, name, memo: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
-//! An answer that breaks off as the last thing that a runtime sees.
+//! Answers that break off: as the last thing that a runtime sees, and after a client that was slow.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farebox_channel::Msat;
@@ -13,24 +14,30 @@ use http_body_util::{BodyExt, Full};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::support::{Desk, header};
+use crate::support::{Desk, PRICE_MSAT, header};
 
-/// A service whose answers break off.
+/// A service whose answers break off after so many pieces.
 #[derive(Clone)]
-struct Breaking;
+struct Breaking(usize);
 
-/// A body that breaks off.
-struct Broken;
+/// A body that breaks off after so many pieces.
+struct Broken(usize);
 
 impl Body for Broken {
     type Data = Bytes;
     type Error = &'static str;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        Poll::Ready(Some(Err("broken off")))
+        Poll::Ready(Some(match self.0.checked_sub(1) {
+            Some(rest) => {
+                self.0 = rest;
+                Ok(Frame::data(Bytes::from("a piece\n")))
+            }
+            None => Err("broken off"),
+        }))
     }
 }
 
@@ -44,7 +51,7 @@ impl Service<Request<Full<Bytes>>> for Breaking {
     }
 
     fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-        ready(Ok(Response::new(Broken)))
+        ready(Ok(Response::new(Broken(self.0))))
     }
 }
 
@@ -55,7 +62,7 @@ fn a_broken_answers_charge_comes_back_although_the_runtime_ends_with_it() {
     let desk = outer.block_on(Desk::open());
     let (name, value) = header(&desk.pay(1_000));
     let request = Request::get("/x").header(name, value).body(Full::default()).unwrap();
-    let mut paywall = desk.layer().layer(Breaking);
+    let mut paywall = desk.layer().layer(Breaking(0));
 
     // Nothing runs on this runtime once the body was read.
     runtime().block_on(async {
@@ -66,4 +73,28 @@ fn a_broken_answers_charge_comes_back_although_the_runtime_ends_with_it() {
     outer.block_on(desk.ledger.close());
     let channel = desk.ledger.channel(desk.contract.outpoint).unwrap();
     assert_eq!(channel.account().receipt(Msat::ZERO).spent, Msat::ZERO);
+}
+
+/// Returns what stays charged where a client lets each of so many pieces wait before the answer
+/// breaks off.
+async fn charge_after(pieces: usize, wait: Duration) -> u64 {
+    let desk = Desk::open().await;
+    let (name, value) = header(&desk.pay(1_000));
+    let request = Request::get("/x").header(name, value).body(Full::default()).unwrap();
+    let answer = desk.layer().layer(Breaking(pieces)).call(request).await.unwrap();
+    let mut body = answer.into_body();
+    while body.frame().await.unwrap().is_ok() {
+        tokio::time::advance(wait).await;
+    }
+    desk.ledger.close().await;
+    let channel = desk.ledger.channel(desk.contract.outpoint).unwrap();
+    channel.account().receipt(Msat::ZERO).spent.get()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_slow_all_along_does_not_get_a_broken_answers_charge_back() {
+    let secs = Duration::from_secs;
+    assert_eq!(charge_after(1, secs(6)).await, PRICE_MSAT);
+    assert_eq!(charge_after(4, secs(2)).await, PRICE_MSAT);
+    assert_eq!(charge_after(100, secs(5) / 100).await, 0, "a quick reader gets it back");
 }

@@ -5,7 +5,8 @@ mod serving;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(super) use serving::{
     Balance, CONNECTIONS_PER_CLIENT, Cors, Health, Limits, Protocol, REQUESTS_PER_CHANNEL,
@@ -104,13 +105,19 @@ pub(super) struct Node {
     pub(super) url: String,
     pub(super) cookie_file: Option<PathBuf>,
     pub(super) user: Option<String>,
-    #[serde(serialize_with = "hide")]
+    #[serde(default, deserialize_with = "secret", serialize_with = "hide")]
     pub(super) password: Option<String>,
     pub(super) wallet: Option<String>,
     #[serde(default)]
     pub(super) any_truc_policy: bool,
     pub(super) block: Option<String>,
     pub(super) stall_secs: Option<u32>,
+}
+
+/// Reads a secret. What stands there instead of a string may be it too, so it is not shown.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let read = Option::deserialize(deserializer);
+    read.map_err(|_: D::Error| D::Error::custom("invalid type, expected a string"))
 }
 
 /// Shows that there is a secret, and not which.

@@ -98,7 +98,7 @@ fn fields(record: &Record, tell: &mut dyn FnMut(&str, Value<'_>)) {
         }
     }
     if let Some(refusal) = record.refusal {
-        tell("refusal", Value::Foreign(refusal));
+        tell("refusal", Value::Foreign(refusal.name()));
     }
     if record.has_client_left {
         tell("client_left", Value::Yes);
@@ -172,6 +172,7 @@ mod tests {
     use std::time::Duration;
 
     use farebox_channel::Msat;
+    use farebox_middleware::ProblemKind;
     use http::uri::PathAndQuery;
     use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -199,7 +200,7 @@ mod tests {
             channel: None,
             price: None,
             credit: None,
-            refusal: Some("payment-required"),
+            refusal: Some(ProblemKind::PaymentRequired),
             would_charge: Msat::new(2_000).ok(),
             has_client_left: true,
             ..sample()

@@ -75,7 +75,7 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     let status = record.status;
     let mut attributes = vec![
         KeyValue::new("http.request.method", method),
-        KeyValue::new("url.scheme", "http"),
+        KeyValue::new("url.scheme", record.scheme.as_str()),
         KeyValue::new("url.path", record.path().to_owned()),
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
         KeyValue::new("network.protocol.version", record.version_name()),
@@ -108,7 +108,7 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     for (name, amount) in amounts {
         add(name, amount.map(|amount| integer(amount.get()).into()));
     }
-    add("farebox.refusal", record.refusal.map(Value::from));
+    add("farebox.refusal", record.refusal.map(|kind| kind.name().into()));
     add("farebox.first_byte_us", record.first_byte.map(|time| integer(micros(time)).into()));
     add("farebox.client_left", record.has_client_left.then_some(Value::Bool(true)));
     attributes
@@ -164,6 +164,7 @@ mod tests {
         for (name, expected) in [
             ("http.response.status_code", "200"),
             ("server.address", "api.example.com"),
+            ("url.scheme", "https"),
             ("url.path", "/forecast/today"),
             ("farebox.price_msat", "1500"),
             ("farebox.channel", "00010203040506ff"),

@@ -27,6 +27,10 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// The name of what has no route.
 pub(crate) const NO_ROUTE: &str = "-";
 
+/// The limits that count what they reject.
+const LIMITS: [&str; 6] =
+    ["connections", "requests", "channel_requests", "openings", "unpaid", "payments"];
+
 /// Everything that is counted. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -72,7 +76,12 @@ impl Metrics {
         let mut registry = Registry::with_prefix("farebox");
         let counters = Arc::clone(&counted);
         registry.register_collector(Box::new(Scraped { counters, money }));
-        Self { counted, registry: Arc::new(registry) }
+        let metrics = Self { counted, registry: Arc::new(registry) };
+        // Told as zero before they reject anything: an alarm sees no step where no row was.
+        for limit in LIMITS {
+            drop(metrics.limit(limit));
+        }
+        metrics
     }
 
     /// Returns what one worker counts of one route; [`NO_ROUTE`] counts what has none.
@@ -89,6 +98,11 @@ impl Metrics {
         Arc::clone(lock(&self.counted.upstreams).entry(address.into()).or_default())
     }
 
+    /// Forgets the services that the configuration does not name any more.
+    pub(crate) fn keep_upstreams(&self, is_named: impl Fn(&str) -> bool) {
+        lock(&self.counted.upstreams).retain(|address, _| is_named(address));
+    }
+
     /// Returns what counts the requests that one limit has rejected.
     pub(crate) fn limit(&self, name: &'static str) -> Arc<AtomicU64> {
         Arc::clone(lock(&self.counted.limits).entry(name).or_default())
@@ -98,7 +112,7 @@ impl Metrics {
     pub(crate) fn record(&self, route: &RouteMetrics, record: &Record) {
         route.record(record);
         if let Some(refusal) = record.refusal {
-            let place = ProblemKind::ALL.iter().position(|kind| kind.name() == refusal);
+            let place = ProblemKind::ALL.iter().position(|kind| *kind == refusal);
             if let Some(count) = place.and_then(|place| self.counted.refusals.0.get(place)) {
                 count.fetch_add(1, Ordering::Relaxed);
             }

@@ -7,6 +7,7 @@ use farebox_ledger::Totals;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::text::{Rows, counter, gauge};
+use crate::watcher::Alarm;
 
 /// Returns how the money stands now.
 pub(crate) type MoneySource = Arc<dyn Fn() -> Money + Send + Sync>;
@@ -24,6 +25,8 @@ pub(crate) struct Money {
     pub(crate) chain_age_secs: Option<u64>,
     /// Whether the node counts as away.
     pub(crate) is_node_away: bool,
+    /// The names of the alarms that are raised.
+    pub(crate) alarms: Vec<&'static str>,
     /// How often a settlement was handed to the node.
     pub(crate) broadcasts: u64,
     /// How many writes the ledger has committed.
@@ -59,6 +62,11 @@ impl Money {
         ] {
             gauge(encoder, name, help, &[(vec![], value)])?;
         }
+        let alarms: Rows<'_> = Alarm::NAMES
+            .iter()
+            .map(|name| (vec![("alarm", *name)], u64::from(self.alarms.contains(name))))
+            .collect();
+        gauge(encoder, "alarms", "Whether an alarm is raised", &alarms)?;
         let height = self.chain_height.map(u64::from);
         for (name, help, value) in [
             ("next_mark_seconds", "The time until the next mark of a channel", self.next_mark_secs),

@@ -111,7 +111,7 @@ impl RouteMetrics {
             (Outcome::Released, ..) => add(&self.releases, 1),
             (Outcome::Free | Outcome::Paid | Outcome::Shadow | Outcome::Refused, ..) => {}
         }
-        if record.refusal == Some(ProblemKind::PaymentRequired.name()) {
+        if record.refusal == Some(ProblemKind::PaymentRequired) {
             add(&self.unpaid, 1);
         }
         if record.has_client_left {

@@ -11,6 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::route::{CLASSES, RouteTotal};
 use super::text::{Rows, counter, gauge, histogram};
 use super::{Counters, MoneySource, Outcome, lock};
+use crate::observe::program;
 
 /// Writes everything that is counted.
 pub(super) struct Scraped {
@@ -85,7 +86,6 @@ impl Counters {
             .iter()
             .zip(&self.refusals.0)
             .map(|(kind, count)| (vec![("problem", kind.name())], read(count)))
-            .filter(|(_, count)| *count > 0)
             .collect();
         counter(encoder, "refusals", "Answers that are problems, by problem type", &refusals)?;
         let limits = lock(&self.limits).clone();
@@ -103,6 +103,8 @@ impl Counters {
         counter(encoder, "reloads", "Reloads of the configuration", &reloads)?;
         let help = "Lines that the access log has dropped";
         counter(encoder, "access_log_dropped", help, &[(vec![], read(&self.dropped_lines))])?;
+        let help = "Lines of the program's own log that were dropped";
+        counter(encoder, "log_dropped", help, &[(vec![], program::dropped())])?;
         let help = "Spans that were not sent to the collector";
         counter(encoder, "spans_dropped", help, &[(vec![], read(&self.dropped_spans))])
     }

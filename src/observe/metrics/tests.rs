@@ -15,6 +15,7 @@ fn metrics() -> Metrics {
             ..Totals::default()
         },
         next_mark_secs: Some(60),
+        alarms: vec!["node"],
         commits: 42,
         ..Money::default()
     }))
@@ -43,16 +44,15 @@ fn two_workers_add_up_to_one_route() {
 }
 
 #[test]
-fn a_refusal_is_counted_by_its_problem_and_an_unknown_name_by_none() {
+fn a_refusal_is_counted_by_its_problem() {
     let metrics = metrics();
     let route = metrics.route(0, NO_ROUTE);
-    for refusal in ["payment-required", "wrong-pass", "/etc/passwd"] {
+    for refusal in [ProblemKind::PaymentRequired, ProblemKind::WrongPass] {
         metrics.record(&route, &Record { refusal: Some(refusal), ..sample() });
     }
     let text = metrics.scrape();
     assert!(has(&text, "farebox_refusals_total{problem=\"wrong-pass\"} 1"), "{text}");
     assert!(has(&text, "farebox_unpaid_total{route=\"-\"} 1"), "{text}");
-    assert!(!text.contains("passwd"), "{text}");
 }
 
 #[test]
@@ -76,11 +76,28 @@ fn money_is_read_when_it_is_asked_for() {
         "farebox_next_mark_seconds 60",
         "farebox_ledger_commits_total 42",
         "farebox_node_away 0",
+        "farebox_alarms{alarm=\"node\"} 1",
+        "farebox_alarms{alarm=\"emergency\"} 0",
+        "farebox_alarms{alarm=\"unconfirmed\"} 0",
     ] {
         assert!(has(&text, line), "{line} in {text}");
     }
     // What nobody knows is left out, rather than told as zero.
     assert!(!text.contains("farebox_chain_height"), "{text}");
+}
+
+#[test]
+fn what_has_not_happened_yet_is_told_as_zero() {
+    let text = metrics().scrape();
+    for limit in ["connections", "requests", "openings", "unpaid"] {
+        assert!(has(&text, &format!("farebox_limited_total{{limit=\"{limit}\"}} 0")), "{text}");
+    }
+    for problem in ProblemKind::ALL.map(ProblemKind::name) {
+        assert!(
+            has(&text, &format!("farebox_refusals_total{{problem=\"{problem}\"}} 0")),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -90,7 +107,7 @@ fn services_limits_and_reloads_are_counted_by_their_names() {
     upstream.asked();
     upstream.failed();
     upstream.set_healthy(false);
-    metrics.limit("client").fetch_add(2, Ordering::Relaxed);
+    metrics.limit("unpaid").fetch_add(2, Ordering::Relaxed);
     metrics.reloaded(true);
     metrics.dropped_lines().fetch_add(3, Ordering::Relaxed);
     metrics.dropped_spans().fetch_add(4, Ordering::Relaxed);
@@ -99,10 +116,11 @@ fn services_limits_and_reloads_are_counted_by_their_names() {
         "farebox_upstream_requests_total{upstream=\"127.0.0.1:3000\"} 1",
         "farebox_upstream_failures_total{upstream=\"127.0.0.1:3000\"} 1",
         "farebox_upstream_healthy{upstream=\"127.0.0.1:3000\"} 0",
-        "farebox_limited_total{limit=\"client\"} 2",
+        "farebox_limited_total{limit=\"unpaid\"} 2",
         "farebox_reloads_total{result=\"taken\"} 1",
         "farebox_reloads_total{result=\"refused\"} 0",
         "farebox_access_log_dropped_total 3",
+        "farebox_log_dropped_total 0",
         "farebox_spans_dropped_total 4",
     ] {
         assert!(has(&text, line), "{line} in {text}");

@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use farebox_channel::Kind;
+use farebox_channel::{Kind, Msat};
 
-use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator, PRICE_MSAT, World};
+use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator, PRICE_MSAT, World, until};
 
 /// Asks on the admin socket.
 async fn asked(operator: &Operator, path: &str) -> (u16, String) {
@@ -39,6 +39,29 @@ async fn the_metrics_of_a_running_gateway_tell_its_money() {
     }
     assert!(text.contains("farebox_next_mark_seconds "), "{text}");
     assert!(text.contains("farebox_chain_height "), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_that_used_nothing_is_no_charge_that_was_taken_back() {
+    let world = World::start_with(|config| {
+        config.replace("[upstream]", "[upstream]\nusage_header = \"X-Cost-Msat\"")
+    })
+    .await;
+    let operator = Operator::of(&world);
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+
+    assert_eq!(buyer.pay("/paid/unused").await.receipt().price, Msat::ZERO);
+    assert_eq!(buyer.pay("/paid/fail").await.receipt().price, Msat::ZERO);
+
+    for line in [
+        "farebox_requests_total{route=\"/paid\",status=\"2xx\",outcome=\"free\"} 1",
+        "farebox_requests_total{route=\"/paid\",status=\"5xx\",outcome=\"released\"} 1",
+        "farebox_releases_total{route=\"/paid\"} 1",
+        "farebox_charges_total{route=\"/paid\"} 0",
+    ] {
+        until(line, async || asked(&operator, "/metrics").await.1.lines().any(|it| it == line))
+            .await;
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,26 @@ async fn trailers_of_an_answer_pass_over_all_versions() {
 }
 
 #[tokio::test]
+async fn trailers_of_a_request_stay_at_the_gateway() {
+    let service = Modern::start(None).await;
+    for http in ["1.1", "2"] {
+        let front = before(&service, http).await;
+        let sent = front.file("sent").display().to_string();
+        std::fs::write(&sent, "12345678").unwrap();
+        let url = front.gateway.url("/count");
+        let mut all = vec!["-d", &sent, "--no-content-length"];
+        for trailer in ["payment-channel-pay: x", "farebox-price: 1", "x-user: root"] {
+            all.extend(["--trailer", trailer]);
+        }
+        all.push(&url);
+
+        let told = run("nghttp", &all).await;
+
+        assert_eq!(String::from_utf8_lossy(&told.stdout), "8 bytes, 0 trailers", "{http}");
+    }
+}
+
+#[tokio::test]
 async fn answers_without_a_body_leave_the_connection_usable() {
     let service = Service::start(|seen| {
         let status = match seen.line() {

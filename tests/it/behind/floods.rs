@@ -14,6 +14,8 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -103,6 +105,41 @@ async fn streams_that_are_reset_at_once_end_the_connection() {
     until_all_is_over(&front).await;
 }
 
+/// Asks 90 times, waits until the gateway has taken all, and resets them.
+async fn ask_and_leave(socket: &mut TcpStream, first: u32) -> std::io::Result<()> {
+    let streams = || (first..first + 90).map(|number| 2 * number + 1);
+    let asked = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("/free"));
+    let mut said: Vec<u8> = streams().flat_map(asked).collect();
+    said.extend(frame(PING, 0, 0, &[7; 8]));
+    socket.write_all(&said).await?;
+    while try_next(socket).await?.0 != PING {}
+    let left = |stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    socket.write_all(&streams().flat_map(left).collect::<Vec<_>>()).await
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_once_they_are_under_way_end_the_connection() {
+    let service = Service::start(|seen| {
+        let is_flood = seen.field("user-agent").is_none();
+        if is_flood { Act::Hang(String::new()) } else { ok("ok") }
+    })
+    .await;
+    let front = Front::start(&service.url(), "").await;
+    let mut socket = open(&front, &[]).await;
+
+    let mut asked = 0;
+    let leaving = async {
+        while ask_and_leave(&mut socket, asked).await.is_ok() {
+            asked += 90;
+            assert!(asked < 18_000, "the gateway goes on");
+        }
+    };
+    is_served_meanwhile(&front, leaving).await;
+
+    assert!(asked > 90, "a few are fine");
+    until_all_is_over(&front).await;
+}
+
 #[tokio::test]
 async fn a_head_without_an_end_ends_the_connection() {
     let service = Service::start(|_| ok("ok")).await;
@@ -142,13 +179,13 @@ async fn settings_and_pings_without_end_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn answers_that_a_client_gives_no_room_to_are_left() {
+async fn answers_that_a_client_gives_no_room_to_are_left_and_others_of_its_connection_go_on() {
     let service = Service::start(|seen| {
         let is_flood = seen.field("user-agent").is_none();
         if is_flood { Act::Say(large()) } else { ok("ok") }
     })
     .await;
-    let front = Front::start(&service.url(), "[limits]\nwrite_secs = 2\n").await;
+    let front = Front::start(&service.url(), "[limits]\nwrite_secs = 2\nidle_secs = 5\n").await;
     // Windows of nothing: no byte of an answer may be sent, and the connection is never full.
     let mut socket = open(&front, &[0, 4, 0, 0, 0, 0]).await;
     let mut said = Vec::new();
@@ -160,22 +197,51 @@ async fn answers_that_a_client_gives_no_room_to_are_left() {
     let began = Instant::now();
 
     // Pings show that the client is there. That gives the answers no more time.
-    let hanging_up = async {
-        loop {
-            let pinged = socket.write_all(&frame(PING, 0, 0, &[7; 8])).await;
-            let mut heard = [0; 4_096];
-            let read =
-                tokio::time::timeout(Duration::from_millis(300), socket.read(&mut heard)).await;
-            if pinged.is_err() || matches!(read, Ok(Ok(0) | Err(_))) {
-                return;
+    let mut reset = std::collections::BTreeSet::new();
+    let leaving = async {
+        while reset.len() < 50 {
+            socket.write_all(&frame(PING, 0, 0, &[7; 8])).await.unwrap();
+            let (kind, stream, _) = next(&mut socket).await;
+            if kind == RST_STREAM {
+                assert!(reset.insert(stream), "{stream} twice");
             }
-            assert!(began.elapsed() < Duration::from_secs(15), "it is never left");
+            assert!(began.elapsed() < Duration::from_secs(15), "they are never left: {reset:?}");
         }
     };
-    is_served_meanwhile(&front, hanging_up).await;
-
+    is_served_meanwhile(&front, leaving).await;
     assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+
+    // The connection goes on, with room for this one.
+    let mut said = frame(HEADERS, END_STREAM | END_HEADERS, 101, &get("/free"));
+    said.extend(frame(WINDOW_UPDATE, 0, 101, &(1_u32 << 20).to_be_bytes()));
+    said.extend(frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 20).to_be_bytes()));
+    socket.write_all(&said).await.unwrap();
+    let mut answered = 0;
+    while answered < 1 << 20 {
+        let (kind, stream, length) = next(&mut socket).await;
+        assert_ne!(kind, GOAWAY, "the connection is left");
+        if (kind, stream) == (DATA, 101) {
+            answered += length;
+        }
+    }
     until_all_is_over(&front).await;
+}
+
+/// Reads a frame: its kind, its stream and its length.
+async fn next(socket: &mut TcpStream) -> (u8, u32, usize) {
+    try_next(socket).await.unwrap()
+}
+
+/// The same, unless the gateway hangs up.
+async fn try_next(socket: &mut TcpStream) -> std::io::Result<(u8, u32, usize)> {
+    let reading = async {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        socket.read_exact(&mut vec![0; length]).await?;
+        Ok((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), length))
+    };
+    tokio::time::timeout(super::PATIENCE, reading).await.expect("a frame comes")
 }
 
 fn large() -> String {

@@ -5,7 +5,11 @@ use super::service::{Service, ok};
 
 const FIELDS: &str = "X-Forwarded-For: 9.9.9.9, 8.8.8.8\r\nX-Forwarded-Proto: https\r\n\
                       X-Forwarded-Host: api.example.com\r\nForwarded: for=6.6.6.6\r\n\
-                      X_Forwarded_For: 7.7.7.7\r\n";
+                      X_Forwarded_For: 7.7.7.7\r\nX_Real_IP: 5.5.5.5\r\n\
+                      X-Real-IP: 5.5.5.5\r\nX-Forwarded-Prefix: /root\r\n\
+                      X-Forwarded-User: root\r\n";
+/// Those of them that the gateway has nothing to say about.
+const OTHERS: [&str; 3] = ["x-real-ip", "x-forwarded-prefix", "x-forwarded-user"];
 
 async fn asked(service: &Service, top: &str) -> (Front, super::service::Seen) {
     let folder = tempfile::TempDir::with_prefix("farebox-behind-").unwrap();
@@ -13,7 +17,9 @@ async fn asked(service: &Service, top: &str) -> (Front, super::service::Seen) {
     let said = format!("GET /x HTTP/1.1\r\nHost: plain\r\nConnection: close\r\n{FIELDS}\r\n");
     assert!(front.speak(said.as_bytes()).await.starts_with("HTTP/1.1 200 "));
     let seen = service.seen().pop().unwrap();
-    assert_eq!((seen.field("forwarded"), seen.field("x_forwarded_for")), (None, None));
+    for name in ["forwarded", "x_forwarded_for", "x_real_ip"] {
+        assert_eq!(seen.field(name), None, "{name}");
+    }
     (front, seen)
 }
 
@@ -26,6 +32,7 @@ async fn what_strangers_say_of_their_way_is_not_passed_on() {
     assert_eq!(seen.field("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.field("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.field("x-forwarded-host"), Some("plain"));
+    assert_eq!(OTHERS.map(|name| seen.field(name)), [None; 3]);
 }
 
 #[tokio::test]
@@ -37,6 +44,8 @@ async fn what_a_trusted_proxy_says_is_passed_on_with_its_own_address() {
     assert_eq!(seen.field("x-forwarded-for"), Some("9.9.9.9, 8.8.8.8, 127.0.0.1"));
     assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.field("x-forwarded-host"), Some("api.example.com"));
+    let others = OTHERS.map(|name| seen.field(name));
+    assert_eq!(others, [Some("5.5.5.5"), Some("/root"), Some("root")]);
 }
 
 #[tokio::test]

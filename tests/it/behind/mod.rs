@@ -5,19 +5,25 @@
 
 mod bodies;
 mod certificates;
+mod deaf;
+mod early;
 mod floods;
 mod forwarded;
 mod hostile;
+mod hosts;
 mod leaving;
 mod memory;
 mod modern;
 mod pools;
+mod production;
 mod retries;
 mod secure;
 mod service;
 mod smuggling;
 mod times;
+mod unpaid;
 mod versions;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -27,9 +33,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Buyer, Gateway, PRICE_MSAT, World, header};
+use crate::support::{Buyer, Gateway, PRICE_MSAT, World, header, until};
 use farebox_channel::Msat;
 use farebox_channel::message::{PayRequest, Receipt};
+
+/// How long a test waits for bytes, or for the end of a connection.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A gateway without a node, which serves free routes.
 struct Front {
@@ -69,8 +78,12 @@ impl Front {
         &self.gateway.host
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.file("log")).unwrap()
+    /// Waits until some words are logged.
+    async fn logged(&self, words: &str) {
+        until(&format!("it is logged: {words}"), async || {
+            std::fs::read_to_string(self.file("log")).unwrap().contains(words)
+        })
+        .await;
     }
 
     /// Returns the whole text of a path on the admin socket.
@@ -82,6 +95,19 @@ impl Front {
     /// Returns what a metric says, with its labels.
     async fn metric(&self, name: &str) -> i64 {
         metric(&self.told("/metrics").await, name)
+    }
+
+    /// Puts a changed configuration in force, or has it refused.
+    async fn reload(&self, change: impl FnOnce(String) -> String, is_taken: bool) {
+        let path = self.file("farebox.toml");
+        std::fs::write(&path, change(std::fs::read_to_string(&path).unwrap())).unwrap();
+        let result = if is_taken { "taken" } else { "refused" };
+        let name = format!("farebox_reloads_total{{result=\"{result}\"}}");
+        let before = self.metric(&name).await;
+        let pid = self.gateway.pid().to_string();
+        assert!(run("kill", &["-HUP", &pid]).await.status.success());
+        let is_over = async || self.metric(&name).await > before;
+        until(&format!("it is {result}"), is_over).await;
     }
 
     /// Asks a path, and returns the status and the body.
@@ -155,7 +181,7 @@ async fn heard(socket: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let reading = socket.read_to_end(&mut all);
     // A reset is an end as well.
-    let ended = tokio::time::timeout(Duration::from_secs(20), reading).await;
+    let ended = tokio::time::timeout(PATIENCE, reading).await;
     let text = String::from_utf8_lossy(&all).into_owned();
     assert!(ended.is_ok(), "the gateway has not hung up: {text}");
     text
@@ -166,7 +192,7 @@ async fn hear(socket: &mut TcpStream, words: &str) -> String {
     let mut all = Vec::new();
     while !String::from_utf8_lossy(&all).contains(words) {
         let reading = socket.read_buf(&mut all);
-        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        let read = tokio::time::timeout(PATIENCE, reading).await;
         let so_far = String::from_utf8_lossy(&all);
         assert_ne!(read.expect(&so_far).unwrap(), 0, "{words} in {so_far}");
     }

@@ -24,53 +24,68 @@ use tokio_rustls::TlsAcceptor;
 /// A running service.
 pub(super) struct Modern {
     pub(super) address: SocketAddr,
-    connections: Arc<AtomicUsize>,
-    hits: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     leave: broadcast::Sender<()>,
     serving: JoinHandle<()>,
+}
+
+/// What a service counts.
+#[derive(Default)]
+struct Counts {
+    connections: AtomicUsize,
+    hits: AtomicUsize,
+    pieces: AtomicUsize,
 }
 
 impl Modern {
     /// Starts a service, over TLS if there are a certificate and a key.
     pub(super) async fn start(identity: Option<(String, String)>) -> Self {
+        Self::start_narrow(identity, None).await
+    }
+
+    /// The same, with so many requests of a connection at once (by default as many as there are).
+    pub(super) async fn start_narrow(
+        identity: Option<(String, String)>,
+        streams: Option<u32>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tls = identity.map(|(certificate, key)| acceptor(&certificate, &key));
-        let (connections, hits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = Arc::<Counts>::default();
         let (leave, _) = broadcast::channel(4);
-        let counted = (Arc::clone(&connections), Arc::clone(&hits), leave.clone());
+        let shared = (Arc::clone(&counts), leave.clone());
         let serving = tokio::spawn(async move {
-            let (connections, hits, leave) = counted;
+            let (counts, leave) = shared;
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (tls, hits) = (tls.clone(), Arc::clone(&hits));
-                let (connections, left) = (Arc::clone(&connections), leave.subscribe());
+                let (tls, counts, left) = (tls.clone(), Arc::clone(&counts), leave.subscribe());
                 tokio::spawn(async move {
                     match tls {
-                        None => {
-                            connections.fetch_add(1, Ordering::SeqCst);
-                            serve(socket, hits, left).await;
-                        }
+                        None => serve(socket, counts, streams, left).await,
                         Some(tls) => {
                             let Ok(stream) = tls.accept(socket).await else { return };
-                            connections.fetch_add(1, Ordering::SeqCst);
-                            serve(stream, hits, left).await;
+                            serve(stream, counts, streams, left).await;
                         }
                     }
                 });
             }
         });
-        Self { address, connections, hits, leave, serving }
+        Self { address, counts, leave, serving }
     }
 
     /// Returns how many connections have come as far as HTTP.
     pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        self.counts.connections.load(Ordering::SeqCst)
     }
 
     /// Returns how many requests there were.
     pub(super) fn hits(&self) -> usize {
-        self.hits.load(Ordering::SeqCst)
+        self.counts.hits.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many pieces of answers without an end were taken.
+    pub(super) fn pieces(&self) -> usize {
+        self.counts.pieces.load(Ordering::SeqCst)
     }
 
     /// Tells all connections that they are to end: with HTTP/2 by GOAWAY.
@@ -100,15 +115,21 @@ fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve<S>(stream: S, hits: Arc<AtomicUsize>, mut left: broadcast::Receiver<()>)
-where
+async fn serve<S>(
+    stream: S,
+    counts: Arc<Counts>,
+    streams: Option<u32>,
+    mut left: broadcast::Receiver<()>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    counts.connections.fetch_add(1, Ordering::SeqCst);
     let service = service_fn(move |request| {
-        hits.fetch_add(1, Ordering::SeqCst);
-        answer(request)
+        counts.hits.fetch_add(1, Ordering::SeqCst);
+        answer(request, Arc::clone(&counts))
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(streams);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let _ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -122,7 +143,7 @@ where
 type Told = Response<http_body_util::combinators::BoxBody<Bytes, hyper::Error>>;
 
 /// Answers as the path says.
-async fn answer(request: Request<Incoming>) -> Result<Told, Infallible> {
+async fn answer(request: Request<Incoming>, counts: Arc<Counts>) -> Result<Told, Infallible> {
     let whole = |body: Bytes| Full::new(body).map_err(|never| match never {});
     let version = if request.version() == Version::HTTP_2 { "2" } else { "1.1" };
     let path = request.uri().path().to_owned();
@@ -141,6 +162,19 @@ async fn answer(request: Request<Incoming>) -> Result<Told, Infallible> {
             response
         }
         "/large" => Response::new(whole(vec![7; 8 << 20].into()).boxed()),
+        "/count" => {
+            let sent = request.into_body().collect().await.unwrap();
+            let trailers = sent.trailers().map_or(0, HeaderMap::len);
+            let told = format!("{} bytes, {trailers} trailers", sent.to_bytes().len());
+            Response::new(whole(told.into()).boxed())
+        }
+        "/endless" => {
+            let pieces = std::iter::repeat_with(move || {
+                counts.pieces.fetch_add(1, Ordering::SeqCst);
+                Ok(Frame::data(Bytes::from_static(&[7; 16 << 10])))
+            });
+            Response::new(StreamBody::new(futures_util::stream::iter(pieces)).boxed())
+        }
         "/slow" => {
             tokio::time::sleep(Duration::from_secs(2)).await;
             Response::new(whole("at last".into()).boxed())

@@ -64,7 +64,7 @@ async fn an_address_that_refuses_connections_rests_and_is_tried_again_after_it()
     let ready = front.told("/readyz").await;
     let told = format!("{{\"address\":\"http://{address}\",\"is_healthy\":false}}");
     assert!(ready.contains(&told), "{ready}");
-    assert!(front.log().contains("a service gets no requests for a while"));
+    front.logged("a service gets no requests for a while").await;
 
     let back = Service::start_on(address, |_| ok("back")).await;
     pass(10).await;
@@ -112,6 +112,62 @@ async fn an_address_is_out_after_silent_probes_and_back_after_good_ones() {
     assert!((2..=3).contains(&(probes() - before)));
     let answers = [front.get("/x").await.1, front.get("/x").await.1];
     assert!(answers.contains(&"probed".to_owned()), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_a_reload_removes_is_left_alone_while_it_still_answers() {
+    let before = Service::start(|seen| match seen.line() {
+        "GET /long" => Act::Hang("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_owned()),
+        _ => ok("before"),
+    })
+    .await;
+    let after = Service::start(|_| ok("after")).await;
+    let keys = before.url() + "[upstream.health]\npath = \"/health\"\nevery_secs = 1\n";
+    let front = Front::start(&keys, "").await;
+    let url = front.gateway.url("/long");
+    let long = tokio::spawn(async move { super::curl(&[&url]).await });
+    let asked = |line: &str| before.seen().iter().filter(|seen| seen.line() == line).count();
+    until("a long answer is under way", async || asked("GET /long") == 1).await;
+    assert_eq!(front.get("/x").await.1, "before");
+    until("it was asked how it is", async || asked("GET /health") > 0).await;
+
+    let (old, new) = (before.address.to_string(), after.address.to_string());
+    front.reload(|config| config.replace(&old, &new), true).await;
+
+    until("only the answer's connection is left", async || before.open() == 1).await;
+    let probes = asked("GET /health");
+    pass(3).await;
+    assert_eq!(asked("GET /health"), probes);
+    assert_eq!(front.get("/x").await.1, "after");
+    let told = front.told("/metrics").await;
+    assert!(!told.contains(&old) && told.contains(&new), "{told}");
+    assert!(!long.is_finished());
+    long.abort();
+}
+
+#[tokio::test]
+async fn requests_that_take_too_long_do_not_take_an_address_out_that_answers_others() {
+    let service = Service::start(|seen| match seen.line() {
+        "GET /hang" => Act::Hang(String::new()),
+        _ => ok("ok"),
+    })
+    .await;
+    let front = Front::start(&(service.url() + "answer_secs = 4\n"), "").await;
+    let url = front.gateway.url("/hang");
+    let hanging = (0..12).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move { super::curl(&[&url]).await.0 })
+    });
+    let hanging: Vec<_> = hanging.collect();
+    until("all are under way", async || service.hits() == 12).await;
+
+    assert_eq!(front.get("/x").await, (200, "ok".to_owned()));
+
+    for status in hanging {
+        assert_eq!(status.await.unwrap(), 502);
+    }
+    let healthy = format!("farebox_upstream_healthy{{upstream=\"http://{}\"}}", service.address);
+    assert_eq!(front.metric(&healthy).await, 1);
 }
 
 #[tokio::test]

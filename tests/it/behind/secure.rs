@@ -53,8 +53,7 @@ async fn a_service_of_an_unknown_authority_is_never_asked() {
     assert_eq!(front.get("/x").await.0, 502);
 
     assert_eq!((service.hits(), service.connections()), (0, 0));
-    let log = front.log();
-    assert!(log.contains("UnknownIssuer"), "{log}");
+    front.logged("UnknownIssuer").await;
 }
 
 #[tokio::test]
@@ -64,7 +63,31 @@ async fn a_service_with_another_name_is_never_asked() {
     assert_eq!(front.get("/x").await.0, 502);
 
     assert_eq!((service.hits(), service.connections()), (0, 0));
-    assert!(front.log().contains("not valid for name"), "{}", front.log());
+    front.logged("not valid for name").await;
+}
+
+#[tokio::test]
+async fn the_certificates_of_services_are_read_again_on_sighup() {
+    let (front, service) = before_tls("IP:127.0.0.1", true, "1.1").await;
+    let file = front.file("authority.crt");
+    let right = std::fs::read(&file).unwrap();
+    assert_eq!(front.get("/x").await.0, 200);
+
+    let other = Authority::new(front.folder.path(), "other");
+    std::fs::copy(other.certificate(), &file).unwrap();
+    front.reload(|config| config, true).await;
+    assert_eq!(front.get("/x").await.0, 502, "the service shows none of the new authority's");
+
+    std::fs::write(&file, "no certificate").unwrap();
+    front.reload(|config| config, false).await;
+
+    std::fs::write(&file, right).unwrap();
+    front.reload(|config| config, true).await;
+    assert_eq!(front.get("/x").await.0, 200);
+    front.reload(|config| config, true).await;
+    let url = front.gateway.url("/x");
+    assert_eq!(curl(&[url.as_str(); 4]).await.0, 200);
+    assert_eq!(service.hits(), 6);
 }
 
 /// A gateway that clients reach by TLS, as `localhost`.

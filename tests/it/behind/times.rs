@@ -80,7 +80,7 @@ async fn a_service_that_takes_no_connection_in_time_is_given_up() {
 
     assert_eq!(status, 502);
     assert!((1..3).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    assert!(front.log().contains("no connection in time"));
+    front.logged("no connection in time").await;
 }
 
 /// Returns a socket with the shortest queue there is.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use farebox_channel::Kind;
+use farebox_channel::message::StateName;
 
-use super::gate::{Gate, payment};
-use crate::support::until;
+use super::gate::{Gate, payment, with_routes};
+use crate::support::{CAPACITY_SAT, until};
 
 /// For how long a price holds here, in seconds.
 const HOLDS: u64 = 8;
@@ -54,6 +55,25 @@ async fn a_price_that_was_told_is_honoured_for_its_time_and_then_the_new_one_hol
     assert_eq!((refused.problem().as_str(), refused.price()), ("price-raised", NEW));
     let new = gate.pay(&mut buyer, NEW, "/paid/x", &[]).await;
     assert_eq!((new.status, spent(&new)), (200, Some(NEW)), "{new:?}");
+}
+
+#[tokio::test]
+async fn a_full_channel_closes_once_the_last_price_that_it_could_pay_holds_no_longer() {
+    let routes = "[[route]]\npath = \"/most\"\nprice_sat = 90_000\n\n\
+                  [[route]]\npath = \"/paid\"\nprice_sat = 10\n";
+    let gate = Gate::start(|config| with_routes(&quoting(&config, 1), routes)).await;
+    let mut buyer = gate.world.buyer_with_channel(Kind::Cltv).await;
+    let most = gate.pay(&mut buyer, 90_000_000, "/most/x", &[]).await;
+    assert_eq!(most.status, 200, "{most:?}");
+    let rest = CAPACITY_SAT * 1_000 - 90_000_000;
+    let last = gate.pay(&mut buyer, rest, "/paid/x", &[]).await;
+    let left = last.number("payment-channel-receipt", "credit");
+    assert_eq!((last.status, left), (200, Some(rest - 10_000)), "{last:?}");
+
+    gate.reload(|config| config.replace("price_sat = 10\n", "price_sat = 20_000\n")).await;
+
+    let shown = buyer.shown.clone().unwrap();
+    buyer.until_state(&shown, StateName::Closing).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,9 @@ async fn a_node_that_was_stopped_over_a_mark_settles_as_soon_as_it_is_back() {
     assert!(words.ends_with("1 channel, 400 sat at stake"), "{words}");
     assert!(operator.ok(&["channels"]).await.contains(&format!("alarm: {words}")));
 
+    let raised = "farebox_alarms{alarm=\"node\"} 1\n";
+    assert!(operator.metrics().await.contains(raised));
+
     let node = Arc::get_mut(&mut world.node).unwrap();
     node.restart().await.unwrap();
     set_median_time_past(node, crowd.expiry() - SETTLE_SECS + 3_600).await;
@@ -46,6 +49,7 @@ async fn a_node_that_was_stopped_over_a_mark_settles_as_soon_as_it_is_back() {
     crowd.until_state(0, StateName::Settled).await;
     crowd.until_state(1, StateName::Settled).await;
     assert_eq!(operator.json(&["channels", "--json"]).await["alarms"], json!([]));
+    assert!(!operator.metrics().await.contains(raised));
     assert_eq!(world.audit().await.paid_sat, 8_400);
 }
 

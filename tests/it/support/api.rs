@@ -74,6 +74,7 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         "fail" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "missing" => StatusCode::NOT_FOUND.into_response(),
         "metered" => ([("x-cost-msat", "400")], "a little\n").into_response(),
+        "unused" => ([("x-cost-msat", "0")], "nothing\n").into_response(),
         "slowly-metered" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
             ([("x-cost-msat", "400")], "a little\n").into_response()

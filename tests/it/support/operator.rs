@@ -50,6 +50,16 @@ impl Operator {
 
     /// Asks the socket with curl, and returns the status and the answer.
     pub(crate) async fn curl(&self, arguments: &[&str], path: &str) -> (u16, Value) {
+        let (status, body) = self.asked(arguments, path).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// Returns what the metrics tell.
+    pub(crate) async fn metrics(&self) -> String {
+        self.asked(&[], "/metrics").await.1
+    }
+
+    async fn asked(&self, arguments: &[&str], path: &str) -> (u16, String) {
         let mut program = Command::new("curl");
         program.args(["--silent", "--show-error", "--write-out", "%{http_code}"]);
         program.arg("--unix-socket").arg(&self.socket).args(arguments);
@@ -58,6 +68,6 @@ impl Operator {
         assert!(ended.status.success(), "{ended:?}");
         let answer = String::from_utf8(ended.stdout).unwrap();
         let (body, status) = answer.split_at(answer.len() - 3);
-        (status.parse().unwrap(), serde_json::from_str(body).unwrap())
+        (status.parse().unwrap(), body.to_owned())
     }
 }

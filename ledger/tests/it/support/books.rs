@@ -25,6 +25,7 @@ pub(crate) struct Books {
 pub(crate) struct Watch {
     commits: Arc<AtomicUsize>,
     is_failing: Arc<AtomicBool>,
+    is_unreadable: Arc<AtomicBool>,
     gate: mpsc::Sender<()>,
     arrived: mpsc::Receiver<()>,
     closed: mpsc::Receiver<()>,
@@ -74,7 +75,7 @@ impl Books {
     }
 
     fn watched(&self, is_held: bool) -> (Ledger, Watch) {
-        let (commits, is_failing) = (Arc::default(), Arc::default());
+        let (commits, is_failing, is_unreadable) = <(Arc<_>, Arc<_>, Arc<_>)>::default();
         let (gate, held) = mpsc::channel();
         let (arrives, arrived) = mpsc::channel();
         let (closes, closed) = mpsc::channel();
@@ -82,11 +83,12 @@ impl Books {
             store: self.store().unwrap(),
             commits: Arc::clone(&commits),
             is_failing: Arc::clone(&is_failing),
+            is_unreadable: Arc::clone(&is_unreadable),
             held: is_held.then_some((arrives, held)),
             _closes: closes,
         };
         let ledger = Ledger::open(store, rules()).unwrap();
-        (ledger, Watch { commits, is_failing, gate, arrived, closed })
+        (ledger, Watch { commits, is_failing, is_unreadable, gate, arrived, closed })
     }
 
     /// Puts channels on record.
@@ -123,8 +125,14 @@ impl Watch {
         self.commits.load(Ordering::SeqCst)
     }
 
+    /// Lets commits fail, or succeed again.
     pub(crate) fn fail(&self, is_failing: bool) {
         self.is_failing.store(is_failing, Ordering::SeqCst);
+    }
+
+    /// Lets reads of named requests fail, or succeed again.
+    pub(crate) fn fail_reads(&self, is_unreadable: bool) {
+        self.is_unreadable.store(is_unreadable, Ordering::SeqCst);
     }
 
     /// Waits until the first commit is held up.
@@ -150,6 +158,7 @@ struct Watched {
     store: SqliteStore,
     commits: Arc<AtomicUsize>,
     is_failing: Arc<AtomicBool>,
+    is_unreadable: Arc<AtomicBool>,
     held: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
     /// Goes last, when the store is closed.
     _closes: mpsc::Sender<()>,
@@ -161,6 +170,9 @@ impl Store for Watched {
     }
 
     fn attempt(&mut self, id: &AttemptId) -> Result<Option<Attempt>, StoreError> {
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("as the test wants it".to_owned()));
+        }
         self.store.attempt(id)
     }
 

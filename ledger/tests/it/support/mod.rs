@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use bitcoin::hashes::Hash;
 use bitcoin::{FeeRate, Network, OutPoint, ScriptBuf, Txid, WPubkeyHash};
 use farebox_channel::gateway::{
-    Account, Cause, Channel, Input, Mined, Open, Pending, Rules, Settling, Spender,
+    Account, Cause, Channel, Closing, Input, Mined, Open, Pending, Rules, Settling, Spender,
 };
 use farebox_channel::{
     Clock, Contract, Expiry, Fee, Keyring, Kind, Member, Msat, Payment, Payout, Sat, Seconds, Seed,
@@ -140,7 +140,11 @@ pub(crate) fn every_state(kind: Kind) -> Vec<Channel> {
         let payment = paid(open(number).contract(), 5_000);
         step(&open(number), Input::Pay { payment, price: msat(4_000_001) })
     };
-    let closing = |number, cause| step(&paying(number), Input::Expire(cause));
+    let closing = |number, cause| {
+        let closed = step(&paying(number), Input::Expire(Cause::Operator));
+        let Channel::Closing(closing) = closed else { panic!("{closed:?}") };
+        Channel::Closing(Closing { cause, ..closing })
+    };
     let settling = |number| {
         let channel = closing(number, Cause::Expiring);
         let member = Member { contract: channel.contract(), payment: &channel.account().payment };

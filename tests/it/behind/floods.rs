@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Front;
 use super::service::{Act, Service, ok};
+use super::{Front, SOON};
 use crate::support::until;
 
 const DATA: u8 = 0;
@@ -67,7 +67,7 @@ async fn is_served_meanwhile<T>(front: &Front, going_on: impl Future<Output = T>
         loop {
             let began = Instant::now();
             assert_eq!(front.get("/free").await, (200, "ok".to_owned()));
-            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         }
     };
     tokio::select! {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::service::{Act, Service, ok};
-use super::{Front, curl, heard, payment};
+use super::{Front, SOON, curl, heard, payment};
 use crate::support::{World, until};
 
 /// The answer of a service that is larger than all buffers on the way.
@@ -20,7 +20,7 @@ fn large() -> Act {
 async fn is_served(front: &Front) {
     let began = Instant::now();
     assert_eq!(front.get("/free").await, (200, "ok".to_owned()));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

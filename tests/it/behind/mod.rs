@@ -40,6 +40,10 @@ use farebox_channel::message::{PayRequest, Receipt};
 /// How long a test waits for bytes, or for the end of a connection.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How soon a request is served that nothing holds up: much sooner, but for the tests that run beside
+/// it on the same cores. What could hold it up lasts for 10 s and more.
+const SOON: Duration = Duration::from_secs(5);
+
 /// A gateway without a node, which serves free routes.
 struct Front {
     gateway: Gateway,

@@ -22,7 +22,8 @@ const ROUNDS: u32 = 15;
 /// Returns the time of one verification in microseconds: the thread's own, with keys that are
 /// parsed already, and as many threads at work as there are cores. Two of them may share a core's
 /// units, and then each is slower than it would be alone.
-pub(crate) fn verify_us(cores: usize) -> Outcome<f64> {
+pub(crate) fn verify_us() -> Outcome<f64> {
+    let cores = thread::available_parallelism()?.get();
     thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(rounds)).collect();
         let mut all = Vec::new();

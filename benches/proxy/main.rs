@@ -59,10 +59,10 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "busy,steady,calm")]
     parts: Vec<Part>,
     /// How often each row is measured
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// How long a busy run is measured, in seconds; the other parts take 0.6 and 0.4 of it
-    #[arg(long, default_value_t = 5.0)]
+    /// How long a busy run is measured, in seconds; the other parts take 0.8 and 0.6 of it
+    #[arg(long, default_value_t = 3.0)]
     secs: f64,
     /// The steady rate per second, where half of what `signature` has is not wanted
     #[arg(long)]
@@ -107,8 +107,7 @@ fn run(options: &Options) -> Outcome<()> {
     let cores = std::thread::available_parallelism()?.get();
     let mut report = Report {
         machine: Machine::look(&folder, cores)?,
-        ecdsa_verify_us: ecdsa::verify_us(cores)?,
-        ecdsa_verify_alone_us: ecdsa::verify_us(1)?,
+        ecdsa_verify_us: Vec::new(),
         connections: CONNECTIONS,
         few: FEW,
         busy: Table::default(),
@@ -139,33 +138,36 @@ fn measure(options: &Options, stand: &mut Stand, report: &mut Report) -> Outcome
     if parts.contains(&Part::Busy) {
         let (warm_up, window) = (WARM_UP, window(1.0)?);
         let manner = Manner { connections: CONNECTIONS, rate: None, warm_up, window };
-        report.busy = interleave(options, stand, rows, manner)?;
+        let verified = &mut report.ecdsa_verify_us;
+        report.busy = interleave(options, stand, rows, manner, Some(verified))?;
     }
     let half = report.busy.row(Row::Signature).map(|figures| figures.requests_per_s / 2.0);
     if let Some(rate) = options.rate.or(half).filter(|_| parts.contains(&Part::Steady)) {
         let is_steady = |row: &&Row| Row::STEADY.contains(row);
         let rows: Vec<_> = rows.iter().filter(is_steady).copied().collect();
-        let (warm_up, window) = (SHORT_WARM_UP, window(0.6)?);
+        let (warm_up, window) = (SHORT_WARM_UP, window(0.8)?);
         let manner = Manner { connections: CONNECTIONS, rate: Some(rate), warm_up, window };
-        report.steady = Some((rate, interleave(options, stand, &rows, manner)?));
+        report.steady = Some((rate, interleave(options, stand, &rows, manner, None)?));
     } else if parts.contains(&Part::Steady) {
         eprintln!("no steady rate: `signature` was not measured, and --rate is not given");
     }
     if parts.contains(&Part::Calm) {
-        let (warm_up, window) = (SHORT_WARM_UP, window(0.4)?);
+        let (warm_up, window) = (SHORT_WARM_UP, window(0.6)?);
         let manner = Manner { connections: FEW, rate: None, warm_up, window };
-        report.calm = interleave(options, stand, rows, manner)?;
+        report.calm = interleave(options, stand, rows, manner, None)?;
     }
     Ok(())
 }
 
 /// Measures rows one after the other, and all of them again: what changes on the machine meanwhile
-/// meets them all.
+/// meets them all. With `verified`, the bare verification is measured in each round too, next to the
+/// row that is compared with it.
 fn interleave(
     options: &Options,
     stand: &mut Stand,
     rows: &[Row],
     manner: Manner,
+    mut verified: Option<&mut Vec<f64>>,
 ) -> Outcome<Table> {
     let mut table = Table::default();
     let Manner { connections, rate, .. } = manner;
@@ -185,6 +187,9 @@ fn interleave(
                 figures.others_percent
             );
             table.add(*row, figures);
+            if let Some(verified) = verified.as_mut().filter(|_| *row == Row::Signature) {
+                verified.push(ecdsa::verify_us()?);
+            }
         }
     }
     Ok(table)

@@ -76,6 +76,11 @@ impl Table {
         self.0.get(&row).map(|runs| Figures::median(runs))
     }
 
+    /// Returns a figure of each run of a row.
+    pub(crate) fn each(&self, row: Row, figure: fn(&Figures) -> f64) -> Vec<f64> {
+        self.0.get(&row).into_iter().flatten().map(figure).collect()
+    }
+
     fn lines(&self) -> Vec<Line<'_>> {
         let rows = self.0.iter().map(|(row, runs)| (row.name(), runs.as_slice()));
         rows.map(|(name, runs)| Line { name, figures: Figures::median(runs), runs }).collect()
@@ -102,10 +107,8 @@ impl Table {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// One verification while all cores verify, as in the rows.
-    pub(crate) ecdsa_verify_us: f64,
-    /// One verification while the other cores rest.
-    pub(crate) ecdsa_verify_alone_us: f64,
+    /// One verification while all cores verify, as in the rows, measured in each round of them.
+    pub(crate) ecdsa_verify_us: Vec<f64>,
     /// How many connections are kept busy, and how many where there are few.
     pub(crate) connections: usize,
     pub(crate) few: usize,
@@ -123,8 +126,7 @@ struct Document<'a> {
     half_rate: Vec<Line<'a>>,
     half_rate_requests_per_s: Option<f64>,
     four_connections: Vec<Line<'a>>,
-    ecdsa_verify_us: f64,
-    ecdsa_verify_alone_us: f64,
+    ecdsa_verify_us: Option<f64>,
     targets: &'a [Target],
     machine: &'a Machine,
 }
@@ -133,21 +135,25 @@ impl Report {
     /// Writes the report to a file, and prints it.
     pub(crate) fn tell(&self, path: &Path) -> Outcome<()> {
         let Self { machine, connections, few, busy, steady, calm, .. } = self;
-        let (ecdsa_verify_us, alone_us) = (self.ecdsa_verify_us, self.ecdsa_verify_alone_us);
-        let targets = Target::all(busy, steady.as_ref().map(|(_, table)| table), ecdsa_verify_us);
+        let none = Table::default();
+        let steady_table = steady.as_ref().map_or(&none, |(_, table)| table);
+        let targets = Target::all(busy, steady_table, &self.ecdsa_verify_us);
+        let verified = Some(self.ecdsa_verify_us.clone()).filter(|rounds| !rounds.is_empty());
+        let ecdsa_verify_us = verified.map(median);
         let document = Document {
             rows: busy.lines(),
-            half_rate: steady.as_ref().map(|(_, table)| table.lines()).unwrap_or_default(),
+            half_rate: steady_table.lines(),
             half_rate_requests_per_s: steady.as_ref().map(|(rate, _)| *rate),
             four_connections: calm.lines(),
             ecdsa_verify_us,
-            ecdsa_verify_alone_us: alone_us,
             targets: &targets,
             machine,
         };
         fs::write(path, serde_json::to_string_pretty(&document)? + "\n")?;
         println!("{}", machine.line());
-        println!("one ECDSA verification: {ecdsa_verify_us:.1} µs, alone {alone_us:.1} µs");
+        if let Some(verify_us) = ecdsa_verify_us {
+            println!("one ECDSA verification: {verify_us:.1} µs");
+        }
         if !busy.0.is_empty() {
             busy.print(&format!("{connections} connections, kept busy"));
         }

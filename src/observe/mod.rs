@@ -16,7 +16,6 @@ pub(crate) mod source;
 pub(crate) mod trace;
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use http::HeaderMap;
 
@@ -25,7 +24,7 @@ use access::AccessLog;
 pub use export::TraceError;
 use export::Tracing;
 use id::RequestIds;
-use metrics::{Metrics, RouteMetrics};
+use metrics::{Limit, Metrics, RouteMetrics};
 use record::Record;
 use trace::TraceContext;
 
@@ -59,9 +58,9 @@ impl Observers {
         self.tracing.as_ref().map(|tracing| tracing.begin(headers, ids))
     }
 
-    /// Counts a request that a limit has rejected.
-    pub(crate) fn limited(&self, limit: &'static str) {
-        self.metrics.limit(limit).fetch_add(1, Ordering::Relaxed);
+    /// Counts what a limit has rejected.
+    pub(crate) fn limited(&self, limit: Limit) {
+        self.metrics.limited(limit);
     }
 
     /// Hears of a request whose answer has ended. It never waits.

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 
 use super::call::Call;
 use super::vitals::Request;
 use crate::guard::Held;
 use crate::observe::metrics::Counted;
 use crate::observe::record::Record;
-use crate::upstream::{Download, DownloadError};
+use crate::upstream::Download;
 
 /// What is done when an answer has ended: its request is counted, logged and forgotten.
 pub(crate) struct Ending {
@@ -54,7 +54,7 @@ impl Ending {
     /// Answers with a document.
     pub(crate) fn tell(mut self: Box<Self>, response: Response<Bytes>) -> Response<Answer> {
         self.begin(&response);
-        response.map(|document| Answer::new(Told::Document(Full::new(document)), self))
+        response.map(|document| Answer::new(Either::Left(Full::new(document)), self))
     }
 
     /// Refuses the request, and shows pages of other origins why.
@@ -85,7 +85,7 @@ impl Ending {
         self.begin(&response);
         self.paid = response.extensions_mut().remove::<PaidBy>();
         self.decorate(&mut response, origin);
-        response.map(|body| Answer::new(Told::Served(body), self))
+        response.map(|body| Answer::new(Either::Right(body), self))
     }
 
     /// Notes how the answer begins.
@@ -158,10 +158,8 @@ pub(crate) struct Answer {
     ending: Box<Ending>,
 }
 
-enum Told {
-    Document(Full<Bytes>),
-    Served(PaidBody<Download>),
-}
+/// A document of the gateway's own, or what comes through the paywall.
+type Told = Either<Full<Bytes>, PaidBody<Download>>;
 
 impl Answer {
     fn new(body: Told, mut ending: Box<Ending>) -> Self {
@@ -171,32 +169,17 @@ impl Answer {
     }
 }
 
-impl Told {
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Document(document) => document.is_end_stream(),
-            Self::Served(body) => body.is_end_stream(),
-        }
-    }
-}
-
 impl Body for Answer {
     type Data = Bytes;
-    type Error = DownloadError;
+    type Error = <Told as Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         this.ending.under_way.goes_on();
-        let frame = match &mut this.body {
-            Told::Document(document) => {
-                let frame = ready!(Pin::new(document).poll_frame(context));
-                frame.map(|frame| frame.map_err(|never| match never {}))
-            }
-            Told::Served(body) => ready!(Pin::new(body).poll_frame(context)),
-        };
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
@@ -216,10 +199,7 @@ impl Body for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Told::Document(document) => document.size_hint(),
-            Told::Served(body) => body.size_hint(),
-        }
+        self.body.size_hint()
     }
 }
 

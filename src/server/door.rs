@@ -23,6 +23,7 @@ use super::call::Call;
 use super::vitals::Vitals;
 use crate::guard::address::{ClientKey, Peer, Scheme};
 use crate::guard::concurrency::Slot;
+use crate::observe::metrics::Limit;
 use crate::routes::{BadPath, Fare, Price, Quote, is_host, normal_target};
 use crate::upstream::{Proxy, UploadLimits};
 
@@ -85,7 +86,7 @@ impl Door {
         let held = match site.guards.request(client) {
             Ok(held) => held,
             Err(problem) => {
-                site.observers.limited("requests");
+                site.observers.limited(Limit::Requests);
                 let ending = Ending::new(Arc::new(call), under_way, None);
                 return Ok(ending.refuse(&problem, origin.as_ref()));
             }
@@ -106,7 +107,7 @@ impl Door {
         drop(step);
         // The paywall has no other limit than that of a channel.
         if response.extensions().get() == Some(&ProblemKind::TooManyRequests) {
-            site.observers.limited("channel_requests");
+            site.observers.limited(Limit::ChannelRequests);
         }
         if pays && let Err(problem) = check_payment(&call, &response) {
             return Ok(ending.refuse(&problem, origin.as_ref()));
@@ -188,11 +189,11 @@ fn decide(booth: &Booth, call: &mut Call, head: &mut Parts) -> Result<Decision, 
         Asks::Payment => Ok(Decision::Payment),
         Asks::Step => {
             let slot = site.guards.opening(client, call.began);
-            slot.map(Decision::Step).inspect_err(|_| site.observers.limited("openings"))
+            slot.map(Decision::Step).inspect_err(|_| site.observers.limited(Limit::Openings))
         }
         Asks::Nothing => {
             let counted = site.guards.unpaid(client, call.began);
-            counted.inspect_err(|_| site.observers.limited("unpaid"))?;
+            counted.inspect_err(|_| site.observers.limited(Limit::Unpaid))?;
             Ok(Decision::Request)
         }
     }
@@ -268,7 +269,7 @@ fn check_payment<B>(call: &Call, answer: &Response<B>) -> Result<(), Problem> {
     }
     let site = &call.booth.site;
     let counted = site.guards.false_payment(call.client.into(), call.began);
-    counted.inspect_err(|_| site.observers.limited("payments"))
+    counted.inspect_err(|_| site.observers.limited(Limit::Payments))
 }
 
 /// Says that a route takes other methods.

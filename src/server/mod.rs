@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::observe::metrics::Limit;
 pub(crate) use call::Call;
 pub(crate) use site::{Current, Site};
 use worker::{Arrival, Worker};
@@ -94,7 +95,7 @@ fn admit(
     let peer = site.proxies.peer(peer.ip());
     let Ok(held) = site.guards.connection(&peer) else {
         // There is nobody to be answered yet.
-        site.observers.limited("connections");
+        site.observers.limited(Limit::Connections);
         return Ok(None);
     };
     socket.set_nodelay(true)?;

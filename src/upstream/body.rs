@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farebox_middleware::ClientFault;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -171,35 +171,31 @@ fn finish(source: Source) {
     }
 }
 
-/// The body of a service's answer on its way to the client, or a document of the proxy's own.
-pub(crate) struct Download {
-    state: State,
+/// The body of an answer: a document of the proxy's own, or a service's on its way to the client.
+pub(crate) type Download = Either<Full<Bytes>, Served>;
+
+/// A service's body on its way to the client.
+pub(crate) struct Served {
+    body: Incoming,
+    pause: Duration,
+    alarm: Alarm,
+    source: Option<Source>,
 }
 
-enum State {
-    Told(Full<Bytes>),
-    Served { body: Incoming, pause: Duration, alarm: Alarm, source: Option<Source> },
-}
-
-impl Download {
-    /// Makes a body of a document.
-    pub(crate) fn told(document: Bytes) -> Self {
-        Self { state: State::Told(Full::new(document)) }
-    }
-
+impl Served {
     /// Passes a service's body on.
-    pub(super) fn served(body: Incoming, pause: Duration, source: Source) -> Self {
+    pub(super) fn new(body: Incoming, pause: Duration, source: Source) -> Self {
         let source = if body.is_end_stream() {
             finish(source);
             None
         } else {
             Some(source)
         };
-        Self { state: State::Served { body, pause, alarm: Alarm::default(), source } }
+        Self { body, pause, alarm: Alarm::default(), source }
     }
 }
 
-impl Body for Download {
+impl Body for Served {
     type Data = Bytes;
     type Error = DownloadError;
 
@@ -207,12 +203,7 @@ impl Body for Download {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        let (body, pause, alarm, source) = match &mut self.state {
-            State::Told(document) => {
-                return Pin::new(document).poll_frame(context).map_err(|never| match never {});
-            }
-            State::Served { body, pause, alarm, source } => (body, *pause, alarm, source),
-        };
+        let Self { body, pause, alarm, source } = &mut *self;
         match Pin::new(&mut *body).poll_frame(context) {
             Poll::Ready(frame) => {
                 alarm.disarm();
@@ -226,31 +217,25 @@ impl Body for Download {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(DownloadError::Broken)))
             }
-            Poll::Pending if alarm.rings(pause, context) => {
-                Poll::Ready(Some(Err(DownloadError::Stalled(pause))))
+            Poll::Pending if alarm.rings(*pause, context) => {
+                Poll::Ready(Some(Err(DownloadError::Stalled(*pause))))
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.state {
-            State::Told(document) => document.is_end_stream(),
-            State::Served { body, .. } => body.is_end_stream(),
-        }
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.state {
-            State::Told(document) => document.size_hint(),
-            State::Served { body, .. } => body.size_hint(),
-        }
+        self.body.size_hint()
     }
 }
 
-impl fmt::Debug for Download {
+impl fmt::Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Download").finish_non_exhaustive()
+        f.debug_struct("Served").finish_non_exhaustive()
     }
 }
 

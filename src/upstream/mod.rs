@@ -20,7 +20,7 @@ use crate::observe::metrics::Metrics;
 use crate::tls::{TlsError, Trust};
 
 pub use address::{Address, Location};
-pub(crate) use body::{Download, DownloadError, Upload, UploadLimits};
+pub(crate) use body::{Download, Upload, UploadLimits};
 pub use health::{Health, Probe, Prober};
 pub(crate) use proxy::Proxy;
 

@@ -16,13 +16,14 @@ use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::address::Visit;
-use super::body::{Download, Sent, Source, Upload, UploadError};
+use super::body::{Download, Sent, Served, Source, Upload, UploadError};
 use super::fields::{
     CHANNEL, PRICE, REQUEST_ID, join_cookies, remove_claims, remove_connection, remove_hop_by_hop,
     set,
@@ -66,130 +67,123 @@ struct Failed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proxy;
 
-impl Proxy {
-    async fn forward(
-        self,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<Download>, Infallible> {
-        let Some(call) = request.extensions_mut().remove::<Arc<Call>>() else {
-            return Ok(tell(&unavailable())); // nobody has said where to
-        };
-        let (mut head, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
-        let is_of_unknown_length = has_body && body.size_hint().exact().is_none();
-        readdress(&mut head, &call, is_of_unknown_length);
-        let fault = has_body.then(ClientFault::default);
-        let (body, is_sent) = match &fault {
-            Some(fault) => {
-                let (body, is_sent) = Upload::new(body, Arc::clone(&call), fault.clone());
-                (body, Some(is_sent))
-            }
-            None => (Upload::empty(), None),
-        };
-        // Boxed, because it is handed on often.
-        let request = Box::new(Request::from_parts(head, body));
-        let Some(lane) = &call.lane else { return Ok(tell(&unavailable())) };
-        let mut response = match self.persist(&call, &lane.upstream, request, is_sent).await {
-            Ok(response) => response,
-            Err(error) => tell(&problem(&error)),
-        };
-        if let Some(fault) = fault {
-            response.extensions_mut().insert(fault);
+/// Passes a request on.
+async fn forward(mut request: Request<Incoming>) -> Result<Response<Download>, Infallible> {
+    let Some(call) = request.extensions_mut().remove::<Arc<Call>>() else {
+        return Ok(tell(&unavailable())); // nobody has said where to
+    };
+    let (mut head, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let is_of_unknown_length = has_body && body.size_hint().exact().is_none();
+    readdress(&mut head, &call, is_of_unknown_length);
+    let fault = has_body.then(ClientFault::default);
+    let (body, is_sent) = match &fault {
+        Some(fault) => {
+            let (body, is_sent) = Upload::new(body, Arc::clone(&call), fault.clone());
+            (body, Some(is_sent))
         }
-        Ok(response)
+        None => (Upload::empty(), None),
+    };
+    // Boxed, because it is handed on often.
+    let request = Box::new(Request::from_parts(head, body));
+    let Some(lane) = &call.lane else { return Ok(tell(&unavailable())) };
+    let mut response = match persist(&call, &lane.upstream, request, is_sent).await {
+        Ok(response) => response,
+        Err(error) => tell(&problem(&error)),
+    };
+    if let Some(fault) = fault {
+        response.extensions_mut().insert(fault);
     }
+    Ok(response)
+}
 
-    /// Tries to get an answer, at several addresses if that is safe.
-    async fn persist(
-        self,
-        call: &Call,
-        upstream: &Upstream,
-        mut request: Box<Request<Upload>>,
-        is_sent: Option<Sent>,
-    ) -> Result<Response<Download>, ForwardError> {
-        let mut retries = upstream.setup().retries;
-        // Such a request may arrive twice (RFC 9110 §9.2.2), and nothing of it is used up.
-        let may_repeat = is_sent.is_none() && request.method().is_idempotent();
-        let spare = (may_repeat && retries > 0).then(|| copy(&request));
-        let mut tried = Vec::new();
-        while let Some(address) = upstream.choose(&tried) {
-            let answers = address.health().answers();
-            let Failed { error, unsent } =
-                match self.attempt(call, upstream, &address, request, is_sent.clone()).await {
-                    Ok(response) => {
-                        address.health().answered();
-                        call.ask(&address);
-                        return Ok(response);
-                    }
-                    Err(failed) => failed,
-                };
-            // What a client has done wrong is not the service's failure.
-            if let Some(fault) = is_sent.as_ref().and_then(|sent| sent.borrow().clone()) {
-                return Err(ForwardError::Client(fault));
-            }
-            if matches!(error, ForwardError::TooLong { .. }) {
-                return Err(error);
-            }
-            address.metrics().failed();
-            // An address that has answered others meanwhile is well: a client may ask for what takes
-            // too long, and must not take it from all.
-            let is_away = matches!(error, ForwardError::Unreachable { .. });
-            let is_silent = address.health().answers() == answers;
-            if (is_away || is_silent) && address.health().failed() {
-                let (upstream, address) = (&upstream.setup().name, address.location());
-                tracing::warn!(%upstream, %address, "a service gets no requests for a while");
-            }
-            // A client that has waited for all of the time is not made to wait for it again.
-            let spare = spare.as_ref().filter(|_| !matches!(error, ForwardError::Late { .. }));
-            let Some(again) = unsent.or_else(|| spare.map(|spare| copy(spare))) else {
-                return Err(error);
+/// Tries to get an answer, at several addresses if that is safe.
+async fn persist(
+    call: &Call,
+    upstream: &Upstream,
+    mut request: Box<Request<Upload>>,
+    is_sent: Option<Sent>,
+) -> Result<Response<Download>, ForwardError> {
+    let mut retries = upstream.setup().retries;
+    // Such a request may arrive twice (RFC 9110 §9.2.2), and nothing of it is used up.
+    let may_repeat = is_sent.is_none() && request.method().is_idempotent();
+    let spare = (may_repeat && retries > 0).then(|| copy(&request));
+    let mut tried = Vec::new();
+    while let Some(address) = upstream.choose(&tried) {
+        let answers = address.health().answers();
+        let Failed { error, unsent } =
+            match attempt(call, upstream, &address, request, is_sent.clone()).await {
+                Ok(response) => {
+                    address.health().answered();
+                    call.ask(&address);
+                    return Ok(response);
+                }
+                Err(failed) => failed,
             };
-            let Some(left) = retries.checked_sub(1) else { return Err(error) };
-            tracing::debug!(error = %causes(&error), "a request is tried again");
-            (request, retries) = (again, left);
-            // The only address there is may be asked again.
-            if upstream.addresses().len() > 1 {
-                tried.push(address);
-            }
-            if tried.len() >= upstream.addresses().len() {
-                return Err(error);
-            }
+        // What a client has done wrong is not the service's failure.
+        if let Some(fault) = is_sent.as_ref().and_then(|sent| sent.borrow().clone()) {
+            return Err(ForwardError::Client(fault));
         }
-        Err(ForwardError::NoAddress)
-    }
-
-    /// Asks one address, over a connection that is open or a new one.
-    async fn attempt(
-        self,
-        call: &Call,
-        upstream: &Upstream,
-        address: &Arc<Address>,
-        mut request: Box<Request<Upload>>,
-        is_sent: Option<Sent>,
-    ) -> Result<Response<Download>, Failed> {
-        let visit = address.enter();
-        let worker = call.booth.worker;
-        let asking = Asking { call, upstream, address, worker };
-        if let Some(link) = address.take(worker) {
-            match asking.ask(link, request, is_sent.clone()).await {
-                Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),
-                // The service has closed a connection that nobody used: that is no failure.
-                Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
-                Err(failed) => return Err(failed),
-            }
+        if matches!(error, ForwardError::TooLong { .. }) {
+            return Err(error);
         }
-        // Boxed, because few requests need it and all would carry it.
-        let link = match Box::pin(link::join(upstream, address, worker)).await {
-            Ok(link) => link,
-            Err(source) => {
-                let error =
-                    ForwardError::Unreachable { address: Arc::clone(address.name()), source };
-                return Err(Failed { error, unsent: Some(request) });
-            }
+        address.metrics().failed();
+        // An address that has answered others meanwhile is well: a client may ask for what takes
+        // too long, and must not take it from all.
+        let is_away = matches!(error, ForwardError::Unreachable { .. });
+        let is_silent = address.health().answers() == answers;
+        if (is_away || is_silent) && address.health().failed() {
+            let (upstream, address) = (&upstream.setup().name, address.location());
+            tracing::warn!(%upstream, %address, "a service gets no requests for a while");
+        }
+        // A client that has waited for all of the time is not made to wait for it again.
+        let spare = spare.as_ref().filter(|_| !matches!(error, ForwardError::Late { .. }));
+        let Some(again) = unsent.or_else(|| spare.map(|spare| copy(spare))) else {
+            return Err(error);
         };
-        let answered = asking.ask(link, request, is_sent.clone()).await?;
-        Ok(asking.pass(answered, visit, is_sent))
+        let Some(left) = retries.checked_sub(1) else { return Err(error) };
+        tracing::debug!(error = %causes(&error), "a request is tried again");
+        (request, retries) = (again, left);
+        // The only address there is may be asked again.
+        if upstream.addresses().len() > 1 {
+            tried.push(address);
+        }
+        if tried.len() >= upstream.addresses().len() {
+            return Err(error);
+        }
     }
+    Err(ForwardError::NoAddress)
+}
+
+/// Asks one address, over a connection that is open or a new one.
+async fn attempt(
+    call: &Call,
+    upstream: &Upstream,
+    address: &Arc<Address>,
+    mut request: Box<Request<Upload>>,
+    is_sent: Option<Sent>,
+) -> Result<Response<Download>, Failed> {
+    let visit = address.enter();
+    let worker = call.booth.worker;
+    let asking = Asking { call, upstream, address, worker };
+    if let Some(link) = address.take(worker) {
+        match asking.ask(link, request, is_sent.clone()).await {
+            Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),
+            // The service has closed a connection that nobody used: that is no failure.
+            Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
+            Err(failed) => return Err(failed),
+        }
+    }
+    // Boxed, because few requests need it and all would carry it.
+    let link = match Box::pin(link::join(upstream, address, worker)).await {
+        Ok(link) => link,
+        Err(source) => {
+            let error = ForwardError::Unreachable { address: Arc::clone(address.name()), source };
+            return Err(Failed { error, unsent: Some(request) });
+        }
+    };
+    let answered = asking.ask(link, request, is_sent.clone()).await?;
+    Ok(asking.pass(answered, visit, is_sent))
 }
 
 /// A request that an address is asked.
@@ -252,7 +246,7 @@ impl Asking<'_> {
         remove_connection(response.headers_mut());
         let source = Source { link, worker: self.worker, visit, is_sent };
         let pause = self.upstream.setup().patience.pause;
-        response.map(|body| Download::served(body, pause, source))
+        response.map(|body| Either::Right(Served::new(body, pause, source)))
     }
 }
 
@@ -329,7 +323,7 @@ fn unavailable() -> Problem {
 
 /// Makes an answer of a problem.
 fn tell(problem: &Problem) -> Response<Download> {
-    problem.response().map(Download::told)
+    problem.response().map(|document| Either::Left(Full::new(document)))
 }
 
 /// Joins an error's words with those of its causes.
@@ -353,6 +347,6 @@ impl Service<Request<Incoming>> for Proxy {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.forward(request))
+        Box::pin(forward(request))
     }
 }

@@ -5,6 +5,7 @@
 //! outside can make the list longer. Everything else is read when Prometheus asks.
 
 mod histogram;
+mod limit;
 mod money;
 mod route;
 mod scrape;
@@ -18,6 +19,8 @@ use farebox_middleware::ProblemKind;
 use prometheus_client::registry::Registry;
 
 use super::record::Record;
+pub(crate) use limit::Limit;
+use limit::Rejected;
 pub(crate) use money::{Money, MoneySource};
 pub(crate) use route::{Outcome, RouteMetrics};
 use scrape::Scraped;
@@ -26,10 +29,6 @@ use scrape::Scraped;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The name of what has no route.
 pub(crate) const NO_ROUTE: &str = "-";
-
-/// The limits that count what they reject.
-const LIMITS: [&str; 6] =
-    ["connections", "requests", "channel_requests", "openings", "unpaid", "payments"];
 
 /// Everything that is counted. Clones share it.
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ pub(crate) struct Metrics {
 struct Counters {
     routes: Mutex<BTreeMap<Arc<str>, Workers>>,
     upstreams: Mutex<BTreeMap<Arc<str>, Arc<UpstreamMetrics>>>,
-    limits: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
+    rejected: Rejected,
     refusals: Refusals,
     connections: Level,
     requests: Level,
@@ -76,12 +75,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("farebox");
         let counters = Arc::clone(&counted);
         registry.register_collector(Box::new(Scraped { counters, money }));
-        let metrics = Self { counted, registry: Arc::new(registry) };
-        // Told as zero before they reject anything: an alarm sees no step where no row was.
-        for limit in LIMITS {
-            drop(metrics.limit(limit));
-        }
-        metrics
+        Self { counted, registry: Arc::new(registry) }
     }
 
     /// Returns what one worker counts of one route; [`NO_ROUTE`] counts what has none.
@@ -103,9 +97,9 @@ impl Metrics {
         lock(&self.counted.upstreams).retain(|address, _| is_named(address));
     }
 
-    /// Returns what counts the requests that one limit has rejected.
-    pub(crate) fn limit(&self, name: &'static str) -> Arc<AtomicU64> {
-        Arc::clone(lock(&self.counted.limits).entry(name).or_default())
+    /// Counts what a limit has rejected.
+    pub(crate) fn limited(&self, limit: Limit) {
+        self.counted.rejected.by(limit).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request whose answer has ended.

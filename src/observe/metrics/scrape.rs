@@ -10,7 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::route::{CLASSES, RouteTotal};
 use super::text::{Rows, counter, gauge, histogram};
-use super::{Counters, MoneySource, Outcome, lock};
+use super::{Counters, Limit, MoneySource, Outcome, lock};
 use crate::observe::program;
 
 /// Writes everything that is counted.
@@ -88,9 +88,8 @@ impl Counters {
             .map(|(kind, count)| (vec![("problem", kind.name())], read(count)))
             .collect();
         counter(encoder, "refusals", "Answers that are problems, by problem type", &refusals)?;
-        let limits = lock(&self.limits).clone();
-        let limits: Rows<'_> =
-            limits.iter().map(|(name, count)| (vec![("limit", *name)], read(count))).collect();
+        let row = |limit: Limit| (vec![("limit", limit.as_str())], read(self.rejected.by(limit)));
+        let limits: Rows<'_> = Limit::ALL.into_iter().map(row).collect();
         counter(encoder, "limited", "Requests that a limit has rejected", &limits)?;
         let open = read(&self.connections);
         gauge(encoder, "connections_open", "Connections of clients", &[(vec![], open)])?;

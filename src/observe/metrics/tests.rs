@@ -107,7 +107,8 @@ fn services_limits_and_reloads_are_counted_by_their_names() {
     upstream.asked();
     upstream.failed();
     upstream.set_healthy(false);
-    metrics.limit("unpaid").fetch_add(2, Ordering::Relaxed);
+    metrics.limited(Limit::Unpaid);
+    metrics.limited(Limit::Unpaid);
     metrics.reloaded(true);
     metrics.dropped_lines().fetch_add(3, Ordering::Relaxed);
     metrics.dropped_spans().fetch_add(4, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod app;
+mod asking;
 pub mod cli;
 pub mod config;
 mod cors;
@@ -21,5 +22,6 @@ pub mod reload;
 pub mod routes;
 mod server;
 pub mod tls;
+mod tunnel;
 pub mod upstream;
 pub mod watcher;

@@ -34,6 +34,9 @@ pub enum TlsError {
     /// No certificate is known that a service could be verified by.
     #[error("this system has no certificates to verify services by: {0}")]
     NoAuthorities(String),
+    /// The client of a service cannot be made.
+    #[error("the client of a service cannot be made: {0}")]
+    Client(String),
     /// The library does not take the settings.
     #[error(transparent)]
     Library(#[from] rustls::Error),
@@ -89,7 +92,19 @@ impl Trust {
     /// # Errors
     /// [`TlsError`] when there is no certificate, or one is unusable.
     pub fn load(authorities: Option<&PathBuf>, protocol: &'static [u8]) -> Result<Self, TlsError> {
-        let roots = Arc::new(roots(authorities)?);
+        Self::by(roots(authorities)?, protocol)
+    }
+
+    /// Trusts nobody: what is spoken to without TLS needs nothing else.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the library does not take the settings.
+    pub(crate) fn none() -> Result<Self, TlsError> {
+        Self::by(RootCertStore::empty(), b"http/1.1")
+    }
+
+    fn by(roots: RootCertStore, protocol: &'static [u8]) -> Result<Self, TlsError> {
+        let roots = Arc::new(roots);
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&roots))

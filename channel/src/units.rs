@@ -106,6 +106,8 @@ impl Msat {
     pub const ZERO: Self = Self(0);
     /// The greatest amount: [`Sat::MAX`] in millisatoshi.
     pub const MAX: Self = Sat::MAX.to_msat();
+    /// The least that can be charged.
+    pub const ONE: Self = Self(1);
 
     /// Checks that `msat` is an amount.
     ///

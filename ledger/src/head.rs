@@ -76,6 +76,13 @@ impl<'a, S: Store> Head<'a, S> {
                 Ok(self.step(outpoint, clock, *input, None)?.clone().into())
             }
             Order::Pay { outpoint, clock, charge } => self.pay(outpoint, clock, charge),
+            Order::Draw { outpoint, clock, least, most } => {
+                let account = self.channel(outpoint).ok_or(LedgerError::Unknown)?.account();
+                let payment = account.payment;
+                let price = most.min(account.credit()).max(least);
+                let channel = self.step(outpoint, clock, Input::Pay { payment, price }, None)?;
+                Ok(Done::Receipt(channel.account().receipt(price)))
+            }
             Order::Answer { outpoint, clock, unused, receipt, id } => {
                 // What may fail comes before what changes the draft.
                 let attempt = match id {

@@ -5,23 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
-use bitcoin::{Block, OutPoint};
+use bitcoin::OutPoint;
 use farebox_channel::gateway::{Channel, Event, Input, Refusal, Rules};
 use farebox_channel::message::Receipt;
-use farebox_channel::{Clock, Msat, Settlement, Timestamp};
-use secp256k1::PublicKey;
+use farebox_channel::{Clock, Msat, Settlement};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
+use crate::awaited::{Awaited, Credited};
 use crate::charge::{Charge, Paid};
 use crate::events::{EVENTS_MAX, Events};
 use crate::hold::{Hold, Holds};
-use crate::index::{Channels, Touch};
+use crate::index::Channels;
 use crate::order::{Done, Order};
 use crate::post::Post;
 use crate::queue::{Entrance, queue};
 use crate::writer::Writer;
-use crate::{AttemptId, Cursor, Store, StoreError, Totals};
+use crate::{AttemptId, Cursor, Store, StoreError};
 
 /// Why an input was not applied. Then nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -49,10 +49,11 @@ pub(crate) type Committed = RwLock<Channels>;
 /// All channels of a gateway, kept in memory and on disk. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    committed: Arc<Committed>,
+    pub(crate) committed: Arc<Committed>,
     commits: Arc<AtomicU64>,
     queue: Arc<Entrance>,
     holds: Holds,
+    awaited: Awaited,
     /// The writer has the strong one, so that subscribers see the end when it stops.
     events: broadcast::WeakSender<Event>,
     resumed_at: Option<Cursor>,
@@ -76,8 +77,9 @@ impl Ledger {
         let shared = Arc::clone(&committed);
         let weak = events.downgrade();
         let counter = Arc::clone(&commits);
-        let holds = Holds::default();
-        let writer = Writer::new(store, holds.clone(), shared, counter, events, orders);
+        let (holds, awaited) = (Holds::default(), Awaited::default());
+        let tables = (holds.clone(), awaited.clone());
+        let writer = Writer::new(store, tables, shared, counter, events, orders);
         thread::Builder::new()
             .name("farebox-ledger".to_owned())
             .spawn(move || writer.run())
@@ -87,6 +89,7 @@ impl Ledger {
             commits,
             queue: Arc::new(queue),
             holds,
+            awaited,
             events: weak,
             resumed_at: loaded.cursor,
             trail: loaded.trail.into(),
@@ -113,13 +116,6 @@ impl Ledger {
         &self.trail
     }
 
-    /// Returns the rules that inputs are judged by: those that the ledger was opened with, and
-    /// what the store says of its last restore.
-    #[must_use]
-    pub fn rules(&self) -> Arc<Rules> {
-        self.read(|channels| Arc::clone(channels.rules()))
-    }
-
     /// Says from now on which credit buys nothing any more: less than the cheapest price. It costs the
     /// same, however many channels there are.
     pub fn set_cheapest(&self, cheapest: Msat) {
@@ -131,97 +127,6 @@ impl Ledger {
     pub fn subscribe(&self) -> Events {
         let events = self.events.upgrade();
         Events(events.map_or_else(|| broadcast::channel(1).1, |events| events.subscribe()))
-    }
-
-    /// Returns a channel as of the last commit.
-    #[must_use]
-    pub fn channel(&self, outpoint: OutPoint) -> Option<Channel> {
-        self.read(|channels| channels.get(outpoint).cloned())
-    }
-
-    /// Returns the channels that `is_wanted`, as of the last commit, in the order of their
-    /// outpoints.
-    #[must_use]
-    pub fn select(&self, is_wanted: impl Fn(&Channel) -> bool) -> Vec<Channel> {
-        let mut selected: Vec<_> = self.read(|channels| {
-            channels.all().filter(|channel| is_wanted(channel)).cloned().collect()
-        });
-        selected.sort_by_key(|channel| channel.contract().outpoint);
-        selected
-    }
-
-    /// Returns the channels of a client's key.
-    #[must_use]
-    pub fn channels_of(&self, client_key: &PublicKey) -> Vec<Channel> {
-        self.read(|channels| channels.of_client(client_key))
-    }
-
-    /// Returns the channels that are to be closed by `now`, the most urgent first.
-    #[must_use]
-    pub fn due(&self, now: Timestamp) -> Vec<Channel> {
-        self.read(|channels| channels.due(now))
-    }
-
-    /// Returns the channels that are closing, and whose contract no block has spent.
-    #[must_use]
-    pub fn closing(&self) -> Vec<Channel> {
-        self.read(|channels| channels.listed(&channels.closing))
-    }
-
-    /// Returns the channels that wait for confirmations.
-    #[must_use]
-    pub fn waiting(&self) -> Vec<Channel> {
-        self.read(|channels| channels.listed(&channels.pending))
-    }
-
-    /// Returns the channels that are served although their contract is in no block.
-    #[must_use]
-    pub fn trusted(&self) -> Vec<Channel> {
-        self.read(|channels| channels.listed(&channels.trusted))
-    }
-
-    /// Returns how many channels were served on a contract that is in no block.
-    #[must_use]
-    pub fn exposed(&self) -> usize {
-        self.read(|channels| channels.exposed.len())
-    }
-
-    /// Returns the channels whose contract was spent in a block that is not deep yet.
-    #[must_use]
-    pub fn spent(&self) -> Vec<Channel> {
-        self.read(|channels| channels.listed(&channels.spent))
-    }
-
-    /// Returns the channels whose contract is made or spent in a block at `height` or above.
-    #[must_use]
-    pub fn changed_from(&self, height: u32) -> Vec<Channel> {
-        self.read(|channels| channels.changed_from(height))
-    }
-
-    /// Returns what a block does to channels, in the order of its transactions. It costs a look-up
-    /// for each input, however many channels there are.
-    #[must_use]
-    pub fn touched<'b>(&self, block: &'b Block) -> Vec<Touch<'b>> {
-        self.read(|channels| channels.touched(block))
-    }
-
-    /// Returns how many channels wait for their contract's confirmations.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.read(|channels| channels.pending.len())
-    }
-
-    /// Returns how many channels there are and what they hold, as of the last commit. It costs the
-    /// same, however many there are.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.read(Channels::totals)
-    }
-
-    /// Returns when the next channel is to be closed, if nothing happens to it before.
-    #[must_use]
-    pub fn next_mark(&self) -> Option<Timestamp> {
-        self.read(Channels::next_mark)
     }
 
     /// Returns how many commits there were since the ledger was opened.
@@ -247,6 +152,12 @@ impl Ledger {
     #[must_use]
     pub fn hold(&self, outpoint: OutPoint) -> Hold {
         self.holds.hold(outpoint)
+    }
+
+    /// Tells from now on when a channel may have credit again.
+    #[must_use]
+    pub fn credited(&self, outpoint: OutPoint) -> Credited {
+        self.awaited.wait(outpoint)
     }
 
     /// Records a channel. One that is on record already is left as it is and returned.
@@ -298,6 +209,23 @@ impl Ledger {
         let done = self.order(Order::Pay { outpoint, clock, charge }).await?;
         let receipt = done.receipt().ok_or(LedgerError::Unknown)?;
         Ok(Paid { receipt, id })
+    }
+
+    /// Charges a request that is under way for more: `most`, or all the credit where that is less,
+    /// but not less than `least`. The price of the receipt is what was charged now.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when nothing has changed, because there is less credit, or none is given any
+    /// more.
+    pub async fn draw(
+        &self,
+        outpoint: OutPoint,
+        clock: Clock,
+        least: Msat,
+        most: Msat,
+    ) -> Result<Receipt, LedgerError> {
+        let order = Order::Draw { outpoint, clock, least, most };
+        self.order(order).await?.receipt().ok_or(LedgerError::Unknown)
     }
 
     /// Notes that the answer to a charged request begins, and takes back what of the charge was
@@ -371,11 +299,6 @@ impl Ledger {
     pub async fn close(&self) {
         // It ends by being dropped.
         let _ended = self.queue.close().await;
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&Channels) -> T) -> T {
-        // A reader cannot leave the map half changed, so a poisoned lock is still good.
-        read(&self.committed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn order(&self, order: Order) -> Result<Done, LedgerError> {

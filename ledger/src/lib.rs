@@ -10,6 +10,7 @@
 //!
 //! [`Channel::handle`]: farebox_channel::gateway::Channel::handle
 
+mod awaited;
 mod charge;
 mod events;
 mod head;
@@ -21,6 +22,7 @@ mod order;
 mod pace;
 mod post;
 mod queue;
+mod read;
 mod record;
 mod restore;
 mod row;
@@ -30,6 +32,7 @@ mod table;
 mod totals;
 mod writer;
 
+pub use awaited::Credited;
 pub use charge::{Charge, Paid};
 pub use events::{Events, Missed};
 pub use hold::Hold;

@@ -30,6 +30,17 @@ pub(crate) enum Order {
         /// What is paid and charged.
         charge: Charge,
     },
+    /// Charge a request that is under way for more, as far as there is credit.
+    Draw {
+        /// The channel.
+        outpoint: OutPoint,
+        /// The time.
+        clock: Clock,
+        /// The least that is of use.
+        least: Msat,
+        /// The most that is wanted.
+        most: Msat,
+    },
     /// Note that an answer is begun, and take back what of its charge was not used.
     Answer {
         /// The channel.
@@ -83,7 +94,9 @@ impl Order {
     pub(crate) const fn begins(&self) -> bool {
         match self {
             Self::Create(_) | Self::Apply { .. } | Self::Pay { .. } => true,
-            Self::Answer { .. } | Self::Release { .. } | Self::Tell { .. } => false,
+            Self::Draw { .. } | Self::Answer { .. } | Self::Release { .. } | Self::Tell { .. } => {
+                false
+            }
         }
     }
 }

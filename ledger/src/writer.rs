@@ -7,6 +7,7 @@ use std::time::Instant;
 use farebox_channel::gateway::Event;
 use tokio::sync::broadcast;
 
+use crate::awaited::Awaited;
 use crate::head::{Draft, Head};
 use crate::hold::Holds;
 use crate::ledger::Committed;
@@ -19,6 +20,7 @@ use crate::{LedgerError, Store, StoreError};
 pub(crate) struct Writer<S> {
     store: S,
     holds: Holds,
+    awaited: Awaited,
     committed: Arc<Committed>,
     commits: Arc<AtomicU64>,
     events: broadcast::Sender<Event>,
@@ -30,13 +32,13 @@ pub(crate) struct Writer<S> {
 impl<S: Store> Writer<S> {
     pub(crate) fn new(
         store: S,
-        holds: Holds,
+        (holds, awaited): (Holds, Awaited),
         committed: Arc<Committed>,
         commits: Arc<AtomicU64>,
         events: broadcast::Sender<Event>,
         orders: Exit,
     ) -> Self {
-        Self { store, holds, committed, commits, events, pace: Pace::default(), orders }
+        Self { store, holds, awaited, committed, commits, events, pace: Pace::default(), orders }
     }
 
     /// Works until it is closed, or every handle of the ledger is gone.
@@ -72,9 +74,11 @@ impl<S: Store> Writer<S> {
             self.commits.fetch_add(1, Ordering::Relaxed);
         }
         let Draft { channels, events, .. } = draft;
+        let news = self.awaited.among(channels.values());
         let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
         committed.put(channels.into_values());
         drop(committed);
+        self.awaited.tell(&news);
         for event in events {
             // Nobody has to be listening.
             let _heard = self.events.send(event);

@@ -1,25 +1,46 @@
 //! The body of an answer: the service's own, or a document of the paywall.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 
+use crate::grpc::has_failed;
 use crate::headers::strip;
-
-/// How long a client may make an answer wait, all its pieces together. If the answer breaks off
-/// after that, it is the client's doing: otherwise a client could read on a little now and then,
-/// until the service gives up, and have nearly all of the answer and its charge back.
-const STALL_MAX: Duration = Duration::from_secs(5);
+use crate::metering::{Metered, Reported, Stop};
+use crate::problem::ProblemKind;
+use crate::stall::Stall;
 
 /// Runs once when the service breaks its answer off. It is dropped with the body.
 pub(crate) type OnBreak = Box<dyn FnOnce() + Send>;
+
+/// Why an answer that came through a paywall has broken off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The service has broken it off.
+    #[error(transparent)]
+    Service(AnyError),
+    /// It was not paid any further.
+    #[error("the answer is not paid any further: {}", .0.name())]
+    Unpaid(ProblemKind),
+}
+
+/// What a service's body breaks off with.
+type AnyError = Box<dyn Error + Send + Sync>;
+
+impl<E: Into<AnyError>> From<Stop<E>> for BodyError {
+    fn from(stop: Stop<E>) -> Self {
+        match stop {
+            Stop::Broken(error) => Self::Service(error.into()),
+            Stop::Unpaid(reason) => Self::Unpaid(reason),
+        }
+    }
+}
 
 pin_project! {
     /// The body of an answer that came through a paywall.
@@ -33,6 +54,8 @@ pin_project! {
     #[project = StateProjection]
     enum State<B> {
         Served { #[pin] inner: B, meter: Meter },
+        Metered { metered: Box<Metered<B>> },
+        Reported { reported: Box<Reported<B>> },
         Told { #[pin] document: Full<Bytes> },
     }
 }
@@ -40,26 +63,27 @@ pin_project! {
 /// Watches who breaks an answer off.
 struct Meter {
     on_break: Option<OnBreak>,
-    handed_at: Option<Instant>,
-    /// How long the answer has waited for the client so far.
-    waited: Duration,
+    /// Whether the client has got anything of the answer.
+    has_begun: bool,
+    stall: Stall,
 }
 
 impl Meter {
-    /// Notes that the client wants more.
-    fn wanted(&mut self) {
-        let waited = self.handed_at.take().map_or(Duration::ZERO, |at| at.elapsed());
-        self.waited = self.waited.saturating_add(waited);
-    }
-
     /// Notes what the service had to give.
     fn handed<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>) {
+        let fails = |trailers| !self.has_begun && has_failed(trailers);
         match frame {
             // Where nobody would be told of a break, nobody has to know who was slow.
-            Some(Ok(_)) => self.handed_at = self.on_break.is_some().then(Instant::now),
-            Some(Err(_)) => {
+            Some(Ok(frame)) if !frame.trailers_ref().is_some_and(fails) => {
+                self.has_begun = true;
+                if self.on_break.is_some() {
+                    self.stall.handed();
+                }
+            }
+            // A call of gRPC that fails before its first message is no more than one that breaks off.
+            Some(_) => {
                 let on_break = self.on_break.take();
-                if let Some(on_break) = on_break.filter(|_| self.waited <= STALL_MAX) {
+                if let Some(on_break) = on_break.filter(|_| !self.stall.is_long()) {
                     on_break();
                 }
             }
@@ -70,9 +94,19 @@ impl Meter {
 
 impl<B> PaidBody<B> {
     /// Passes on the service's body, and tells when it breaks off.
-    pub(crate) const fn served(inner: B, on_break: Option<OnBreak>) -> Self {
-        let meter = Meter { on_break, handed_at: None, waited: Duration::ZERO };
+    pub(crate) fn served(inner: B, on_break: Option<OnBreak>) -> Self {
+        let meter = Meter { on_break, has_begun: false, stall: Stall::default() };
         Self { state: State::Served { inner, meter } }
+    }
+
+    /// Passes on the service's body, as far as it is paid.
+    pub(crate) fn metered(metered: Metered<B>) -> Self {
+        Self { state: State::Metered { metered: Box::new(metered) } }
+    }
+
+    /// Passes on the service's body, and reads what it has used.
+    pub(crate) fn reported(reported: Reported<B>) -> Self {
+        Self { state: State::Reported { reported: Box::new(reported) } }
     }
 
     /// Makes a body of a document.
@@ -87,20 +121,35 @@ impl<B> fmt::Debug for PaidBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
+impl<B> Body for PaidBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<AnyError>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().state.project() {
             StateProjection::Served { inner, meter } => {
-                meter.wanted();
+                meter.stall.wanted();
                 let frame = ready!(inner.poll_frame(context));
                 meter.handed(frame.as_ref());
-                Poll::Ready(frame.map(|frame| frame.map(without_payment)))
+                let frame = frame.map(|frame| frame.map(without_payment));
+                Poll::Ready(
+                    frame.map(|frame| frame.map_err(|error| BodyError::Service(error.into()))),
+                )
+            }
+            StateProjection::Metered { metered } => {
+                let piece = ready!(metered.poll_piece(context));
+                Poll::Ready(piece.map(|piece| piece.map_err(BodyError::from)))
+            }
+            StateProjection::Reported { reported } => {
+                let piece = ready!(reported.poll_piece(context));
+                let told = |error: B::Error| BodyError::Service(error.into());
+                Poll::Ready(piece.map(|piece| piece.map_err(told)))
             }
             StateProjection::Told { document } => {
                 document.poll_frame(context).map_err(|never| match never {})
@@ -111,6 +160,8 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Served { inner, .. } => inner.is_end_stream(),
+            State::Metered { metered } => metered.is_end(),
+            State::Reported { reported } => reported.is_end(),
             State::Told { document } => document.is_end_stream(),
         }
     }
@@ -118,6 +169,8 @@ impl<B: Body<Data = Bytes>> Body for PaidBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Served { inner, .. } => inner.size_hint(),
+            State::Metered { metered } => metered.length(),
+            State::Reported { reported } => reported.length(),
             State::Told { document } => document.size_hint(),
         }
     }

@@ -13,7 +13,7 @@ use farebox_channel::message::{
 use farebox_channel::{
     ChainTime, Clock, Keyring, Label, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
 };
-use farebox_ledger::{AttemptId, Charge, Hold, Ledger, LedgerError, Paid, Post};
+use farebox_ledger::{AttemptId, Charge, Credited, Hold, Ledger, LedgerError, Paid, Post};
 use secp256k1::PublicKey;
 
 use crate::naming::{Run, UnderWay};
@@ -80,6 +80,16 @@ pub(crate) struct Charged {
 }
 
 impl Charged {
+    /// Returns the channel that has paid.
+    pub(crate) const fn channel(&self) -> OutPoint {
+        self.channel
+    }
+
+    /// Notes what was charged in all by now.
+    pub(crate) const fn amount_to(&mut self, charged: Receipt) {
+        self.paid.receipt = charged;
+    }
+
     /// Returns the receipt, as far as is known now.
     pub(crate) const fn receipt(&self) -> Receipt {
         self.paid.receipt
@@ -266,6 +276,22 @@ impl<N: Node> Cashier<N> {
         };
         charge.paid.receipt = receipt;
         Ok(receipt)
+    }
+
+    /// Charges a request that is under way for more: `most`, or what there is, but no less than
+    /// `least`.
+    pub(crate) async fn draw(
+        &self,
+        channel: OutPoint,
+        least: Msat,
+        most: Msat,
+    ) -> Result<Receipt, LedgerError> {
+        self.ledger.draw(channel, self.clock(), least, most).await
+    }
+
+    /// Tells from now on when a channel may have credit again.
+    pub(crate) fn credited(&self, channel: OutPoint) -> Credited {
+        self.ledger.credited(channel)
     }
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,

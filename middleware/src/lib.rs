@@ -2,7 +2,8 @@
 //!
 //! [`PaywallLayer`] goes before any service. A request without a payment is answered 402 with an
 //! offer; the steps that open, check and close a channel are answered here; a paid request is
-//! charged durably, passed on without its payment, and answered with a receipt. This crate has no
+//! charged durably, passed on without its payment, and answered with a receipt. A client of gRPC is
+//! told the same in its own terms, so the layer goes before services of tonic too. This crate has no
 //! rule about channels and does not know bitcoind: the embedder brings a [`Node`].
 //!
 //! ```
@@ -29,24 +30,31 @@
 mod answer;
 mod body;
 mod cashier;
+mod grpc;
 mod headers;
 mod host;
 mod layer;
+mod metering;
 mod naming;
 mod node;
 mod page;
 mod pricing;
 mod problem;
 mod service;
+mod stall;
 mod telling;
+mod usage;
 
-pub use body::PaidBody;
+pub use body::{BodyError, PaidBody};
 pub use cashier::{Cashier, PaidBy};
+pub use grpc::{in_grpc, is_grpc};
 pub use headers::begins;
 pub use host::{bare_host, host_and_port};
 pub use layer::{PaywallLayer, ReleasePolicy};
+pub use metering::{Rate, Rates, RunningBill, Usage};
 pub use node::{Node, NodeError};
-pub use pricing::{FreeAllowance, PricedRoute, Pricing};
+pub use pricing::{Billing, FreeAllowance, PricedRoute, Pricing};
 pub use problem::{Problem, ProblemKind};
 pub use service::ClientFault;
 pub use service::{Paywall, ResponseFuture};
+pub use usage::{BadUsagePath, UsagePath, UsageSource};

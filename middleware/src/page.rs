@@ -143,6 +143,9 @@ impl fmt::Display for Cost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(price) = self.0.price else { return f.write_str("free") };
         write!(f, "{} sat ({} msat)", sat(price), grouped(price.get()))?;
+        if self.0.is_asked {
+            f.write_str("<br>or another price, asked for each request")?;
+        }
         if self.0.is_shadow {
             f.write_str("<br>not charged yet")?;
         }
@@ -247,6 +250,9 @@ mod tests {
         let shadow = PricedRoute { allowance, is_shadow: true, ..route(2_000) };
         let words = "2 sat (2,000 msat)<br>not charged yet<br>10 free every 1 day";
         assert_eq!(Cost(&shadow).to_string(), words);
+        let asked = PricedRoute { is_asked: true, ..route(2_000) };
+        let words = "2 sat (2,000 msat)<br>or another price, asked for each request";
+        assert_eq!(Cost(&asked).to_string(), words);
     }
 
     #[test]

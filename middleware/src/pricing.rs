@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use farebox_channel::{Msat, Seconds};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::host;
+use crate::metering::{Counter, Rates, Reading, Usage};
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
@@ -18,6 +20,13 @@ pub trait Pricing: Clone + Send + Sync + 'static {
     /// one than is charged where a lower price was told before and still holds.
     fn offered(&self, request: &Parts) -> Option<Msat> {
         self.price(request)
+    }
+
+    /// Returns how the answer to a request is billed. What [`Pricing::price`] says is charged first
+    /// in any case.
+    fn billing(&self, request: &Parts) -> Billing {
+        let _all_alike = request;
+        Billing::Flat
     }
 
     /// Returns where a request is sold: what sets it apart from others with the same method, path
@@ -32,6 +41,49 @@ pub trait Pricing: Clone + Send + Sync + 'static {
     /// when prices change. An empty list says nothing of prices.
     fn prices(&self) -> Arc<[PricedRoute]> {
         Arc::default()
+    }
+}
+
+/// How an answer is billed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Billing {
+    /// It costs the price, whatever comes.
+    #[default]
+    Flat,
+    /// It costs what its service reports, and the price at most. The price is charged first, and what
+    /// was not used is given back at its end.
+    Reported(Arc<Usage>),
+    /// It costs what passes. The price is charged first, more as it goes on, and what was not used is
+    /// given back at its end.
+    Running(Arc<Rates>),
+}
+
+impl Billing {
+    /// Returns how an answer with this head is billed: by its price where there is nothing to count.
+    pub(crate) fn of(self, status: StatusCode, head: &HeaderMap) -> Self {
+        match self {
+            Self::Running(rates) if !rates.apply_to(&Counter::new(head)) => Self::Flat,
+            // What follows is no answer, and nobody counts it.
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => Self::Flat,
+            billing => billing,
+        }
+    }
+
+    /// Begins to read what a service reports, if it does.
+    pub(crate) fn reading(&self, head: &HeaderMap) -> Option<Reading> {
+        match self {
+            Self::Flat | Self::Running(_) => None,
+            Self::Reported(usage) => Some(Reading::new(Arc::clone(usage), head)),
+        }
+    }
+
+    /// Tells whether the body of an answer is read, so that it must not be encoded.
+    pub(crate) fn reads_bodies(&self) -> bool {
+        match self {
+            Self::Flat => false,
+            Self::Reported(usage) => usage.reads_bodies(),
+            Self::Running(rates) => rates.events.is_some(),
+        }
     }
 }
 
@@ -57,8 +109,12 @@ pub struct PricedRoute {
     pub price: Option<Msat>,
     /// How many requests a client has for nothing.
     pub allowance: Option<FreeAllowance>,
+    /// Whether each request may have another price, which its own offer tells.
+    pub is_asked: bool,
     /// Whether the price is only told, and nothing is charged.
     pub is_shadow: bool,
+    /// How the answer is billed.
+    pub billing: Billing,
 }
 
 /// How many requests are free in a span of time.
@@ -76,14 +132,22 @@ impl PricedRoute {
         let allowance = self.allowance.map(|allowance| {
             json!({ "requests": allowance.requests, "span_secs": allowance.span.get() })
         });
+        let (unit, rates) = match &self.billing {
+            Billing::Flat => (None, None),
+            Billing::Reported(usage) => (Some(usage.unit.get()), None),
+            Billing::Running(rates) => (None, Some(rates.document())),
+        };
         json!({
             "path": self.path,
             "host": self.host,
             "methods": self.methods,
             "price_msat": self.price.unwrap_or(Msat::ZERO).get(),
             "free": self.price.is_none(),
+            "asked": self.is_asked,
             "free_allowance": allowance,
             "shadow": self.is_shadow,
+            "rates": rates,
+            "unit_msat": unit,
         })
     }
 }

@@ -81,6 +81,8 @@ pub enum ProblemKind {
     StoreUnavailable,
     /// The service behind the gateway does not answer.
     UpstreamUnavailable,
+    /// What the request costs is not known now.
+    PriceUnavailable,
     /// Nothing is served here.
     NotFound,
     /// The client asks too much.
@@ -99,7 +101,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -132,6 +134,7 @@ impl ProblemKind {
         Self::NodeUnavailable,
         Self::StoreUnavailable,
         Self::UpstreamUnavailable,
+        Self::PriceUnavailable,
         Self::NotFound,
         Self::TooManyRequests,
         Self::Overloaded,
@@ -176,6 +179,7 @@ impl ProblemKind {
             Self::NodeUnavailable => ("node-unavailable", "The chain cannot be asked now"),
             Self::StoreUnavailable => ("store-unavailable", "Payments cannot be recorded now"),
             Self::UpstreamUnavailable => ("upstream-unavailable", "The service does not answer"),
+            Self::PriceUnavailable => ("price-unavailable", "The price is not known now"),
             Self::NotFound => ("not-found", "Nothing is served here"),
             Self::TooManyRequests => ("too-many-requests", "There are too many requests"),
             Self::Overloaded => ("overloaded", "The gateway has too much to do"),
@@ -234,6 +238,7 @@ impl ProblemKind {
             Self::ChannelPending
             | Self::NodeUnavailable
             | Self::StoreUnavailable
+            | Self::PriceUnavailable
             | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -285,8 +290,22 @@ impl Problem {
         self
     }
 
-    /// Returns the answer, with the document as its body. Whoever stands before finds the kind
-    /// among its extensions.
+    /// Returns when to try again, in seconds. What is not possible now may be so soon.
+    pub(crate) fn retry_after_secs(&self) -> Option<NonZeroU32> {
+        let is_passing = self.kind.status() == StatusCode::SERVICE_UNAVAILABLE;
+        self.retry_after_secs.or_else(|| is_passing.then_some(RETRY_AFTER_SECS))
+    }
+
+    /// Returns the document without its words, as a field (RFC 9651).
+    pub(crate) fn field(&self) -> String {
+        let (kind, status) = (self.kind.type_uri(), self.kind.status().as_u16());
+        let figure = |(name, figure): (&String, &Value)| format!(", {name}={figure}");
+        let figures: String = self.members.iter().map(figure).collect();
+        format!("type=\"{kind}\", status={status}{figures}")
+    }
+
+    /// Returns the answer, with the document as its body. Whoever stands before finds the problem
+    /// and its kind among its extensions.
     #[must_use]
     pub fn response(&self) -> Response<Bytes> {
         let status = self.kind.status();
@@ -302,15 +321,14 @@ impl Problem {
         let mut response = Response::new(Bytes::from(document.to_string()));
         *response.status_mut() = status;
         response.extensions_mut().insert(self.kind);
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(receipt) = &self.receipt {
             insert(headers, receipt);
         }
-        let is_passing = status == StatusCode::SERVICE_UNAVAILABLE;
-        if let Some(secs) = self.retry_after_secs.or_else(|| is_passing.then_some(RETRY_AFTER_SECS))
-        {
+        if let Some(secs) = self.retry_after_secs() {
             headers.insert(RETRY_AFTER, secs.get().into());
         }
         response

@@ -11,9 +11,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use farebox_channel::Msat;
 use farebox_channel::message::{Memo, PayRequest, Receipt};
-use farebox_channel::wire::{Step, WELL_KNOWN};
+use farebox_channel::wire::{Field, Step, WELL_KNOWN};
+use http::header::{ACCEPT_ENCODING, TRAILER};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
@@ -22,13 +23,15 @@ use tower_service::Service;
 use crate::answer;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::{Cashier, Charged};
+use crate::grpc::{has_failed, in_grpc, is_grpc};
 use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
 use crate::layer::{Gate, ServiceFields};
+use crate::metering::{Forgiveness, Metered, Rates, Reading, Reported, Running, Tab};
 use crate::naming::name;
 use crate::node::Node;
-use crate::pricing::Pricing;
+use crate::pricing::{Billing, Pricing};
 use crate::problem::Problem;
 
 /// A service behind a paywall.
@@ -51,7 +54,10 @@ impl<S: Clone, N, P> Clone for Paywall<S, N, P> {
 }
 
 /// The answer of a [`Paywall`], some time from now.
-pub struct ResponseFuture<B, E>(Pin<Box<dyn Future<Output = Served<B, E>> + Send>>);
+pub struct ResponseFuture<B, E> {
+    serving: Pin<Box<dyn Future<Output = Served<B, E>> + Send>>,
+    is_grpc: bool,
+}
 
 /// What a paywall answers. It never makes an error of its own: it answers with a problem.
 type Served<B, E> = Result<Response<PaidBody<B>>, E>;
@@ -60,7 +66,11 @@ impl<B, E> Future for ResponseFuture<B, E> {
     type Output = Served<B, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(context)
+        let is_grpc = self.is_grpc;
+        let spoken = |response| {
+            if is_grpc { in_grpc(response, PaidBody::told(Bytes::new())) } else { response }
+        };
+        self.serving.as_mut().poll(context).map_ok(spoken)
     }
 }
 
@@ -92,7 +102,8 @@ where
         // The clone is not ready; what was polled is (see `tower::Service`).
         let clone = self.clone();
         let ready = mem::replace(self, clone);
-        ResponseFuture(Box::pin(ready.serve(request)))
+        let is_grpc = is_grpc(request.headers());
+        ResponseFuture { serving: Box::pin(ready.serve(request)), is_grpc }
     }
 }
 
@@ -103,6 +114,7 @@ impl<S, N, P> Paywall<S, N, P> {
         S: Service<Request<ReqBody>, Response = Response<ResBody>>,
         N: Node,
         P: Pricing,
+        ResBody: Body<Data = Bytes>,
     {
         let (mut parts, body) = request.into_parts();
         let gate = Arc::clone(&self.gate);
@@ -117,8 +129,9 @@ impl<S, N, P> Paywall<S, N, P> {
         }
         let Some(price) = gate.pricing.price(&parts) else {
             strip(&mut parts.headers);
-            return self.forward(Request::from_parts(parts, body), None).await;
+            return self.forward(Request::from_parts(parts, body), None, Billing::Flat).await;
         };
+        let billing = gate.pricing.billing(&parts);
         let offered = gate.pricing.offered(&parts).unwrap_or(price);
         let began = Instant::now();
         let asked = take(&mut parts.headers);
@@ -131,8 +144,13 @@ impl<S, N, P> Paywall<S, N, P> {
                             hand_over(&mut parts.headers, field, memo);
                         }
                         parts.extensions.insert(charge.paid_by());
+                        if billing.reads_bodies() {
+                            parts
+                                .headers
+                                .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                        }
                         let request = Request::from_parts(parts, body);
-                        return self.forward(request, Some(charge)).await;
+                        return self.forward(request, Some(charge), billing).await;
                     }
                     Err(problem) => Err(problem),
                 }
@@ -152,11 +170,13 @@ impl<S, N, P> Paywall<S, N, P> {
         mut self,
         request: Request<ReqBody>,
         charge: Option<Charged>,
+        billing: Billing,
     ) -> Served<ResBody, S::Error>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>>,
         N: Node,
         P: Pricing,
+        ResBody: Body<Data = Bytes>,
     {
         let answered = self.inner.call(request).await;
         let Some(mut charge) = charge else {
@@ -181,7 +201,8 @@ impl<S, N, P> Paywall<S, N, P> {
         }
         make_private(response.headers_mut());
         let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-        let has_failed = response.status().is_server_error() && !fault.is_set();
+        let says_so = is_grpc(response.headers()) && has_failed(response.headers());
+        let has_failed = (response.status().is_server_error() || says_so) && !fault.is_set();
         if has_failed && gate.release.server_error {
             let released = release(&gate.cashier, &charge).await;
             insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
@@ -190,6 +211,12 @@ impl<S, N, P> Paywall<S, N, P> {
             response.extensions_mut().insert(paid);
             return Ok(response.map(|body| PaidBody::served(body, None)));
         }
+        let billing = billing.of(response.status(), response.headers());
+        let reading = billing.reading(response.headers());
+        let used = match (&billing, &reading) {
+            (Billing::Flat, _) => used,
+            (_, reading) => reading.as_ref().filter(|it| it.is_over()).and_then(Reading::cost),
+        };
         match gate.cashier.answer(&mut charge, used).await {
             Ok(receipt) => {
                 insert(response.headers_mut(), &receipt);
@@ -202,6 +229,14 @@ impl<S, N, P> Paywall<S, N, P> {
                 return Ok(response.map(PaidBody::told));
             }
         }
+        let forgiveness =
+            Forgiveness { is_granted: gate.release.broken_answer, fault: fault.clone() };
+        if let Billing::Running(rates) = billing {
+            return Ok(running(&gate.cashier, charge, rates, forgiveness, response));
+        }
+        if let Some(reading) = reading.filter(|reading| !reading.is_over()) {
+            return Ok(reported(&gate.cashier, charge, reading, forgiveness, response));
+        }
         let on_break: OnBreak = Box::new(move || {
             if gate.release.broken_answer && !fault.is_set() {
                 begin(async move {
@@ -211,6 +246,46 @@ impl<S, N, P> Paywall<S, N, P> {
         });
         Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
     }
+}
+
+/// Goes on charging an answer while it passes.
+fn running<N: Node, B: Body<Data = Bytes>>(
+    cashier: &Cashier<N>,
+    charge: Charged,
+    rates: Arc<Rates>,
+    forgiveness: Forgiveness,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    let receipt = charge.receipt();
+    let purse = Box::new(Running { cashier: cashier.clone(), charge });
+    let tab = Tab::new(response.headers(), rates, (purse, receipt), forgiveness);
+    response.extensions_mut().insert(tab.bill());
+    announce(&mut response);
+    response.map(|body| PaidBody::metered(Metered::new(body, tab)))
+}
+
+/// Announces the receipt of the end, which stands in the trailers where there can be any.
+fn announce<B: Body>(response: &mut Response<B>) {
+    if response.body().size_hint().exact().is_none() {
+        response.headers_mut().append(TRAILER, HeaderValue::from_static(Receipt::NAME));
+    }
+}
+
+/// Goes on reading what an answer has used while it passes.
+fn reported<N: Node, B: Body<Data = Bytes>>(
+    cashier: &Cashier<N>,
+    charge: Charged,
+    reading: Reading,
+    forgiveness: Forgiveness,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    announce(&mut response);
+    let (mut head, body) = response.into_parts();
+    let receipt = charge.receipt();
+    let purse = Box::new(Running { cashier: cashier.clone(), charge });
+    let reported = Reported::new(body, reading, (purse, receipt), forgiveness);
+    head.extensions.insert(reported.bill());
+    Response::from_parts(head, PaidBody::reported(reported))
 }
 
 /// Takes a payment and charges a request.
@@ -239,7 +314,7 @@ async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Rece
 
 /// Begins a release at once, and leaves the rest of it to a task. What has begun is in the ledger's
 /// queue, so it is not lost when the runtime ends before the task is run.
-fn begin(releasing: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn begin(releasing: impl Future<Output = ()> + Send + 'static) {
     let mut releasing = Box::pin(unconstrained(releasing));
     let mut context = Context::from_waker(Waker::noop());
     if releasing.as_mut().poll(&mut context).is_pending() {

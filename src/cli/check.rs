@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::asking;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -25,6 +26,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     for setup in &config.upstreams {
         setup.trust()?;
+    }
+    for ask in config.routes.routes().filter_map(|route| route.ask.as_ref()) {
+        asking::trust(ask)?;
     }
     if !arguments.quiet {
         println!("# {}, with all that it leaves out", arguments.config.display());

@@ -4,6 +4,8 @@
 //! the file's name, the key and what is allowed there.
 
 mod admin;
+mod ask;
+mod billing;
 mod cors;
 mod limits;
 mod nearest;

@@ -82,6 +82,10 @@ impl Checker<'_> {
         if amount.is_none() && raw.shadow {
             return Err(self.refuse(&key("shadow"), "only with a price"));
         }
+        if amount.is_none() && raw.ask.is_some() {
+            let allowed = "only with a price, which holds where no other one is known";
+            return Err(self.refuse(&key("ask"), allowed));
+        }
         if let Some(upstream) = raw.upstream.as_ref().filter(|name| !upstreams.contains(*name)) {
             let allowed = format!("\"{upstream}\" is not the name of an [upstreams.NAME] section");
             return Err(self.refuse(&key("upstream"), allowed));
@@ -89,12 +93,15 @@ impl Checker<'_> {
         let host = raw.host.as_deref().map(Host::new).transpose();
         let methods = raw.methods.as_deref().map(Methods::new).transpose();
         let allowance = self.allowance(index, &raw, amount)?;
+        let billing = self.billing(key, (raw.usage.as_ref(), raw.rates.as_ref()), amount)?;
         Ok(Route {
             label: raw.name.map(|name| self.name(index, name)).transpose()?,
             host: self.checked(&key("host"), host)?,
             methods: self.checked(&key("methods"), methods)?,
+            billing,
             allowance,
             upstream: raw.upstream,
+            ask: raw.ask.map(|ask| self.ask(key, ask)).transpose()?,
             ..Route::new(path, price(amount, is_shadow || raw.shadow))
         })
     }

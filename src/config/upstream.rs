@@ -115,16 +115,25 @@ impl Checker<'_> {
 
     /// Checks where a service is.
     fn location(&self, key: &str, url: &str) -> Result<Location, ConfigError> {
+        let uri = self.service(key, url)?;
+        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let base = uri.path().trim_end_matches('/').to_owned();
+        let authority = uri.into_parts().authority;
+        let authority = authority.ok_or_else(|| self.refuse(key, "a URL with a host"))?;
+        Ok(Location { is_tls, authority, base })
+    }
+
+    /// Checks the URL of a service.
+    pub(super) fn service(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
         let uri: Uri = self.checked(key, url.parse())?;
         let allowed = "an http or https URL without a user or a query, such as \
                        \"http://127.0.0.1:3000\"";
-        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
-        if !(is_tls || uri.scheme() == Some(&Scheme::HTTP)) || uri.query().is_some() {
-            return Err(self.refuse(key, allowed));
+        let is_http = [Scheme::HTTPS, Scheme::HTTP].iter().any(|it| uri.scheme() == Some(it));
+        let is_plain = uri.authority().is_some_and(is_plain_authority);
+        if is_http && is_plain && uri.query().is_none() {
+            Ok(uri)
+        } else {
+            Err(self.refuse(key, allowed))
         }
-        let base = uri.path().trim_end_matches('/').to_owned();
-        let authority = uri.into_parts().authority.filter(is_plain_authority);
-        let authority = authority.ok_or_else(|| self.refuse(key, allowed))?;
-        Ok(Location { is_tls, authority, base })
     }
 }

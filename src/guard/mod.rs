@@ -104,6 +104,18 @@ impl Guards {
         counted.map_err(|wait| too_many("this address asks too often without paying", wait))
     }
 
+    /// Tells whether a price may be asked that nobody has asked yet. Nothing is counted: the request is,
+    /// once it is known what it costs.
+    ///
+    /// # Errors
+    /// `too-many-requests` when the client is over one of its limits, whatever it asks for: who it is
+    /// would be known only after its price.
+    pub(crate) fn question(&self, client: ClientKey, now: Instant) -> Result<(), Problem> {
+        let buckets = [&self.unpaid, &self.false_payments, &self.openings];
+        let over = buckets.into_iter().find_map(|buckets| buckets.check(client, now).err());
+        over.map_or(Ok(()), |wait| Err(too_many("this address asks for too many prices", wait)))
+    }
+
     /// Counts a payment of no channel. Whoever pays from the same address is not counted with it,
     /// and neither is whoever asks there without a payment.
     ///

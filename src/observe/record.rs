@@ -41,6 +41,8 @@ pub(crate) struct Record {
     pub(crate) bytes_in: u64,
     /// The length of the answer's body, as far as it was sent.
     pub(crate) bytes_out: u64,
+    /// The messages from the client and from the service, where they have gone over to a WebSocket.
+    pub(crate) messages: Option<(u64, u64)>,
     /// The time until the answer had ended.
     pub(crate) duration: Duration,
     /// The time until the answer's head was there.
@@ -110,6 +112,7 @@ pub(crate) fn sample() -> Record {
         status: StatusCode::OK,
         bytes_in: 0,
         bytes_out: 512,
+        messages: None,
         duration: Duration::from_micros(2_345),
         first_byte: Some(Duration::from_micros(1_200)),
         route: Some("forecast".into()),

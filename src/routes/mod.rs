@@ -5,6 +5,7 @@
 //! that takes host, method and path is taken. A [`Tariff`] is a table and the prices that were
 //! quoted before it. Nothing here does any I/O or knows of payments.
 
+mod ask;
 mod host;
 mod methods;
 mod path;
@@ -14,6 +15,7 @@ mod route;
 mod table;
 mod tariff;
 
+pub use ask::{Ask, WhenDown};
 pub(crate) use host::is_host;
 pub use host::{BadHost, Host};
 pub use methods::{BadMethods, Methods};
@@ -22,7 +24,7 @@ pub use pattern::{BadPattern, Pattern};
 pub use price::Price;
 pub use route::{Allowance, Route};
 pub use table::{Found, Table, TableError};
-pub use tariff::{Fare, Quote, Tariff};
+pub use tariff::{Fare, Quote, Tariff, Told};
 
 use std::borrow::Cow;
 

@@ -23,10 +23,16 @@ impl Price {
         }
     }
 
+    /// Tells whether less is charged for it than for another one.
+    #[must_use]
+    pub(crate) fn is_below(self, other: Self) -> bool {
+        let amount = |price: Self| price.charged().unwrap_or(Msat::ZERO);
+        amount(self) < amount(other)
+    }
+
     /// Returns the one for which less is charged, and this one where it is the same.
     #[must_use]
-    pub(super) fn or_lower(self, other: Self) -> Self {
-        let amount = |price: Self| price.charged().unwrap_or(Msat::ZERO);
-        if amount(other) < amount(self) { other } else { self }
+    pub(crate) fn or_lower(self, other: Self) -> Self {
+        if other.is_below(self) { other } else { self }
     }
 }

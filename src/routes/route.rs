@@ -1,8 +1,10 @@
 //! One route: which requests it takes, what they cost, and where they go.
 
 use farebox_channel::{Msat, Seconds};
+use farebox_middleware::Billing;
 use http::Method;
 
+use super::ask::Ask;
 use super::host::Host;
 use super::methods::Methods;
 use super::pattern::Pattern;
@@ -21,6 +23,10 @@ pub struct Route {
     pub methods: Option<Methods>,
     /// The price of a request.
     pub price: Price,
+    /// How the answer is billed.
+    pub billing: Billing,
+    /// How the price of each request is asked, where it is not the same for all.
+    pub ask: Option<Ask>,
     /// How many requests a client has free, if any.
     pub allowance: Option<Allowance>,
     /// The name of the service that the requests go to, or nothing for the one of `[upstream]`.
@@ -46,6 +52,8 @@ impl Route {
             path,
             methods: None,
             price,
+            billing: Billing::Flat,
+            ask: None,
             allowance: None,
             upstream: None,
         }
@@ -61,9 +69,12 @@ impl Route {
     /// Returns the least that is ever charged for a request, if anything is. A price in shadow is
     /// what will be charged after the trial.
     #[must_use]
-    pub const fn least(&self) -> Option<Msat> {
+    pub fn least(&self) -> Option<Msat> {
+        let asked = self.ask.as_ref().map(|ask| ask.least);
         match self.price {
-            Price::Charged(price) | Price::Shadow(price) => Some(price),
+            Price::Charged(price) | Price::Shadow(price) => {
+                Some(asked.map_or(price, |asked| asked.min(price)))
+            }
             Price::Free => None,
         }
     }

@@ -169,7 +169,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::{Host, Methods, Pattern, Price};
+    use crate::routes::{Ask, Host, Methods, Pattern, Price, WhenDown};
 
     fn route(path: &str) -> Route {
         Route::new(Pattern::new(path, false).unwrap(), Price::Free)
@@ -308,6 +308,27 @@ mod tests {
         assert_eq!(table.cheapest().get(), 5);
         assert_eq!(table.unknown(Some(priced("/", 3))).cheapest().get(), 3);
         assert_eq!(Table::new(vec![route("/c")]).unwrap().cheapest(), Msat::ZERO);
+    }
+
+    #[test]
+    fn the_cheapest_is_the_least_that_is_believed_where_prices_are_asked() {
+        let msat = |amount| Msat::new(amount).unwrap();
+        let asked = |usual, least| {
+            let ask = Ask {
+                url: "http://127.0.0.1/".parse().unwrap(),
+                authorities: None,
+                keep: Duration::ZERO,
+                timeout: Duration::ZERO,
+                least: msat(least),
+                most: msat(100),
+                when_down: WhenDown::Route,
+            };
+            Route { ask: Some(ask), ..priced("/asked", usual) }
+        };
+        let cheapest = |route| Table::new(vec![priced("/a", 50), route]).unwrap().cheapest();
+        assert_eq!(cheapest(asked(40, 3)), msat(3));
+        assert_eq!(cheapest(asked(2, 3)), msat(2), "it is charged while no price is given");
+        assert_eq!(cheapest(asked(90, 60)), msat(50));
     }
 
     #[test]

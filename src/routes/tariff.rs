@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use farebox_channel::Msat;
+use farebox_middleware::Billing;
 use http::{HeaderValue, Method};
 
 use super::price::Price;
@@ -35,17 +36,47 @@ pub enum Fare<'a> {
 pub struct Quote<'a> {
     /// Its route in the table in force.
     pub route: &'a Route,
-    /// What it costs now: the lowest of the prices that hold. The allowance of the route is not
-    /// taken off.
-    pub price: Price,
+    /// The lowest of the earlier routes' prices that hold, if any does.
+    pub earlier: Option<Told<'a>>,
+    /// Whether its price was asked before, so that what was told then may hold.
+    pub was_asked: bool,
 }
 
 impl Quote<'_> {
+    /// Returns what it costs at a price of the table in force: the lowest of the prices that hold. The
+    /// allowance of the route is not taken off.
+    #[must_use]
+    pub fn charged_at(&self, price: Price) -> Price {
+        self.earlier.map_or(price, |earlier| price.or_lower(earlier.price))
+    }
+
+    /// Returns how the answer is billed then: as it was told with the price that is charged.
+    #[must_use]
+    pub fn billed_at(&self, price: Price) -> &Billing {
+        let earlier = self.earlier.filter(|earlier| earlier.price.is_below(price));
+        earlier.map_or(&self.route.billing, |earlier| earlier.billing)
+    }
+
+    /// Returns what it costs now, if its price is not asked.
+    #[must_use]
+    pub fn price(&self) -> Price {
+        self.charged_at(self.route.price)
+    }
+
     /// Returns the price to tell a client: the one of the table in force, which goes on holding.
     #[must_use]
     pub const fn offered(&self) -> Price {
         self.route.price
     }
+}
+
+/// What clients were told before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// The price.
+    pub price: Price,
+    /// How the answer is billed.
+    pub billing: &'a Billing,
 }
 
 /// The table in force, and earlier ones whose prices still hold.
@@ -82,10 +113,8 @@ impl Tariff {
     pub fn succeed(&self, new: Table, now: Instant) -> Self {
         let mut earlier: Vec<Earlier> =
             self.earlier.iter().filter(|earlier| now < earlier.until).cloned().collect();
-        let holds = self.table.quoted_for();
         if new != self.table
-            && !holds.is_zero()
-            && let Some(until) = now.checked_add(holds.saturating_add(ON_ITS_WAY))
+            && let Some(until) = self.holds_until(now)
         {
             earlier.push(Earlier { table: self.table.clone(), until });
         }
@@ -104,13 +133,26 @@ impl Tariff {
             Found::Unknown => return Fare::Unknown,
             Found::OtherMethod(allowed) => return Fare::OtherMethod(allowed),
         };
-        let mut price = route.price;
+        let mut quote = Quote { route, earlier: None, was_asked: false };
         for earlier in self.earlier.iter().filter(|earlier| now < earlier.until) {
-            if let Found::Route(earlier) = earlier.table.find(host, method, path) {
-                price = price.or_lower(earlier.price);
+            let Found::Route(earlier) = earlier.table.find(host, method, path) else { continue };
+            match earlier.price {
+                // Nobody was told the price of the route itself.
+                Price::Charged(_) if earlier.ask.is_some() => quote.was_asked = true,
+                price if quote.earlier.is_none_or(|known| price.is_below(known.price)) => {
+                    quote.earlier = Some(Told { price, billing: &earlier.billing });
+                }
+                _ => {}
             }
         }
-        Fare::Quote(Quote { route, price })
+        Fare::Quote(quote)
+    }
+
+    /// Returns until when a price holds that is told now, if it does at all.
+    #[must_use]
+    pub fn holds_until(&self, now: Instant) -> Option<Instant> {
+        let holds = self.table.quoted_for();
+        if holds.is_zero() { None } else { now.checked_add(holds.saturating_add(ON_ITS_WAY)) }
     }
 
     /// Returns when the next of the earlier prices hold no longer, if any hold still.
@@ -144,7 +186,7 @@ mod tests {
 
     fn price(tariff: &Tariff, now: Instant) -> Price {
         match tariff.price(None, &Method::GET, "/a/x", now) {
-            Fare::Quote(quote) => quote.price,
+            Fare::Quote(quote) => quote.price(),
             Fare::Unknown | Fare::OtherMethod(_) => panic!("the path has a route"),
         }
     }

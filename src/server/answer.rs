@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind};
+use farebox_middleware::{PaidBody, PaidBy, Problem, ProblemKind, RunningBill, in_grpc};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
@@ -17,6 +17,7 @@ use super::vitals::Request;
 use crate::guard::Held;
 use crate::observe::metrics::Counted;
 use crate::observe::record::Record;
+use crate::tunnel::Toll;
 use crate::upstream::Download;
 
 /// What is done when an answer has ended: its request is counted, logged and forgotten.
@@ -25,9 +26,13 @@ pub(crate) struct Ending {
     status: StatusCode,
     first_byte: Duration,
     paid: Option<PaidBy>,
+    /// What tells the cost, where that is not known at the beginning.
+    bill: Option<RunningBill>,
     refusal: Option<ProblemKind>,
     sent: u64,
     is_whole: bool,
+    /// What goes on after an answer that leaves HTTP.
+    toll: Option<Arc<Toll>>,
     /// The request is under way for as long as this lives.
     under_way: Request,
     _held: Option<Held>,
@@ -42,17 +47,22 @@ impl Ending {
             status: StatusCode::OK,
             first_byte: Duration::ZERO,
             paid: None,
+            bill: None,
             refusal: None,
             sent: 0,
             is_whole: false,
+            toll: None,
             under_way,
             _held: held,
             _counted: counted,
         })
     }
 
-    /// Answers with a document.
-    pub(crate) fn tell(mut self: Box<Self>, response: Response<Bytes>) -> Response<Answer> {
+    /// Answers with a document, or with a problem as the client reads it.
+    pub(crate) fn tell(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<Answer> {
+        if self.call.is_grpc {
+            response = in_grpc(response, Bytes::new());
+        }
         self.begin(&response);
         response.map(|document| Answer::new(Either::Left(Full::new(document)), self))
     }
@@ -84,8 +94,30 @@ impl Ending {
     ) -> Response<Answer> {
         self.begin(&response);
         self.paid = response.extensions_mut().remove::<PaidBy>();
+        self.bill = response.extensions_mut().remove::<RunningBill>();
         self.decorate(&mut response, origin);
         response.map(|body| Answer::new(Either::Right(body), self))
+    }
+
+    /// Passes on an answer that leaves HTTP. What comes after it is counted by the toll, and ends when
+    /// the value does that is returned.
+    pub(crate) fn switch<B>(
+        mut self: Box<Self>,
+        mut response: Response<B>,
+        origin: Option<&HeaderValue>,
+        toll: Arc<Toll>,
+    ) -> (Response<Answer>, Box<Self>, B) {
+        self.begin(&response);
+        self.paid = response.extensions_mut().remove::<PaidBy>();
+        self.decorate(&mut response, origin);
+        self.toll = Some(toll);
+        let (head, body) = response.into_parts();
+        (Response::from_parts(head, Answer::none()), self, body)
+    }
+
+    /// Notes that the client has not left before the end.
+    pub(crate) const fn is_over(&mut self) {
+        self.is_whole = true;
     }
 
     /// Notes how the answer begins.
@@ -107,6 +139,7 @@ impl Ending {
         let call = &self.call;
         let duration = call.began.elapsed();
         let now = SystemTime::now();
+        let tally = self.toll.as_ref().map(|toll| toll.tally());
         Record {
             id: call.id,
             began: now.checked_sub(duration).unwrap_or(now),
@@ -117,17 +150,22 @@ impl Ending {
             target: call.target.clone(),
             version: call.version,
             status: self.status,
-            bytes_in: call.received(),
-            bytes_out: self.sent,
+            bytes_in: tally.map_or_else(|| call.received(), |tally| tally.bytes_in),
+            bytes_out: tally.map_or(self.sent, |tally| tally.bytes_out),
+            messages: tally.map(|tally| (tally.messages_in, tally.messages_out)),
             duration,
             first_byte: Some(self.first_byte),
-            route: call.lane.as_ref().map(|lane| Arc::clone(&lane.name)),
+            route: call.lane().map(|lane| Arc::clone(&lane.name)),
             upstream: call.asked.get().cloned(),
             channel: self.paid.map(|paid| paid.channel),
-            price: self.paid.map(|paid| paid.price),
+            price: self
+                .bill
+                .as_ref()
+                .map(RunningBill::cost)
+                .or_else(|| self.paid.map(|paid| paid.price)),
             credit: self.paid.map(|paid| paid.credit),
             refusal: self.refusal,
-            would_charge: call.would_charge,
+            would_charge: call.would_charge(),
             is_released: self.paid.is_some_and(|paid| paid.is_released),
             has_client_left: !self.is_whole,
             trace: call.trace,
@@ -141,8 +179,8 @@ impl Drop for Ending {
             self.under_way.breaks_off();
         }
         let record = self.record();
-        let Call { booth, lane, .. } = &*self.call;
-        booth.site.observers.ended(booth.metrics(lane.as_deref()), record);
+        let (booth, lane) = (&self.call.booth, self.call.lane());
+        booth.site.observers.ended(booth.metrics(lane.map(|lane| &**lane)), record);
     }
 }
 
@@ -155,7 +193,8 @@ impl fmt::Debug for Ending {
 /// The body of an answer. What belongs to its request lives as long as it does.
 pub(crate) struct Answer {
     body: Told,
-    ending: Box<Ending>,
+    /// It is elsewhere where the request goes on after the answer.
+    ending: Option<Box<Ending>>,
 }
 
 /// A document of the gateway's own, or what comes through the paywall.
@@ -165,7 +204,12 @@ impl Answer {
     fn new(body: Told, mut ending: Box<Ending>) -> Self {
         // Nobody asks for the pieces of a body that has none, or that is not sent.
         ending.is_whole = ending.call.method == Method::HEAD || body.is_end_stream();
-        Self { body, ending }
+        Self { body, ending: Some(ending) }
+    }
+
+    /// Makes a body of nothing.
+    fn none() -> Self {
+        Self { body: Either::Left(Full::default()), ending: None }
     }
 }
 
@@ -177,20 +221,20 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        this.ending.under_way.goes_on();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        let Self { body, ending: Some(ending) } = &mut *self else { return Poll::Ready(None) };
+        ending.under_way.goes_on();
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 let length = u64::try_from(length).unwrap_or(u64::MAX);
-                this.ending.sent = this.ending.sent.saturating_add(length);
-                this.ending.under_way.waits();
+                ending.sent = ending.sent.saturating_add(length);
+                ending.under_way.waits();
             }
             // What the service breaks off is not the client's doing.
-            Some(Err(_)) | None => this.ending.is_whole = true,
+            Some(Err(_)) | None => ending.is_whole = true,
         }
-        this.ending.is_whole |= this.is_end_stream();
+        ending.is_whole |= body.is_end_stream();
         Poll::Ready(frame)
     }
 

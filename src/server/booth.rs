@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::site::{Paywall, Site};
+use crate::asking::Asker;
 use crate::guard::allowance::Allowances;
 use crate::observe::id::RequestIds;
 use crate::observe::metrics::{NO_ROUTE, RouteMetrics};
@@ -41,6 +42,8 @@ pub(crate) struct Lane {
     pub(crate) upstream: Arc<Upstream>,
     /// What clients have free, if anything.
     pub(crate) allowances: Option<Arc<Allowances>>,
+    /// Who asks for the prices, if anybody does.
+    pub(crate) asker: Option<Arc<Asker>>,
     metrics: Arc<RouteMetrics>,
 }
 
@@ -52,6 +55,7 @@ impl Booth {
                 name: route.name().into(),
                 upstream: Arc::clone(site.upstream(route)?),
                 allowances: site.allowances(route).cloned(),
+                asker: site.asker(route).cloned(),
                 metrics: metrics(route.name()),
             };
             Some((route.name().to_owned(), Arc::new(lane)))

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use farebox_channel::Msat;
-use farebox_middleware::{PricedRoute, Pricing, bare_host};
+use farebox_middleware::{Billing, PricedRoute, Pricing, bare_host};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -16,6 +16,7 @@ use super::booth::{Booth, Lane};
 use crate::guard::address::Scheme;
 use crate::observe::id::RequestId;
 use crate::observe::trace::TraceContext;
+use crate::routes::Price;
 use crate::upstream::{Address, UploadLimits};
 
 /// A request: what its head says, and what was decided of it once, for its price and for its way to
@@ -36,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// Its version of HTTP.
     pub(crate) version: Version,
+    /// Whether its client speaks gRPC.
+    pub(crate) is_grpc: bool,
     /// The host that the client has asked.
     pub(crate) host: Option<HeaderValue>,
     /// The scheme that the client has used.
@@ -46,6 +49,8 @@ pub(crate) struct Call {
     pub(crate) forwarded_for: Option<HeaderValue>,
     /// Its place in a trace, where requests are traced.
     pub(crate) trace: Option<TraceContext>,
+    /// Whether it asks for a WebSocket.
+    pub(crate) is_tunnel: bool,
     /// What is taken of its body.
     pub(crate) upload: UploadLimits,
     /// How much of its body has come, in bytes.
@@ -53,19 +58,51 @@ pub(crate) struct Call {
     /// The address that has answered, or was asked last.
     pub(crate) asked: OnceLock<Arc<str>>,
     /// Where it goes, once that is decided.
-    pub(crate) lane: Option<Arc<Lane>>,
-    /// What it is charged, or nothing where it is free.
-    pub(crate) charged: Option<Msat>,
+    pub(crate) lane: OnceLock<Arc<Lane>>,
+    /// What it costs, once that is decided. What is free to its client costs nothing.
+    pub(crate) costs: OnceLock<Costs>,
+}
+
+/// What a request costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Costs {
+    /// What it is charged.
+    pub(crate) charged: Price,
+    /// How its answer is billed, where it is charged.
+    pub(crate) billing: Billing,
     /// What its client is told that it costs.
-    pub(crate) offered: Option<Msat>,
-    /// What it would be charged, where that is only reported.
-    pub(crate) would_charge: Option<Msat>,
+    pub(crate) offered: Price,
 }
 
 impl Call {
     /// Returns the host that the client has asked, as routes are chosen by it.
     pub(crate) fn host(&self) -> Option<&str> {
         self.host.as_ref().and_then(|host| host.to_str().ok())
+    }
+
+    /// Returns where it goes, once that is decided.
+    pub(crate) fn lane(&self) -> Option<&Arc<Lane>> {
+        self.lane.get()
+    }
+
+    /// Returns what it is charged, or nothing where it is free.
+    pub(crate) fn charged(&self) -> Option<Msat> {
+        self.costs.get()?.charged.charged()
+    }
+
+    /// Returns what its client is told that it costs.
+    fn offered(&self) -> Option<Msat> {
+        let costs = self.costs.get()?;
+        let charged = costs.charged.charged()?;
+        Some(costs.offered.charged().unwrap_or(charged))
+    }
+
+    /// Returns what it would be charged, where that is only reported.
+    pub(crate) fn would_charge(&self) -> Option<Msat> {
+        match self.costs.get()?.charged {
+            Price::Shadow(price) => Some(price),
+            Price::Free | Price::Charged(_) => None,
+        }
     }
 
     /// Notes which address has answered, or was asked last.
@@ -101,11 +138,16 @@ pub(crate) struct Decided {
 
 impl Pricing for Decided {
     fn price(&self, request: &Parts) -> Option<Msat> {
-        request.extensions.get::<Arc<Call>>()?.charged
+        request.extensions.get::<Arc<Call>>()?.charged()
     }
 
     fn offered(&self, request: &Parts) -> Option<Msat> {
-        request.extensions.get::<Arc<Call>>()?.offered
+        request.extensions.get::<Arc<Call>>()?.offered()
+    }
+
+    fn billing(&self, request: &Parts) -> Billing {
+        let call = request.extensions.get::<Arc<Call>>();
+        call.and_then(|call| Some(call.costs.get()?.billing.clone())).unwrap_or_default()
     }
 
     /// Returns the host by which the route was chosen, which a trusted proxy may have told.

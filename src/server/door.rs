@@ -2,30 +2,33 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use farebox_channel::message::PayRequest;
 use farebox_channel::wire::{Field, PREFIX, WELL_KNOWN};
-use farebox_middleware::{Problem, ProblemKind};
+use farebox_middleware::{Problem, ProblemKind, is_grpc};
 use http::header::{ALLOW, CONTENT_LENGTH, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::answer::{Answer, Ending};
-use super::booth::{Booth, Seat};
+use super::asked::{ask, settled};
+use super::booth::{Booth, Lane, Seat};
 use super::call::Call;
+use super::crossing::Crossing;
 use super::vitals::Vitals;
 use crate::guard::address::{ClientKey, Peer, Scheme};
 use crate::guard::concurrency::Slot;
 use crate::observe::metrics::Limit;
-use crate::routes::{BadPath, Fare, Price, Quote, is_host, normal_target};
-use crate::upstream::{Proxy, UploadLimits};
+use crate::routes::{BadPath, Fare, is_host, normal_target};
+use crate::upstream::{Proxy, UploadLimits, asks_for_websocket};
 
 /// Where the requests of one connection come in.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Door {
     pub(crate) peer: Peer,
     /// How.
     pub(crate) scheme: Scheme,
+    /// What its last request goes on as, where that leaves HTTP.
+    pub(crate) crossing: Mutex<Option<Crossing>>,
 }
 
 /// What a request's payment fields ask for, as far as their names tell.
@@ -75,6 +80,8 @@ impl Door {
         let booth = self.seat.booth();
         let site = &booth.site;
         let mut call = self.announce(&head, &booth);
+        call.is_tunnel = body.is_end_stream() && asks_for_websocket(&head);
+        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| call.is_tunnel);
         if let Some(cors) = &site.cors
             && let Some(preflight) = cors.preflight(&head)
         {
@@ -91,9 +98,14 @@ impl Door {
                 return Ok(ending.refuse(&problem, origin.as_ref()));
             }
         };
-        let decided = decide(&booth, &mut call, &mut head);
+        let aimed = aim(&mut call, &mut head);
         let call = Arc::new(call);
+        // It ends also where its client leaves before it is decided.
         let ending = Ending::new(Arc::clone(&call), under_way, Some(held));
+        let decided = match aimed {
+            Ok(()) => decide(&call, &head).await,
+            Err(problem) => Err(problem),
+        };
         let (step, pays) = match decided {
             Ok(Decision::Step(slot)) => (Some(slot), false),
             Ok(Decision::Payment) => (None, true),
@@ -112,7 +124,20 @@ impl Door {
         if pays && let Err(problem) = check_payment(&call, &response) {
             return Ok(ending.refuse(&problem, origin.as_ref()));
         }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(upgrade), Some(lane)) = (upgrade, call.lane())
+        {
+            let (answer, crossing) =
+                Crossing::begin((upgrade, lane), response, ending, origin.as_ref());
+            *self.crossing.lock().unwrap_or_else(PoisonError::into_inner) = Some(crossing);
+            return Ok(answer);
+        }
         Ok(ending.pass(response, origin.as_ref()))
+    }
+
+    /// Returns what the last request goes on as, where it has left HTTP.
+    pub(crate) fn crossing(&self) -> Option<Crossing> {
+        self.crossing.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Notes what the head of a request says.
@@ -128,8 +153,10 @@ impl Door {
             id: ids.next(),
             client: self.peer.client(headers),
             is_peer_trusted: self.peer.is_trusted(),
+            is_tunnel: false,
             method: head.method.clone(),
             version: head.version,
+            is_grpc: is_grpc(headers),
             host: host.filter(|host| !host.is_empty()),
             scheme: self.peer.scheme(self.scheme, headers),
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
@@ -141,10 +168,8 @@ impl Door {
             },
             received: AtomicU64::new(0),
             asked: OnceLock::new(),
-            lane: None,
-            charged: None,
-            offered: None,
-            would_charge: None,
+            lane: OnceLock::new(),
+            costs: OnceLock::new(),
             booth: Arc::clone(booth),
         }
     }
@@ -163,9 +188,9 @@ enum Decision {
 }
 
 /// Decides where a request goes and what it costs, and refuses what nobody has to look at any further.
-fn decide(booth: &Booth, call: &mut Call, head: &mut Parts) -> Result<Decision, Problem> {
+async fn decide(call: &Call, head: &Parts) -> Result<Decision, Problem> {
+    let booth = &call.booth;
     let site = &booth.site;
-    aim(call, head)?;
     if let Some(told) = site.probe(call.target.path()) {
         return Ok(Decision::Told(told));
     }
@@ -173,7 +198,21 @@ fn decide(booth: &Booth, call: &mut Call, head: &mut Parts) -> Result<Decision, 
     let asks = Asks::of(&head.headers);
     if !is_well_known {
         match site.tariff.price(call.host(), &call.method, call.target.path(), call.began) {
-            Fare::Quote(quote) => price(call, booth, &quote, asks),
+            Fare::Quote(quote) => {
+                let Some(lane) = booth.lane(quote.route) else { return Ok(Decision::Request) };
+                let lane = call.lane.get_or_init(|| Arc::clone(lane));
+                // Whoever pays has no need of what is free.
+                let is_asking = asks == Asks::Nothing && quote.price().charged().is_some();
+                if !(is_asking && takes_free(call, lane)) {
+                    let costs = if lane.asker.is_some() || quote.was_asked {
+                        // Boxed, because all requests would carry it.
+                        Box::pin(ask(call, lane, &quote)).await?
+                    } else {
+                        settled(&quote)
+                    };
+                    call.costs.get_or_init(|| costs);
+                }
+            }
             Fare::OtherMethod(allowed) => return Ok(Decision::Told(other_method(allowed))),
             Fare::Unknown => {
                 let detail = "no route leads here; see the gateway's configuration";
@@ -181,7 +220,11 @@ fn decide(booth: &Booth, call: &mut Call, head: &mut Parts) -> Result<Decision, 
             }
         }
     }
-    if call.charged.is_none() && !is_well_known {
+    if call.is_tunnel && call.lane().is_some_and(|lane| !lane.upstream.takes_tunnels()) {
+        let detail = "the service behind the gateway takes no WebSockets";
+        return Err(Problem::new(ProblemKind::UpstreamUnavailable, detail));
+    }
+    if call.charged().is_none() && !is_well_known {
         return Ok(Decision::Request);
     }
     let client = call.client.into();
@@ -233,26 +276,10 @@ fn aim(call: &mut Call, head: &mut Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Notes what a request costs, and where it goes.
-fn price(call: &mut Call, booth: &Booth, quote: &Quote<'_>, asks: Asks) {
-    let Some(lane) = booth.lane(quote.route) else { return };
-    match quote.price {
-        Price::Free => {}
-        Price::Shadow(price) => call.would_charge = Some(price),
-        Price::Charged(price) => {
-            // Whoever pays has no need of what is free.
-            let is_free = asks == Asks::Nothing
-                && lane
-                    .allowances
-                    .as_ref()
-                    .is_some_and(|allowances| allowances.take(call.client.into(), call.began));
-            if !is_free {
-                call.charged = Some(price);
-                call.offered = quote.offered().charged().or(call.charged);
-            }
-        }
-    }
-    call.lane = Some(Arc::clone(lane));
+/// Takes a request of what its client has free, and tells whether there was something left.
+fn takes_free(call: &Call, lane: &Lane) -> bool {
+    let allowances = lane.allowances.as_ref();
+    allowances.is_some_and(|allowances| allowances.take(call.client.into(), call.began))
 }
 
 /// Counts what has come as a payment and is of no channel, and refuses it where there is too much.

@@ -4,8 +4,10 @@
 //! thread with a runtime of its own.
 
 mod answer;
+mod asked;
 mod booth;
 mod call;
+mod crossing;
 mod door;
 mod site;
 mod stream;

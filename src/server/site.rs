@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use farebox_chain::Bitcoind;
+use farebox_channel::Msat;
 use farebox_middleware::{Cashier, FreeAllowance, PaywallLayer, PricedRoute};
 use http::Response;
 use rustls::ServerConfig;
 
 use super::booth::Seat;
 use super::call::Decided;
+use crate::asking::{self, Asker, Key, Promises};
 use crate::config::{Config, Cors, Limits, TrustedProxies};
 use crate::guard::Guards;
 use crate::guard::allowance::Allowances;
@@ -51,6 +53,10 @@ pub(crate) struct Site {
     monitor: Monitor,
     /// What clients have free, by the names of the routes.
     allowances: HashMap<String, Arc<Allowances>>,
+    /// Who asks for prices, by the names of the routes.
+    askers: HashMap<String, Arc<Asker>>,
+    /// The asked prices that clients were told.
+    pub(crate) promises: Arc<Promises>,
 }
 
 impl Site {
@@ -90,6 +96,20 @@ impl Site {
             Some((route.name().to_owned(), allowances))
         });
         let allowances = allowances.collect();
+        let asked = table.routes().filter_map(|route| Some((route, route.ask.as_ref()?)));
+        let askers = asked.map(|(route, ask)| {
+            let trust = asking::trust(ask)?;
+            let known = before.and_then(|before| before.asker(route));
+            let asker = match known.filter(|known| known.asks_like(ask, &trust)) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let metrics = observers.metrics().ask(route.name());
+                    Arc::new(Asker::new(route.name(), ask.clone(), trust, metrics)?)
+                }
+            };
+            Ok((route.name().to_owned(), asker))
+        });
+        let askers = askers.collect::<Result<_, TlsError>>()?;
         let quoted_for = table.quoted_for();
         let paywall = |cashier: &Cashier<_>| {
             PaywallLayer::new(cashier.clone(), Decided { prices: Arc::clone(&prices) })
@@ -118,6 +138,8 @@ impl Site {
             monitor,
             observers,
             allowances,
+            askers,
+            promises: before.map_or_else(Arc::default, |before| Arc::clone(&before.promises)),
         })
     }
 
@@ -143,6 +165,19 @@ impl Site {
     pub(super) fn allowances(&self, route: &Route) -> Option<&Arc<Allowances>> {
         self.allowances.get(route.name())
     }
+
+    /// Notes that an asked price was told for a request.
+    pub(super) fn tell(&self, key: Key, price: Msat) {
+        let now = Instant::now();
+        if let Some(until) = self.tariff.holds_until(now) {
+            self.promises.tell(key, price, now, until);
+        }
+    }
+
+    /// Returns who asks for the prices of a route, if anybody does.
+    pub(super) fn asker(&self, route: &Route) -> Option<&Arc<Asker>> {
+        self.askers.get(route.name())
+    }
 }
 
 /// Returns a route's line of the price list.
@@ -158,7 +193,9 @@ fn listed(route: &Route) -> PricedRoute {
         methods: route.methods.iter().flat_map(|methods| methods.names()).collect(),
         price,
         allowance: route.allowance.map(|it| FreeAllowance { requests: it.requests, span: it.span }),
+        is_asked: route.ask.is_some(),
         is_shadow,
+        billing: route.billing.clone(),
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use farebox_ledger::Post;
@@ -146,6 +146,7 @@ impl Hall {
             vitals: Arc::clone(&vitals),
             peer,
             scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+            crossing: Mutex::default(),
         };
         let counted = (counted, held, site.observers.metrics().connection());
         let draining = self.draining.clone();
@@ -166,10 +167,10 @@ impl Hall {
     }
 }
 
-/// Speaks HTTP on a connection, until it ends or is to end.
+/// Speaks HTTP on a connection, until it ends or is to end, and carries on what it has become.
 async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::Receiver<bool>) {
     let door = Arc::new(door);
-    let service = service_fn(move |request| Arc::clone(&door).serve(request));
+    let service = service_fn(|request| Arc::clone(&door).serve(request));
     let mut builder = auto::Builder::new(Streams);
     builder.http1().header_read_timeout(None).max_buf_size(sizes.head);
     builder
@@ -179,7 +180,8 @@ async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::R
         .initial_connection_window_size(sizes.window)
         .max_concurrent_streams(sizes.streams)
         .max_header_list_size(u32::try_from(sizes.head).unwrap_or(u32::MAX));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = told(&mut draining) => {
@@ -189,6 +191,9 @@ async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::R
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection has ended");
+    }
+    if let Some(crossing) = door.crossing() {
+        crossing.run(told(&mut draining)).await;
     }
 }
 

@@ -193,6 +193,12 @@ impl Served {
         };
         Self { body, pause, alarm: Alarm::default(), source }
     }
+
+    /// Makes the body of an answer that leaves HTTP: there is none, and the request is under way for as
+    /// long as this value lives.
+    pub(super) fn tunnelled(body: Incoming, pause: Duration, source: Source) -> Self {
+        Self { body, pause, alarm: Alarm::default(), source: Some(source) }
+    }
 }
 
 impl Body for Served {

@@ -1,8 +1,9 @@
 //! The fields of a request for a service, and of its answer.
 
 use farebox_middleware::begins;
-use http::header::{CONNECTION, COOKIE, FORWARDED, HeaderName, TRAILER};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONNECTION, COOKIE, FORWARDED, HeaderName, TRAILER, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 /// Where the gateway tells a service what it knows. Nobody else sets fields that begin so.
 pub(crate) const OWN_PREFIX: &str = "farebox-";
@@ -14,6 +15,34 @@ pub(crate) const PRICE: HeaderName = HeaderName::from_static("farebox-price");
 pub(crate) const CHANNEL: HeaderName = HeaderName::from_static("farebox-channel");
 /// The request's name in the gateway's logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("farebox-request-id");
+
+/// The one protocol that clients and services may go over to.
+const WEBSOCKET: &str = "websocket";
+
+/// Tells whether a request that has no body asks for a WebSocket (RFC 6455 §4.1).
+pub(crate) fn asks_for_websocket(head: &Parts) -> bool {
+    head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && has_token(&head.headers, &CONNECTION, "upgrade")
+        && is_websocket(&head.headers)
+}
+
+/// Tells whether a WebSocket is among the protocols that are named.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, WEBSOCKET)
+}
+
+/// Sets the fields by which both sides of a connection go over to a WebSocket.
+pub(super) fn go_over(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+}
+
+/// Tells whether a word is in a list, in whatever case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
+}
 
 /// Removes the fields that concern one connection only, and those that `Connection` names.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {

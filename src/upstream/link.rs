@@ -242,7 +242,7 @@ where
             let (sender, connection) =
                 http1::Builder::new().max_buf_size(PIECE_MAX).handshake(stream).await?;
             // What goes wrong is told by the request that it goes wrong for.
-            tokio::spawn(async move { drop(connection.await) });
+            tokio::spawn(async move { drop(connection.with_upgrades().await) });
             Ok(Sender::Http1(sender).into())
         }
         Version::Http2 => {

@@ -21,6 +21,7 @@ use crate::tls::{TlsError, Trust};
 
 pub use address::{Address, Location};
 pub(crate) use body::{Download, Upload, UploadLimits};
+pub(crate) use fields::asks_for_websocket;
 pub use health::{Health, Probe, Prober};
 pub(crate) use proxy::Proxy;
 
@@ -123,6 +124,11 @@ impl Upstream {
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// Tells whether its services can be asked for a WebSocket.
+    pub(crate) fn takes_tunnels(&self) -> bool {
+        self.setup.version == Version::Http1
     }
 
     /// Returns the addresses of the pool.

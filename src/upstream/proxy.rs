@@ -14,7 +14,7 @@ use std::time::Duration;
 use farebox_middleware::{ClientFault, PaidBy, Problem, ProblemKind};
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -25,8 +25,8 @@ use tower_service::Service;
 use super::address::Visit;
 use super::body::{Download, Sent, Served, Source, Upload, UploadError};
 use super::fields::{
-    CHANNEL, PRICE, REQUEST_ID, join_cookies, remove_claims, remove_connection, remove_hop_by_hop,
-    set,
+    CHANNEL, PRICE, REQUEST_ID, go_over, is_websocket, join_cookies, remove_claims,
+    remove_connection, remove_hop_by_hop, set,
 };
 use super::link::{self, Link, LinkError};
 use super::{Address, Upstream};
@@ -51,6 +51,9 @@ enum ForwardError {
     /// The answer has not begun in time.
     #[error("{address}: no answer in {secs} s")]
     Late { address: Arc<str>, secs: u64 },
+    /// The service has gone over to another protocol that nobody has asked it for.
+    #[error("{address}: it speaks another protocol without having been asked to")]
+    Unasked { address: Arc<str> },
     /// The client has not sent the request as it should.
     #[error(transparent)]
     Client(UploadError),
@@ -86,7 +89,7 @@ async fn forward(mut request: Request<Incoming>) -> Result<Response<Download>, I
     };
     // Boxed, because it is handed on often.
     let request = Box::new(Request::from_parts(head, body));
-    let Some(lane) = &call.lane else { return Ok(tell(&unavailable())) };
+    let Some(lane) = call.lane() else { return Ok(tell(&unavailable())) };
     let mut response = match persist(&call, &lane.upstream, request, is_sent).await {
         Ok(response) => response,
         Err(error) => tell(&problem(&error)),
@@ -166,7 +169,9 @@ async fn attempt(
     let visit = address.enter();
     let worker = call.booth.worker;
     let asking = Asking { call, upstream, address, worker };
-    if let Some(link) = address.take(worker) {
+    // A tunnel has a connection of its own.
+    let open = if call.is_tunnel { None } else { address.take(worker) };
+    if let Some(link) = open {
         match asking.ask(link, request, is_sent.clone()).await {
             Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),
             // The service has closed a connection that nobody used: that is no failure.
@@ -218,7 +223,11 @@ impl Asking<'_> {
             },
         };
         match answered {
-            Some(Ok(response)) => Ok((response, link)),
+            Some(Ok(response)) if is_expected(call, &response) => Ok((response, link)),
+            Some(Ok(_)) => {
+                let error = ForwardError::Unasked { address: Arc::clone(address.name()) };
+                Err(Failed { error, unsent: None })
+            }
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message().map(Box::new);
                 let error = ForwardError::Broken {
@@ -246,6 +255,10 @@ impl Asking<'_> {
         remove_connection(response.headers_mut());
         let source = Source { link, worker: self.worker, visit, is_sent };
         let pause = self.upstream.setup().patience.pause;
+        if is_switch(&response) {
+            go_over(response.headers_mut());
+            return response.map(|body| Either::Right(Served::tunnelled(body, pause, source)));
+        }
         response.map(|body| Either::Right(Served::new(body, pause, source)))
     }
 }
@@ -262,6 +275,16 @@ async fn exhausted(call: &Call, answer: Duration, is_sent: &mut Sent) {
         }
     }
     sleep(answer).await;
+}
+
+/// Tells whether a service leaves HTTP with its answer.
+fn is_switch<B>(answer: &Response<B>) -> bool {
+    answer.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Tells whether an answer may come to a request: one leaves HTTP only for what was asked for.
+fn is_expected<B>(call: &Call, answer: &Response<B>) -> bool {
+    !is_switch(answer) || (call.is_tunnel && is_websocket(answer.headers()))
 }
 
 /// Copies a request without a body.
@@ -282,6 +305,9 @@ fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
     if is_of_unknown_length {
         // Some methods have no body unless it is announced.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if call.is_tunnel {
+        go_over(headers);
     }
     set(headers, FORWARDED_HOST, call.host.clone());
     set(headers, FORWARDED_PROTO, Some(call.scheme.value()));
@@ -309,7 +335,8 @@ fn problem(error: &ForwardError) -> Problem {
         | ForwardError::TooLong { .. }
         | ForwardError::Unreachable { .. }
         | ForwardError::Broken { .. }
-        | ForwardError::Late { .. } => {
+        | ForwardError::Late { .. }
+        | ForwardError::Unasked { .. } => {
             tracing::warn!(error = %causes(error), "the service behind did not answer");
             unavailable()
         }

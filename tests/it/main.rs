@@ -15,6 +15,7 @@ mod config;
 mod crash;
 mod durability;
 mod front;
+mod metered;
 mod named_request;
 mod node;
 mod node_away;

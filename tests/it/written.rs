@@ -119,7 +119,11 @@ fn add_keys(name: &str, table: &str, all: &mut Vec<String>) {
     let Some(keys) = keys(table) else { return all.push(name.to_owned()) };
     for key in keys {
         let name = if name.is_empty() { key } else { format!("{name}.{key}") };
-        let table = if name == "route" { "[[route]]".to_owned() } else { format!("[{name}]") };
+        let table = match name.as_str() {
+            "route" => "[[route]]".to_owned(),
+            below if below.starts_with("route.") => format!("[[route]]\n[{below}]"),
+            table => format!("[{table}]"),
+        };
         add_keys(&name, &table, all);
     }
 }
@@ -128,7 +132,7 @@ fn add_keys(name: &str, table: &str, all: &mut Vec<String>) {
 fn every_key_of_the_configuration_is_described() {
     let mut all = Vec::new();
     add_keys("", "", &mut all);
-    for key in ["listen", "bitcoind.url", "upstream.health.path", "upstreams", "route.path"] {
+    for key in ["listen", "bitcoind.url", "upstream.health.path", "upstreams", "route.ask.url"] {
         assert!(all.iter().any(|it| it == key), "{key} in {all:?}");
     }
     let page = page("docs/operating.md");

@@ -2,6 +2,19 @@
 
 use crate::config::{GOOD, parse};
 
+/// Routes whose price is asked, each with something wrong.
+const ASK_FTP: &str = "path = \"/paid\"\nask.url = \"ftp://a\"\nask.max_msat = 9";
+const ASK_LONG: &str =
+    "path = \"/paid\"\nask.url = \"http://a\"\nask.max_msat = 9\nask.keep_secs = 86_401";
+const ASK_LATE: &str =
+    "path = \"/paid\"\nask.url = \"http://a\"\nask.max_msat = 9\nask.timeout_secs = 0";
+const ASK_NOTHING: &str =
+    "path = \"/paid\"\nask.url = \"http://a\"\nask.max_msat = 9\nask.min_msat = 0";
+const ASK_LESS: &str =
+    "path = \"/paid\"\nask.url = \"http://a\"\nask.max_msat = 9\nask.min_msat = 10";
+const ASK_OTHERWISE: &str =
+    "path = \"/paid\"\nask.url = \"http://a\"\nask.max_msat = 9\nask.when_down = \"free\"";
+
 /// What is right, what is wrong in its place, and two things that the refusal says.
 const WRONG: &[(&str, &str, &str, &str)] = &[
     ("network = \"regtest\"", "network = \"moon\"", "`network`", "`signet`"),
@@ -47,6 +60,30 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "only with a price",
     ),
     ("path = \"/\"", "shadow = true\npath = \"/\"", "`route[1].shadow`", "only with a price"),
+    (
+        "path = \"/\"",
+        "ask.url = \"http://a\"\nask.max_msat = 1\npath = \"/\"",
+        "`route[1].ask`",
+        "price",
+    ),
+    (
+        "path = \"/paid\"",
+        "ask.url = \"a\"\npath = \"/paid\"",
+        "missing field `max_msat`",
+        "farebox",
+    ),
+    (
+        "path = \"/paid\"",
+        "ask.urls = 1\npath = \"/paid\"",
+        "unknown field `urls`",
+        "was `url` meant?",
+    ),
+    ("path = \"/paid\"", ASK_FTP, "`route[0].ask.url`", "http or https"),
+    ("path = \"/paid\"", ASK_LONG, "`route[0].ask.keep_secs`", "0 to 86400"),
+    ("path = \"/paid\"", ASK_LATE, "`route[0].ask.timeout_secs`", "1 to 60"),
+    ("path = \"/paid\"", ASK_NOTHING, "`route[0].ask.min_msat`", "\"free\": true"),
+    ("path = \"/paid\"", ASK_LESS, "`route[0].ask.max_msat`", "at least `ask.min_msat`"),
+    ("path = \"/paid\"", ASK_OTHERWISE, "unknown variant `free`", "`refuse`"),
     ("[upstream]", "[unknown]\n[upstream]", "`unknown.price_sat`", "one of"),
     ("[upstream]", "[unknown]\nprice_msat = 0\n[upstream]", "`unknown.price_sat`", "more than"),
     ("network", "quote_secs = 86_401\nnetwork", "`quote_secs`", "0 to 86400"),

@@ -35,7 +35,8 @@ pub(crate) struct Upstream {
 }
 
 /// The service is not there, or breaks off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the service is gone")]
 pub(crate) struct Gone;
 
 /// An answer's body, piece by piece.

@@ -9,6 +9,7 @@
 mod batch;
 mod closing;
 mod crash;
+mod draw;
 mod events;
 mod failure;
 mod file;

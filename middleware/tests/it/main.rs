@@ -9,8 +9,10 @@
 
 mod breaking;
 mod events;
+mod grpc;
 mod limits;
 mod memo;
+mod metered;
 mod named;
 mod price;
 mod prices;

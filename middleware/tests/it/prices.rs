@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farebox_channel::message::Offer;
 use farebox_channel::{Msat, Seconds};
-use farebox_middleware::{Cashier, FreeAllowance, PaywallLayer, PricedRoute, Pricing};
+use farebox_middleware::{Billing, Cashier, FreeAllowance, PaywallLayer, PricedRoute, Pricing};
 use http::request::Parts;
 use tower_layer::Layer;
 
@@ -45,6 +45,8 @@ fn listed() -> Listed {
             methods: vec!["GET".to_owned(), "POST".to_owned()],
             price: Msat::new(1_500).ok(),
             allowance: Some(FreeAllowance { requests: 10, span: Seconds::new(86_400) }),
+            billing: Billing::Flat,
+            is_asked: false,
             is_shadow: true,
         },
         PricedRoute { path: "/<b>".to_owned(), ..PricedRoute::default() },
@@ -61,12 +63,14 @@ async fn a_program_is_told_what_costs_what() {
     let expected = serde_json::json!([
         {
             "path": "/forecast", "host": "api.example.com", "methods": ["GET", "POST"],
-            "price_msat": 1500, "free": false,
+            "price_msat": 1500, "free": false, "asked": false,
             "free_allowance": {"requests": 10, "span_secs": 86400}, "shadow": true,
+            "unit_msat": null, "rates": null,
         },
         {
             "path": "/<b>", "host": null, "methods": [], "price_msat": 0, "free": true,
-            "free_allowance": null, "shadow": false,
+            "asked": false, "free_allowance": null, "shadow": false, "unit_msat": null,
+            "rates": null,
         },
     ]);
     assert_eq!(document["prices"], expected);

@@ -9,8 +9,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(super) use serving::{
-    Balance, CONNECTIONS_PER_CLIENT, Cors, Health, Limits, Protocol, REQUESTS_PER_CHANNEL,
-    REQUESTS_PER_CLIENT, Route, Unknown, Upstream,
+    Ask, Balance, CONNECTIONS_PER_CLIENT, Cors, Health, Limits, Protocol, REQUESTS_PER_CHANNEL,
+    REQUESTS_PER_CLIENT, Rate, Rates, Route, Unknown, Upstream, Usage, WhenDown,
 };
 
 /// The whole file.

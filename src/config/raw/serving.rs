@@ -195,6 +195,91 @@ pub(in crate::config) struct Route {
     /// Whether nothing is charged, and what would be is reported.
     #[serde(default)]
     pub(in crate::config) shadow: bool,
+    pub(in crate::config) rates: Option<Rates>,
+    pub(in crate::config) usage: Option<Usage>,
+    /// Who says what each request costs.
+    pub(in crate::config) ask: Option<Ask>,
+}
+
+/// `[route.rates]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Rates {
+    pub(in crate::config) answer_msat: Option<u64>,
+    pub(in crate::config) bytes: Option<Rate>,
+    pub(in crate::config) events: Option<Rate>,
+    pub(in crate::config) messages: Option<Rate>,
+    pub(in crate::config) secs: Option<Rate>,
+    #[serde(default = "wait_secs")]
+    pub(in crate::config) wait_secs: u32,
+}
+
+/// `[route.usage]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Usage {
+    pub(in crate::config) header: Option<String>,
+    pub(in crate::config) trailer: Option<String>,
+    pub(in crate::config) json: Option<String>,
+    pub(in crate::config) event: Option<String>,
+    #[serde(default = "one")]
+    pub(in crate::config) unit_msat: u64,
+}
+
+/// A price for so many units.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Rate {
+    pub(in crate::config) msat: u64,
+    #[serde(default = "one")]
+    pub(in crate::config) per: u64,
+}
+
+const fn wait_secs() -> u32 {
+    30
+}
+
+const fn one() -> u64 {
+    1
+}
+
+/// `[route.ask]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Ask {
+    pub(in crate::config) url: String,
+    pub(in crate::config) ca_file: Option<PathBuf>,
+    #[serde(default = "keep_secs")]
+    pub(in crate::config) keep_secs: u64,
+    #[serde(default = "answer_secs")]
+    pub(in crate::config) timeout_secs: u64,
+    #[serde(default = "min_msat")]
+    pub(in crate::config) min_msat: u64,
+    pub(in crate::config) max_msat: u64,
+    #[serde(default)]
+    pub(in crate::config) when_down: WhenDown,
+}
+
+const fn keep_secs() -> u64 {
+    60
+}
+
+const fn answer_secs() -> u64 {
+    2
+}
+
+const fn min_msat() -> u64 {
+    1
+}
+
+/// What a request costs while its price cannot be asked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum WhenDown {
+    #[default]
+    Route,
+    Last,
+    Refuse,
 }
 
 /// `[unknown]`

@@ -78,6 +78,10 @@ fn fields(record: &Record, tell: &mut dyn FnMut(&str, Value<'_>)) {
     }
     tell("bytes_in", Value::Number(record.bytes_in));
     tell("bytes_out", Value::Number(record.bytes_out));
+    if let Some((received, sent)) = record.messages {
+        tell("messages_in", Value::Number(received));
+        tell("messages_out", Value::Number(sent));
+    }
     if let Some(route) = &record.route {
         tell("route", Value::Foreign(route));
     }

@@ -4,6 +4,7 @@
 //! come from the configuration and from our own enums only, never from a request, so that nobody
 //! outside can make the list longer. Everything else is read when Prometheus asks.
 
+mod ask;
 mod histogram;
 mod limit;
 mod money;
@@ -19,6 +20,7 @@ use farebox_middleware::ProblemKind;
 use prometheus_client::registry::Registry;
 
 use super::record::Record;
+pub(crate) use ask::AskMetrics;
 pub(crate) use limit::Limit;
 use limit::Rejected;
 pub(crate) use money::{Money, MoneySource};
@@ -42,6 +44,7 @@ pub(crate) struct Metrics {
 struct Counters {
     routes: Mutex<BTreeMap<Arc<str>, Workers>>,
     upstreams: Mutex<BTreeMap<Arc<str>, Arc<UpstreamMetrics>>>,
+    asks: Mutex<BTreeMap<Arc<str>, Arc<AskMetrics>>>,
     rejected: Rejected,
     refusals: Refusals,
     connections: Level,
@@ -90,6 +93,11 @@ impl Metrics {
     /// Returns what is counted of the service at an address of the configuration.
     pub(crate) fn upstream(&self, address: &str) -> Arc<UpstreamMetrics> {
         Arc::clone(lock(&self.counted.upstreams).entry(address.into()).or_default())
+    }
+
+    /// Returns what is counted of the prices that are asked for a route.
+    pub(crate) fn ask(&self, route: &str) -> Arc<AskMetrics> {
+        Arc::clone(lock(&self.counted.asks).entry(route.into()).or_default())
     }
 
     /// Forgets the services that the configuration does not name any more.

@@ -32,6 +32,7 @@ impl Collector for Scraped {
         gauge(encoder, "build_info", "The version of the program", &version)?;
         self.counters.encode_routes(encoder)?;
         self.counters.encode_upstreams(encoder)?;
+        self.counters.encode_asks(encoder)?;
         self.counters.encode_server(encoder)?;
         (self.money)().encode(encoder)
     }
@@ -77,6 +78,22 @@ impl Counters {
         counter(encoder, "upstream_failures", "Requests that failed there", &failed)?;
         let healthy = rows(|it| u64::from(it.is_healthy.load(Ordering::Relaxed)));
         gauge(encoder, "upstream_healthy", "Whether a service is taken for healthy", &healthy)
+    }
+
+    /// Writes what was counted of the prices that are asked.
+    fn encode_asks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let asks = lock(&self.asks).clone();
+        let rows = |of: fn(&super::AskMetrics) -> u64| -> Rows<'_> {
+            asks.iter().map(|(route, it)| (vec![("route", &**route)], of(it))).collect()
+        };
+        let asked = rows(super::AskMetrics::questions);
+        counter(encoder, "price_questions", "Prices that were asked, by route", &asked)?;
+        let failed = rows(super::AskMetrics::failures);
+        counter(encoder, "price_failures", "Prices that were asked and not given", &failed)?;
+        let help = "The time until a price was given, by route";
+        let took: Vec<_> = asks.iter().map(|(route, it)| (&**route, it.seconds())).collect();
+        let rows = took.iter().map(|(route, it)| (vec![("route", *route)], it));
+        histogram(encoder, "price_question_seconds", help, rows)
     }
 
     /// Writes what was counted of the program itself.

@@ -174,13 +174,18 @@ async fn a_flood_of_openings_is_slowed_down_and_a_payer_beside_it_is_not() {
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let (url, step) = (world.gateway.url("/paid/x"), "Payment-Channel-Open: nonsense");
 
-    let mut statuses = Vec::new();
-    for _ in 0..30 {
-        statuses.push(curl(&["-H", step, &url]).await.0);
-    }
+    // As many as it takes: on a busy machine places come back meanwhile.
+    let mut tries = 0;
+    let told = loop {
+        let (status, told) = curl(&["-i", "-H", step, &url]).await;
+        if status == 429 {
+            break told;
+        }
+        tries += 1;
+        assert!(tries < 500, "{told}");
+    };
 
-    assert!(statuses.contains(&429), "{statuses:?}");
-    let (_, told) = curl(&["-i", "-H", step, &url]).await;
+    assert!(tries >= 10, "only {tries} were taken, beside those of the buyer");
     assert!(told.to_ascii_lowercase().contains("retry-after: "), "{told}");
     for _ in 0..10 {
         let (_, field) = payment(&mut buyer);

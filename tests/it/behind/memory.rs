@@ -12,7 +12,7 @@ const CONNECTIONS: u32 = 5_000;
 const EACH_MAX_KIB: u64 = 64;
 
 /// Returns how much memory a process has, in KiB.
-fn resident(pid: u32) -> u64 {
+pub(super) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()

@@ -1,14 +1,16 @@
-//! The gateway between clients and services: pools, retries, times, TLS, HTTP/2, bodies, and what
-//! slow and hostile clients can do.
+//! The gateway between clients and services: pools, retries, times, TLS, HTTP/2, gRPC, bodies, and
+//! what slow and hostile clients can do.
 //!
 //! Most tests need no money, so their gateway has no node: it serves free routes without one.
 
+mod asked_price;
 mod bodies;
 mod certificates;
 mod deaf;
 mod early;
 mod floods;
 mod forwarded;
+mod grpc;
 mod hostile;
 mod hosts;
 mod leaving;
@@ -23,7 +25,9 @@ mod smuggling;
 mod times;
 mod unpaid;
 mod versions;
+mod websocket;
 mod windows;
+mod words;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -100,7 +100,8 @@ impl Drop for Modern {
     }
 }
 
-fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
+/// Returns what speaks TLS with a certificate and its key.
+pub(super) fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
     let chain = CertificateDer::pem_file_iter(certificate).unwrap();
     let chain = chain.collect::<Result<_, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(key).unwrap();

@@ -75,6 +75,9 @@ price_msat = 1_500
 free_requests = 10
 free_secs = 3_600
 upstream = "reports"
+ask.url = "http://127.0.0.1:9000/price/"
+ask.max_msat = 9_000
+ask.when_down = "last"
 
 [[route]]
 path = "/"
@@ -123,6 +126,10 @@ fn what_is_printed_is_the_same_configuration_with_all_that_it_leaves_out() {
         for default in ["admin = \"farebox.sock\"", "capacity_min_sat = 50000", "retries = 1"] {
             assert!(printed.contains(default), "{default} in {printed}");
         }
+        for default in ["keep_secs = 60", "timeout_secs = 2", "min_msat = 1"] {
+            let is_there = printed.contains(&format!("{default}\n"));
+            assert_eq!(is_there, text.contains("ask."), "{default} in {printed}");
+        }
     }
 }
 
@@ -158,6 +165,9 @@ fn a_certificate_that_is_not_there_is_named() {
         refused(&text.replace("\"http://127.0.0.1:3000", "\"https://127.0.0.1:3000"))
             .contains("/gone.pem: ")
     );
+    let ask =
+        "ask.url = \"https://127.0.0.1\"\nask.max_msat = 9\nask.ca_file = \"no.pem\"\nprice_m";
+    assert!(refused(&GOOD.replacen("price_m", ask, 1)).contains("/no.pem: "));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod access_log;
 mod api;
+mod asked_prices;
+mod asked_quotes;
 mod check;
 mod cors;
 mod curl;
@@ -10,6 +12,7 @@ mod gate;
 mod health;
 mod paths;
 mod price_list;
+mod price_service;
 mod prices;
 mod quotes;
 mod reload;

@@ -40,8 +40,9 @@ async fn programs_get_a_document_and_browsers_a_page() {
     assert_eq!(prices.len(), 4);
     let first = serde_json::json!({
         "path": "/users/{id}/**", "host": "*.example.com", "methods": ["GET", "HEAD"],
-        "price_msat": 2_500, "free": false,
+        "price_msat": 2_500, "free": false, "asked": false,
         "free_allowance": { "requests": 10, "span_secs": 3_600 }, "shadow": false,
+        "unit_msat": null, "rates": null,
     });
     assert_eq!(prices[0], first);
     assert_eq!((&prices[1]["shadow"], &prices[3]["free"]), (&true.into(), &true.into()));

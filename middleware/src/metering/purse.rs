@@ -1,0 +1,99 @@
+//! What a running answer is paid from.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use farebox_channel::Msat;
+use farebox_channel::gateway::Refusal;
+use farebox_channel::message::Receipt;
+use farebox_ledger::{Credited, LedgerError};
+use tokio::task::unconstrained;
+
+use crate::cashier::{Cashier, Charged};
+use crate::node::Node;
+use crate::problem::Problem;
+
+/// Something that is done some time from now.
+pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Why nothing was drawn.
+pub(crate) enum Denied {
+    /// There is too little credit. It may come.
+    Poor(Credited),
+    /// The channel gives nothing any more.
+    Refused(Problem),
+}
+
+/// How an answer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It costs so much.
+    Costs(Msat),
+    /// It was broken off before anything was delivered.
+    Void,
+}
+
+impl Closing {
+    /// Returns what the answer costs.
+    pub(crate) const fn cost(self) -> Msat {
+        match self {
+            Self::Costs(cost) => cost,
+            Self::Void => Msat::ZERO,
+        }
+    }
+}
+
+/// What a running answer is paid from: the credit of a channel.
+pub(crate) trait Purse: Send {
+    /// Charges more: `most`, or what there is, but no less than `least`.
+    fn draw(&self, least: Msat, most: Msat) -> Later<Result<Receipt, Denied>>;
+
+    /// Takes back what the answer did not use. The receipt is that of the last charge, and its price
+    /// all that was charged. Returns the receipt of the end, if that is on record.
+    fn settle(self: Box<Self>, charged: Receipt, closing: Closing) -> Later<Option<Receipt>>;
+}
+
+/// The charge of a request that goes on.
+pub(crate) struct Running<N> {
+    pub(crate) cashier: Cashier<N>,
+    pub(crate) charge: Charged,
+}
+
+impl<N: Node> Purse for Running<N> {
+    fn draw(&self, least: Msat, most: Msat) -> Later<Result<Receipt, Denied>> {
+        let (cashier, channel) = (self.cashier.clone(), self.charge.channel());
+        Box::pin(async move {
+            // Whoever waits must not miss what comes between the refusal and the waiting.
+            let credited = cashier.credited(channel);
+            cashier.draw(channel, least, most).await.map_err(|error| match error {
+                LedgerError::Refused(Refusal::Underpaid { .. }) => Denied::Poor(credited),
+                error => Denied::Refused(error.into()),
+            })
+        })
+    }
+
+    fn settle(self: Box<Self>, charged: Receipt, closing: Closing) -> Later<Option<Receipt>> {
+        let Self { cashier, mut charge } = *self;
+        charge.amount_to(charged);
+        begun(async move {
+            let settled = match closing {
+                Closing::Costs(cost) => cashier.answer(&mut charge, Some(cost)).await,
+                Closing::Void => cashier.release(&charge).await,
+            };
+            if let Err(problem) = &settled {
+                tracing::warn!(problem = %problem.detail, "a running charge was not settled");
+            }
+            settled.ok()
+        })
+    }
+}
+
+/// Begins something at once, so that it is in the ledger's queue whatever comes of the future.
+fn begun<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Later<T> {
+    let mut work: Later<T> = Box::pin(unconstrained(work));
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Box::pin(ready(done)),
+        Poll::Pending => work,
+    }
+}

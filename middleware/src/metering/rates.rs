@@ -1,0 +1,115 @@
+//! What the pieces of an answer cost.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use farebox_channel::Msat;
+use serde_json::{Value, json};
+
+use super::counter::Counter;
+
+/// A price for so many units. What does not divide is rounded up, once for all units together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// The price.
+    pub price: Msat,
+    /// How many units it buys.
+    pub units: NonZeroU64,
+}
+
+impl Rate {
+    /// Returns what so many units cost, and the greatest amount where that is more.
+    #[must_use]
+    pub fn cost(self, units: u64) -> Msat {
+        let cost = u128::from(self.price.get()).saturating_mul(units.into());
+        let cost = cost.div_ceil(self.units.get().into());
+        u64::try_from(cost).ok().and_then(|cost| Msat::new(cost).ok()).unwrap_or(Msat::MAX)
+    }
+}
+
+/// What an answer costs by what passes. Whatever has no rate costs nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// What every answer costs.
+    pub answer: Msat,
+    /// What the bytes of the answer's body cost.
+    pub bytes: Option<Rate>,
+    /// What its Server-Sent Events cost, those with data.
+    pub events: Option<Rate>,
+    /// What its gRPC messages cost.
+    pub messages: Option<Rate>,
+    /// What the time costs from the answer's head to its end, in milliseconds. A pause for want of
+    /// credit is left out.
+    pub millis: Option<Rate>,
+    /// How much is charged ahead at a time, while the answer is slow.
+    pub draw: Msat,
+    /// How long an answer waits for credit before it is ended.
+    pub patience: Duration,
+}
+
+/// What has passed of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) bytes: u64,
+    pub(crate) events: u64,
+    pub(crate) messages: u64,
+}
+
+impl Rates {
+    /// Tells whether an answer with such a body has anything that is counted. Of what has not, the
+    /// price is charged.
+    pub(crate) fn apply_to(&self, counter: &Counter) -> bool {
+        self.bytes.is_some()
+            || self.millis.is_some()
+            || self.events.is_some() && counter.is_between_events()
+            || self.messages.is_some() && counter.is_grpc()
+    }
+
+    /// Returns the rates as they stand in the price list.
+    pub(crate) fn document(&self) -> Value {
+        let rate = |rate: Rate| json!({ "msat": rate.price.get(), "per": rate.units.get() });
+        json!({
+            "answer_msat": self.answer.get(),
+            "bytes": self.bytes.map(rate),
+            "events": self.events.map(rate),
+            "messages": self.messages.map(rate),
+            "millis": self.millis.map(rate),
+            "wait_secs": self.patience.as_secs(),
+        })
+    }
+
+    /// Returns what so much of an answer costs after so long, all in all.
+    pub(crate) fn cost(&self, counts: Counts, time: Duration) -> Msat {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        [
+            (self.bytes, counts.bytes),
+            (self.events, counts.events),
+            (self.messages, counts.messages),
+            (self.millis, millis),
+        ]
+        .into_iter()
+        .filter_map(|(rate, units)| Some(rate?.cost(units)))
+        .fold(self.answer, |sum, cost| sum.checked_add(cost).unwrap_or(Msat::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(price: u64, units: u64) -> Rate {
+        Rate { price: Msat::new(price).unwrap(), units: NonZeroU64::new(units).unwrap() }
+    }
+
+    #[test]
+    fn what_does_not_divide_is_rounded_up_once_for_all_units() {
+        let rate = rate(3, 1_024);
+        let cost = |units| rate.cost(units).get();
+        assert_eq!([0, 1, 341, 342, 1_024, 1_025].map(cost), [0, 1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_cost_beyond_all_amounts_is_the_greatest_one() {
+        assert_eq!(rate(u64::from(u32::MAX), 1).cost(u64::MAX), Msat::MAX);
+    }
+}

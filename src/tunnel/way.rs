@@ -1,0 +1,139 @@
+//! One of both ways of a tunnel.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Stop;
+use super::frames::{Frames, HEAD_MAX, Malformed, Scanner, Side, close};
+use super::toll::Toll;
+
+/// How much is read at once. No more of one way than that, and the head of a frame, ever waits.
+const PIECE: usize = 16 << 10;
+
+/// Why nothing more goes one way.
+#[derive(Debug, Error)]
+pub(super) enum End {
+    /// One side has hung up.
+    #[error("it has ended")]
+    HungUp,
+    /// It cannot be read from or written to.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+    /// What is sent is no WebSocket.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// From one side to the other. What it has begun can be gone on with after its futures are dropped.
+#[derive(Debug)]
+pub(super) struct Way<R, W> {
+    from: Side,
+    reader: R,
+    writer: W,
+    scanner: Scanner,
+    /// What has come and has not been sent.
+    buffer: BytesMut,
+    /// How much of that has passed the toll.
+    ready: usize,
+}
+
+impl<R, W> Way<R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    pub(super) fn new(from: Side, reader: R, writer: W) -> Self {
+        let (scanner, buffer) = (Scanner::new(from), BytesMut::new());
+        Self { from, reader, writer, scanner, buffer, ready: 0 }
+    }
+
+    /// Tells whether a close frame has gone this way.
+    pub(super) const fn has_closed(&self) -> bool {
+        self.scanner.has_closed()
+    }
+
+    /// Passes everything on until there is nothing more, and returns why.
+    pub(super) async fn run(&mut self, toll: &Toll) -> End {
+        loop {
+            if let Err(end) = self.step(toll, Frames::All).await {
+                return end;
+            }
+        }
+    }
+
+    /// Sends what is ready, and makes more ready.
+    async fn step(&mut self, toll: &Toll, frames: Frames) -> Result<(), End> {
+        self.send(toll).await?;
+        let piece = self.scanner.scan(&self.buffer, frames)?;
+        if piece.length > 0 {
+            toll.pass(self.from, piece);
+            self.ready = piece.length;
+            return Ok(());
+        }
+        self.writer.flush().await?;
+        // There is no more than the beginning of a head in it.
+        self.buffer.reserve(PIECE.saturating_add(HEAD_MAX));
+        if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            return Err(End::HungUp);
+        }
+        toll.moves();
+        Ok(())
+    }
+
+    async fn send(&mut self, toll: &Toll) -> Result<(), End> {
+        while self.ready > 0 {
+            let mut ready = Buf::take(&mut self.buffer, self.ready);
+            match self.writer.write_buf(&mut ready).await? {
+                0 => return Err(End::HungUp),
+                sent => self.ready = self.ready.saturating_sub(sent),
+            }
+            toll.moves();
+        }
+        Ok(())
+    }
+
+    /// Sends the rest of the frame under way, and a close frame unless there was one.
+    pub(super) async fn stop(&mut self, toll: &Toll, stop: &Stop) -> Result<(), End> {
+        self.send(toll).await?;
+        while !self.scanner.is_between_frames() {
+            self.step(toll, Frames::One).await?;
+        }
+        self.send(toll).await?;
+        if !self.has_closed() {
+            let mask = (self.from == Side::Client).then(mask);
+            self.writer.write_all(&close(stop.code, &stop.reason, mask)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn hang_up(&mut self) {
+        // Who has gone has no need to know.
+        let _shut = self.writer.shutdown().await;
+    }
+
+    /// Hangs up, and reads on until the other side has, too. If bytes were left unread, the system
+    /// would reset the connection, and what was sent last might be lost.
+    pub(super) async fn end(&mut self) {
+        self.hang_up().await;
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(PIECE);
+            if !matches!(self.reader.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns a mask that nobody can guess (RFC 6455 §5.3).
+fn mask() -> [u8; 4] {
+    let mut mask = [0; 4];
+    if let Err(error) = getrandom::fill(&mut mask) {
+        tracing::warn!(%error, "the system has no random bytes for a mask");
+    }
+    mask
+}

@@ -1,0 +1,94 @@
+//! Answers that cost what passes, from a service that a test leads by the hand to clients that know
+//! nothing of this project.
+
+mod amounts;
+mod endings;
+mod feed;
+mod listener;
+mod pauses;
+mod usage;
+
+use farebox_channel::message::{PayRequest, Receipt};
+use farebox_channel::{Kind, Msat};
+
+use crate::support::{Buyer, World, header};
+use feed::Feed;
+use listener::Listener;
+
+/// What is charged first on the metered route, and drawn at a time, in millisatoshi.
+const DRAW_MSAT: u64 = 1_000;
+
+/// A gateway with a metered route before a service that is led by hand, and a client with a channel.
+struct Stand {
+    world: World,
+    feed: Feed,
+    buyer: Buyer,
+    /// The newest payment.
+    payment: Option<PayRequest>,
+}
+
+impl Stand {
+    /// Starts all of it, with these rates.
+    async fn start(rates: &str) -> Self {
+        Self::start_with(&format!("[route.rates]\n{rates}")).await
+    }
+
+    /// Starts all of it, with this at the end of the route.
+    async fn start_with(billing: &str) -> Self {
+        let feed = Feed::start().await;
+        let (url, billing) = (format!("url = \"http://{}\"", feed.address), billing.to_owned());
+        let world = World::start_with(move |config| {
+            let (before, after) = config.split_once("[upstream]\n").unwrap();
+            let (_url, after) = after.split_once('\n').unwrap();
+            format!(
+                "{before}[upstream]\n{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
+                 price_msat = {DRAW_MSAT}\n\n{billing}\n"
+            )
+        })
+        .await;
+        let buyer = world.buyer_with_channel(Kind::Cltv).await;
+        Self { world, feed, buyer, payment: None }
+    }
+
+    /// Adds so much to what is paid, and returns the payment as a line of a request's head.
+    fn payment(&mut self, msat: u64) -> String {
+        let (purse, payment) =
+            self.buyer.purse().pay(Msat::new(msat).unwrap(), &self.buyer.key).unwrap();
+        self.buyer.purse = Some(purse);
+        self.payment = Some(payment);
+        let (name, value) = header(&payment);
+        format!("{name}: {value}")
+    }
+
+    /// Asks for the stream with curl, with a payment that adds so much, and answers its head.
+    async fn open(&mut self, msat: u64, arguments: &[&str], head: &str) -> (Listener, feed::Side) {
+        let payment = self.payment(msat);
+        let url = self.world.gateway.url("/stream");
+        let listener = Listener::start(&[arguments, &["--header", &payment, &url]].concat());
+        let mut side = self.feed.asked().await;
+        side.say(head).await;
+        (listener, side)
+    }
+
+    /// Pays so much more, on another request of the channel.
+    async fn pay(&mut self, msat: u64) -> Receipt {
+        self.payment(msat);
+        self.account().await
+    }
+
+    /// What is on record of the channel. It is asked with the newest payment.
+    async fn account(&self) -> Receipt {
+        self.buyer.ask(self.payment.as_ref().unwrap()).await
+    }
+
+    /// Waits until so much is spent.
+    async fn until_spent(&self, msat: u64) {
+        let mut spent = 0;
+        let what = format!("{msat} msat are spent");
+        crate::support::until(&what, async || {
+            spent = self.account().await.spent.get();
+            spent == msat
+        })
+        .await;
+    }
+}

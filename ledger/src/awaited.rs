@@ -19,14 +19,15 @@ pub(crate) struct Awaited(Arc<Mutex<Table<OutPoint, watch::Sender<()>>>>);
 pub struct Credited {
     awaited: Awaited,
     outpoint: OutPoint,
-    told: watch::Receiver<()>,
+    /// Something for as long as it waits.
+    told: Option<watch::Receiver<()>>,
 }
 
 impl Awaited {
     /// Waits for a channel's credit from now on.
     pub(crate) fn wait(&self, outpoint: OutPoint) -> Credited {
         let told = self.lock().entry(outpoint).or_insert_with(|| watch::channel(()).0).subscribe();
-        Credited { awaited: self.clone(), outpoint, told }
+        Credited { awaited: self.clone(), outpoint, told: Some(told) }
     }
 
     /// Returns those of the channels that somebody is to be told of.
@@ -62,15 +63,19 @@ impl Awaited {
 impl Credited {
     /// Waits until something was told since the last time, or since the waiting began.
     pub async fn again(&mut self) {
-        // The other side lives for as long as this one.
-        let _told = self.told.changed().await;
+        if let Some(told) = &mut self.told {
+            // The other side lives for as long as this one.
+            let _told = told.changed().await;
+        }
     }
 }
 
 impl Drop for Credited {
     fn drop(&mut self) {
         let mut awaited = self.awaited.lock();
-        if awaited.get(&self.outpoint).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // The last one sees that no other is left, also when several end at once.
+        self.told = None;
+        if awaited.get(&self.outpoint).is_some_and(|sender| sender.receiver_count() == 0) {
             awaited.remove(&self.outpoint);
         }
     }

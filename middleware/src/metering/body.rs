@@ -9,7 +9,7 @@ use farebox_channel::message::Receipt;
 use farebox_ledger::Credited;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::notice::Notice;
 use super::purse::{Denied, Later};
@@ -37,6 +37,8 @@ pub(crate) struct Metered<B> {
     /// What the service has given, and nobody has yet.
     held: Bytes,
     step: Step,
+    /// Until when the body waits for credit, while it does. Less than what lets it go on buys no time.
+    until: Option<Instant>,
     /// Wakes the body when the time that is charged is over.
     alarm: Option<Pin<Box<Sleep>>>,
     /// What is to be told between two events, where the body may have more of them.
@@ -66,8 +68,8 @@ impl<B: Body<Data = Bytes>> Metered<B> {
         // Where a length was announced, nothing can be added.
         let may_tell = tab.counter.is_between_events() && inner.size_hint().exact().is_none();
         let (inner, held) = (Box::pin(inner), Bytes::new());
-        let (step, alarm, notice) = (Step::Pass, None, None);
-        Self { inner, tab, held, step, alarm, notice, may_tell, is_low: false }
+        let (step, until, alarm, notice) = (Step::Pass, None, None, None);
+        Self { inner, tab, held, step, until, alarm, notice, may_tell, is_low: false }
     }
 
     /// Returns the next piece.
@@ -122,6 +124,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
             self.draw();
             return Poll::Ready(None);
         }
+        self.until = None;
         match self.inner.as_mut().poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => self.held = data,
@@ -163,6 +166,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
         }
         let piece = self.held.split_to(length);
         self.tab.deliver(&piece);
+        self.until = None;
         Some(Ok(Frame::data(piece)))
     }
 
@@ -197,9 +201,12 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                     self.step = Step::Pass;
                     return;
                 }
-                let alarm = Box::pin(sleep(self.tab.patience()));
+                if self.until.is_none() {
+                    self.notice = Some(Notice::Paused);
+                }
+                let until = Instant::now() + self.tab.patience();
+                let alarm = Box::pin(sleep_until(*self.until.get_or_insert(until)));
                 self.step = Step::Wait(Box::pin(news(credited)), alarm);
-                self.notice = Some(Notice::Paused);
             }
             Err(Denied::Refused(problem)) => self.stop(&problem),
         }

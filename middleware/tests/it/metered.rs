@@ -258,6 +258,30 @@ async fn a_stream_that_is_not_paid_in_time_ends_and_costs_what_was_delivered() {
 }
 
 #[tokio::test]
+async fn what_lets_nothing_go_on_buys_no_time() {
+    let patience = Duration::from_millis(400);
+    let rates = Rates { events: rate(1_000_000, 1), patience, ..rates() };
+    let mut stream = Stream::open("text/event-stream", rates).await;
+    stream.give("data: 1\n\ndata: 2\n\n");
+    while !stream.piece().await.ends_with(b"\"state\":\"paused\"}\n\n") {}
+
+    // A satoshi now and then, of the thousand that the next event costs.
+    let mut paid = 1_000;
+    let ended = loop {
+        let next = tokio::time::timeout(patience / 4, stream.piece()).await;
+        if let Ok(told) = next {
+            break told;
+        }
+        paid += 1;
+        assert!(paid < 1_100, "it waits for ever");
+        stream.pay(paid).await;
+    };
+
+    assert!(ended.ends_with(b"\"state\":\"ended\"}\n\n"), "{ended:?}");
+    assert_eq!(stream.settled(1_000_000).await, 1_000_000);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_pays_what_it_was_given() {
     let mut stream = Stream::open("text/plain", Rates { bytes: rate(1, 1), ..rates() }).await;
     stream.give(vec![b'x'; 5_000]);

@@ -297,9 +297,14 @@ async fn what_is_drawn_while_the_client_leaves_comes_back() {
     stream.give(vec![b'x'; 1_000]);
     stream.exactly(1_000).await;
     stream.give(vec![b'x'; 5_000]);
-    // The draw is in the ledger's queue, and its answer has not come.
+    // The draw is made, and nobody has asked what came of it.
     let polled = poll_fn(|context| Poll::Ready(stream.body.as_mut().poll_frame(context))).await;
     assert!(polled.is_pending());
+    let (ledger, channel) = (stream.desk.ledger.clone(), stream.desk.contract.outpoint);
+    let mut credited = ledger.credited(channel);
+    while ledger.channel(channel).unwrap().account().spent == msat(1_000) {
+        credited.again().await;
+    }
 
     assert_eq!(stream.settled(1_000).await, 1_000);
 }

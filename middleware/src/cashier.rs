@@ -11,12 +11,13 @@ use farebox_channel::message::{
     TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{
-    ChainTime, Clock, Keyring, Label, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
+    ChainTime, Clock, Keyring, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
 };
-use farebox_ledger::{AttemptId, Charge, Credited, Hold, Ledger, LedgerError, Paid, Post};
+use farebox_ledger::{AttemptId, Charge, Credited, Ledger, LedgerError, Paid, Post};
 use secp256k1::PublicKey;
 
-use crate::naming::{Run, UnderWay};
+use crate::charged::Charged;
+use crate::naming::UnderWay;
 use crate::node::{Node, NodeError};
 use crate::problem::{Problem, ProblemKind};
 
@@ -44,61 +45,6 @@ pub struct Cashier<N> {
 impl<N> Clone for Cashier<N> {
     fn clone(&self) -> Self {
         Self { desk: Arc::clone(&self.desk), ledger: self.ledger.clone() }
-    }
-}
-
-/// Who has paid for a request, and how much. The service behind finds it among the request's
-/// extensions, whoever stands before the paywall among those of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PaidBy {
-    /// The channel.
-    pub channel: Label,
-    /// What was charged, in the answer less what was taken back.
-    pub price: Msat,
-    /// What is paid and not spent.
-    pub credit: Msat,
-    /// Whether the whole charge was taken back, and not only what an answer has not used.
-    pub is_released: bool,
-}
-
-impl PaidBy {
-    /// Returns the same once the charge was taken back, with the receipt of that.
-    pub(crate) const fn released(self, receipt: Receipt) -> Self {
-        let Receipt { price, credit, .. } = receipt;
-        Self { price, credit, is_released: true, ..self }
-    }
-}
-
-/// A charge that can be taken back. While it lives, its request is under way.
-#[derive(Debug)]
-pub(crate) struct Charged {
-    channel: OutPoint,
-    label: Label,
-    paid: Paid,
-    _hold: Hold,
-    _run: Option<Run>,
-}
-
-impl Charged {
-    /// Returns the channel that has paid.
-    pub(crate) const fn channel(&self) -> OutPoint {
-        self.channel
-    }
-
-    /// Notes what was charged in all by now.
-    pub(crate) const fn amount_to(&mut self, charged: Receipt) {
-        self.paid.receipt = charged;
-    }
-
-    /// Returns the receipt, as far as is known now.
-    pub(crate) const fn receipt(&self) -> Receipt {
-        self.paid.receipt
-    }
-
-    /// Returns who has paid.
-    pub(crate) const fn paid_by(&self) -> PaidBy {
-        let Receipt { price, credit, .. } = self.paid.receipt;
-        PaidBy { channel: self.label, price, credit, is_released: false }
     }
 }
 
@@ -250,7 +196,7 @@ impl<N: Node> Cashier<N> {
         };
         let charge = Charge { payment, price, price_max, name, memo };
         let paid = self.ledger.pay(channel, self.clock(), charge).await?;
-        Ok(Charged { channel, label, paid, _hold: hold, _run: run })
+        Ok(Charged::new((channel, label), paid, (hold, run)))
     }
 
     /// Notes that the answer to a charged request begins, so that its name buys no other, and
@@ -260,7 +206,7 @@ impl<N: Node> Cashier<N> {
         charge: &mut Charged,
         used: Option<Msat>,
     ) -> Result<Receipt, Problem> {
-        let Charged { channel, paid, .. } = *charge;
+        let (channel, paid) = (charge.channel(), charge.paid());
         let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
         let unused = unused.unwrap_or_default();
         let ledger = &self.ledger;
@@ -274,7 +220,7 @@ impl<N: Node> Cashier<N> {
             }
             receipt => receipt?,
         };
-        charge.paid.receipt = receipt;
+        charge.amount_to(receipt);
         Ok(receipt)
     }
 
@@ -297,8 +243,9 @@ impl<N: Node> Cashier<N> {
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charged) -> Result<Receipt, Problem> {
-        let Charged { channel, paid: Paid { receipt, id }, .. } = *charge;
-        let channel = self.ledger.release(channel, self.clock(), receipt.price, id).await?;
+        let Paid { receipt, id } = charge.paid();
+        let channel =
+            self.ledger.release(charge.channel(), self.clock(), receipt.price, id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 

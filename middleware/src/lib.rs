@@ -28,8 +28,10 @@
 //! ```
 
 mod answer;
+mod begin;
 mod body;
 mod cashier;
+mod charged;
 mod grpc;
 mod headers;
 mod host;
@@ -46,7 +48,8 @@ mod telling;
 mod usage;
 
 pub use body::{BodyError, PaidBody};
-pub use cashier::{Cashier, PaidBy};
+pub use cashier::Cashier;
+pub use charged::PaidBy;
 pub use grpc::{in_grpc, is_grpc};
 pub use headers::begins;
 pub use host::{bare_host, host_and_port};

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::host;
-use crate::metering::{Counter, Rates, Reading, Usage};
+use crate::metering::{Metering, Rates, Usage};
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
@@ -59,21 +59,14 @@ pub enum Billing {
 }
 
 impl Billing {
-    /// Returns how an answer with this head is billed: by its price where there is nothing to count.
-    pub(crate) fn of(self, status: StatusCode, head: &HeaderMap) -> Self {
+    /// Begins to meter an answer with this head.
+    pub(crate) fn metering(self, status: StatusCode, head: &HeaderMap) -> Metering {
         match self {
-            Self::Running(rates) if !rates.apply_to(&Counter::new(head)) => Self::Flat,
             // What follows is no answer, and nobody counts it.
-            _ if status == StatusCode::SWITCHING_PROTOCOLS => Self::Flat,
-            billing => billing,
-        }
-    }
-
-    /// Begins to read what a service reports, if it does.
-    pub(crate) fn reading(&self, head: &HeaderMap) -> Option<Reading> {
-        match self {
-            Self::Flat | Self::Running(_) => None,
-            Self::Reported(usage) => Some(Reading::new(Arc::clone(usage), head)),
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => Metering::Flat,
+            Self::Flat => Metering::Flat,
+            Self::Reported(usage) => Metering::reported(usage, head),
+            Self::Running(rates) => Metering::running(rates, head),
         }
     }
 

@@ -6,7 +6,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farebox_channel::Msat;
@@ -16,19 +16,20 @@ use http::header::{ACCEPT_ENCODING, TRAILER};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::answer;
+use crate::begin::begin;
 use crate::body::{OnBreak, PaidBody};
-use crate::cashier::{Cashier, Charged};
+use crate::cashier::Cashier;
+use crate::charged::Charged;
 use crate::grpc::{has_failed, in_grpc, is_grpc};
 use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
 use crate::layer::{Gate, ServiceFields};
-use crate::metering::{Forgiveness, Metered, Rates, Reading, Reported, Running, Tab};
+use crate::metering::{Account, Forgiveness, Metered, Metering, Reported, Running, Tab};
 use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::{Billing, Pricing};
@@ -179,113 +180,104 @@ impl<S, N, P> Paywall<S, N, P> {
         ResBody: Body<Data = Bytes>,
     {
         let answered = self.inner.call(request).await;
-        let Some(mut charge) = charge else {
+        let Some(charge) = charge else {
             let mut response = answered?;
             strip(response.headers_mut());
             return Ok(response.map(|body| PaidBody::served(body, None)));
         };
-        let mut response = match answered {
-            Ok(response) => response,
+        match answered {
+            Ok(response) => Ok(bill(self.gate, charge, response, billing).await),
             Err(error) => {
                 release(&self.gate.cashier, &charge).await;
-                return Err(error);
-            }
-        };
-        let gate = self.gate;
-        let ServiceFields { usage: used, memo } = &gate.fields;
-        let used = used.as_ref().and_then(|field| usage(response.headers(), field));
-        let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
-        strip(response.headers_mut());
-        if let Some(memo) = memo {
-            insert(response.headers_mut(), &memo);
-        }
-        make_private(response.headers_mut());
-        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-        let says_so = is_grpc(response.headers()) && has_failed(response.headers());
-        let has_failed = (response.status().is_server_error() || says_so) && !fault.is_set();
-        if has_failed && gate.release.server_error {
-            let released = release(&gate.cashier, &charge).await;
-            insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
-            let paid = charge.paid_by();
-            let paid = released.map_or(paid, |receipt| paid.released(receipt));
-            response.extensions_mut().insert(paid);
-            return Ok(response.map(|body| PaidBody::served(body, None)));
-        }
-        let billing = billing.of(response.status(), response.headers());
-        let reading = billing.reading(response.headers());
-        let used = match (&billing, &reading) {
-            (Billing::Flat, _) => used,
-            (_, reading) => reading.as_ref().filter(|it| it.is_over()).and_then(Reading::cost),
-        };
-        match gate.cashier.answer(&mut charge, used).await {
-            Ok(receipt) => {
-                insert(response.headers_mut(), &receipt);
-                response.extensions_mut().insert(charge.paid_by());
-            }
-            Err(problem) => {
-                // The charge stays on record for the name, which may be asked again.
-                let mut response = problem.with_receipt(charge.receipt()).response();
-                response.extensions_mut().insert(charge.paid_by());
-                return Ok(response.map(PaidBody::told));
+                Err(error)
             }
         }
-        let forgiveness =
-            Forgiveness { is_granted: gate.release.broken_answer, fault: fault.clone() };
-        if let Billing::Running(rates) = billing {
-            return Ok(running(&gate.cashier, charge, rates, forgiveness, response));
-        }
-        if let Some(reading) = reading.filter(|reading| !reading.is_over()) {
-            return Ok(reported(&gate.cashier, charge, reading, forgiveness, response));
-        }
-        let on_break: OnBreak = Box::new(move || {
-            if gate.release.broken_answer && !fault.is_set() {
-                begin(async move {
-                    let _receipt = release(&gate.cashier, &charge).await;
-                });
-            }
-        });
-        Ok(response.map(|body| PaidBody::served(body, Some(on_break))))
     }
 }
 
-/// Goes on charging an answer while it passes.
-fn running<N: Node, B: Body<Data = Bytes>>(
-    cashier: &Cashier<N>,
-    charge: Charged,
-    rates: Arc<Rates>,
-    forgiveness: Forgiveness,
+/// Settles the charge of an answer, or has its body do so.
+async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
+    gate: Arc<Gate<N, P>>,
+    mut charge: Charged,
     mut response: Response<B>,
+    billing: Billing,
 ) -> Response<PaidBody<B>> {
-    let receipt = charge.receipt();
-    let purse = Box::new(Running { cashier: cashier.clone(), charge });
-    let tab = Tab::new(response.headers(), rates, (purse, receipt), forgiveness);
-    response.extensions_mut().insert(tab.bill());
-    announce(&mut response);
-    response.map(|body| PaidBody::metered(Metered::new(body, tab)))
+    let ServiceFields { usage: used, memo } = &gate.fields;
+    let used = used.as_ref().and_then(|field| usage(response.headers(), field));
+    let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
+    strip(response.headers_mut());
+    if let Some(memo) = memo {
+        insert(response.headers_mut(), &memo);
+    }
+    make_private(response.headers_mut());
+    let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
+    let says_so = is_grpc(response.headers()) && has_failed(response.headers());
+    let has_failed = (response.status().is_server_error() || says_so) && !fault.is_set();
+    if has_failed && gate.release.server_error {
+        let released = release(&gate.cashier, &charge).await;
+        insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
+        let paid = charge.paid_by();
+        let paid = released.map_or(paid, |receipt| paid.released(receipt));
+        response.extensions_mut().insert(paid);
+        return response.map(|body| PaidBody::served(body, None));
+    }
+    let metering = billing.metering(response.status(), response.headers());
+    let used = match &metering {
+        Metering::Flat => used,
+        Metering::Known(cost) => *cost,
+        Metering::Reported(_) | Metering::Running(..) => None,
+    };
+    match gate.cashier.answer(&mut charge, used).await {
+        Ok(receipt) => {
+            insert(response.headers_mut(), &receipt);
+            response.extensions_mut().insert(charge.paid_by());
+        }
+        Err(problem) => {
+            // The charge stays on record for the name, which may be asked again.
+            let mut response = problem.with_receipt(charge.receipt()).response();
+            response.extensions_mut().insert(charge.paid_by());
+            return response.map(PaidBody::told);
+        }
+    }
+    match metering {
+        Metering::Flat | Metering::Known(_) => {}
+        Metering::Reported(reading) => {
+            let account = account(&gate, charge, fault, &mut response);
+            let reported = |body| PaidBody::reported(Reported::new(body, reading, account));
+            return response.map(reported);
+        }
+        Metering::Running(rates, counter) => {
+            let tab = Tab::new(counter, rates, account(&gate, charge, fault, &mut response));
+            return response.map(|body| PaidBody::metered(Metered::new(body, tab)));
+        }
+    }
+    let on_break: OnBreak = Box::new(move || {
+        if gate.release.broken_answer && !fault.is_set() {
+            begin(async move {
+                let _receipt = release(&gate.cashier, &charge).await;
+            });
+        }
+    });
+    response.map(|body| PaidBody::served(body, Some(on_break)))
 }
 
-/// Announces the receipt of the end, which stands in the trailers where there can be any.
-fn announce<B: Body>(response: &mut Response<B>) {
+/// Begins to charge an answer until its end, whose receipt stands in the trailers where there can be
+/// any.
+fn account<N: Node, P, B: Body>(
+    gate: &Gate<N, P>,
+    charge: Charged,
+    fault: ClientFault,
+    response: &mut Response<B>,
+) -> Account {
+    let forgiveness = Forgiveness { is_granted: gate.release.broken_answer, fault };
+    let receipt = charge.receipt();
+    let purse = Box::new(Running { cashier: gate.cashier.clone(), charge });
+    let account = Account::new((purse, receipt), forgiveness);
+    response.extensions_mut().insert(account.bill());
     if response.body().size_hint().exact().is_none() {
         response.headers_mut().append(TRAILER, HeaderValue::from_static(Receipt::NAME));
     }
-}
-
-/// Goes on reading what an answer has used while it passes.
-fn reported<N: Node, B: Body<Data = Bytes>>(
-    cashier: &Cashier<N>,
-    charge: Charged,
-    reading: Reading,
-    forgiveness: Forgiveness,
-    mut response: Response<B>,
-) -> Response<PaidBody<B>> {
-    announce(&mut response);
-    let (mut head, body) = response.into_parts();
-    let receipt = charge.receipt();
-    let purse = Box::new(Running { cashier: cashier.clone(), charge });
-    let reported = Reported::new(body, reading, (purse, receipt), forgiveness);
-    head.extensions.insert(reported.bill());
-    Response::from_parts(head, PaidBody::reported(reported))
+    account
 }
 
 /// Takes a payment and charges a request.
@@ -309,16 +301,6 @@ async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Rece
             tracing::warn!(problem = %problem.detail, "a charge could not be released");
             None
         }
-    }
-}
-
-/// Begins a release at once, and leaves the rest of it to a task. What has begun is in the ledger's
-/// queue, so it is not lost when the runtime ends before the task is run.
-pub(crate) fn begin(releasing: impl Future<Output = ()> + Send + 'static) {
-    let mut releasing = Box::pin(unconstrained(releasing));
-    let mut context = Context::from_waker(Waker::noop());
-    if releasing.as_mut().poll(&mut context).is_pending() {
-        tokio::spawn(releasing);
     }
 }
 

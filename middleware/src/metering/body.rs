@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::account::behind;
 use super::notice::Notice;
 use super::purse::{Denied, Later};
 use super::tab::Tab;
@@ -93,7 +94,8 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 Step::Wait(credited, alarm) => {
                     if credited.as_mut().poll(context).is_ready() {
                         self.notice.take_if(|notice| *notice == Notice::Paused);
-                        self.draw();
+                        let whole = self.tab.counter.after(&self.held);
+                        self.draw(self.tab.owed_for(whole.counts()));
                     } else {
                         ready!(alarm.as_mut().poll(context));
                         let detail = "the credit has run out, and no payment has come in time";
@@ -120,8 +122,9 @@ impl<B: Body<Data = Bytes>> Metered<B> {
             return Poll::Ready(self.deliver());
         }
         // Time that has passed is charged before anything else is.
-        if self.tab.owed() > self.tab.drawn() {
-            self.draw();
+        let owed = self.tab.owed();
+        if owed > self.tab.drawn() {
+            self.draw(owed);
             return Poll::Ready(None);
         }
         self.until = None;
@@ -137,7 +140,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
             },
             Poll::Ready(Some(Err(error))) => {
                 self.step = Step::Rest;
-                self.tab.break_off();
+                behind(self.tab.settle_broken());
                 return Poll::Ready(Some(Err(Stop::Broken(error))));
             }
             Poll::Ready(None) => self.settle(Ok(HeaderMap::new())),
@@ -153,19 +156,22 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 
     /// Delivers what is held, as far as it is paid. Returns nothing when nothing of it is.
     fn deliver(&mut self) -> Piece<B::Error> {
-        let length = if self.tab.owed_for(self.tab.counter.after(&self.held)) <= self.tab.drawn() {
-            self.held.len()
-        } else if self.tab.credit() == Msat::ZERO {
-            self.affordable()
+        let whole = self.tab.counter.after(&self.held);
+        let owed = self.tab.owed_for(whole.counts());
+        let is_dry = self.tab.credit() == Msat::ZERO;
+        let (piece, counter) = if owed <= self.tab.drawn() {
+            (std::mem::take(&mut self.held), whole)
         } else {
-            0
+            let length = if is_dry { self.affordable() } else { 0 };
+            if length == 0 {
+                self.draw(owed);
+                return None;
+            }
+            let piece = self.held.split_to(length);
+            let counter = self.tab.counter.after(&piece);
+            (piece, counter)
         };
-        if length == 0 {
-            self.draw();
-            return None;
-        }
-        let piece = self.held.split_to(length);
-        self.tab.deliver(&piece);
+        self.tab.deliver(counter);
         self.until = None;
         Some(Ok(Frame::data(piece)))
     }
@@ -176,9 +182,8 @@ impl<B: Body<Data = Bytes>> Metered<B> {
         self.tab.counter.affordable(&self.held, self.tab.drawn(), owed)
     }
 
-    /// Begins to charge what is held, and some more.
-    fn draw(&mut self) {
-        let owed = self.tab.owed_for(self.tab.counter.after(&self.held));
+    /// Begins to charge what is `owed`, and some more.
+    fn draw(&mut self, owed: Msat) {
         if let Some((drawing, wanted)) = self.tab.draw(owed) {
             self.step = Step::Draw(drawing, wanted);
         }
@@ -263,10 +268,14 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 }
 
 impl<B> Drop for Metered<B> {
-    /// A charge that is under way is as good as made.
+    /// The client has left, or has all that was announced. A charge that is under way is as good as
+    /// made.
     fn drop(&mut self) {
-        if let Step::Draw(drawing, _) = std::mem::replace(&mut self.step, Step::Rest) {
-            self.tab.settle_after(drawing);
+        match std::mem::replace(&mut self.step, Step::Rest) {
+            Step::Draw(drawing, _) => self.tab.settle_after(drawing),
+            Step::Pass | Step::Wait(..) | Step::Settle(..) | Step::Rest => {
+                behind(self.tab.settle());
+            }
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use farebox_channel::Msat;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 
 use super::rates::Counts;
 use crate::grpc::is_grpc;
+use crate::usage::is_encoded;
 
 /// The length of what stands before a gRPC message.
 const PREFIX_LEN: usize = 5;
@@ -31,10 +32,9 @@ enum Form {
 impl Counter {
     /// Counts the body of an answer with this head.
     pub(crate) fn new(head: &HeaderMap) -> Self {
-        let is_encoded = head.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
         let content_type = head.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().trim_start().to_ascii_lowercase();
-        let form = if content_type.starts_with("text/event-stream") && !is_encoded {
+        let form = if content_type.starts_with("text/event-stream") && !is_encoded(head) {
             Form::Events(EventScan::default())
         } else if is_grpc(head) {
             Form::Messages(MessageScan::default())
@@ -76,11 +76,11 @@ impl Counter {
         }
     }
 
-    /// Returns the counts as they will be once a piece has passed.
-    pub(crate) fn after(&self, piece: &[u8]) -> Counts {
+    /// Returns the counter as it will be once a piece has passed.
+    pub(crate) fn after(&self, piece: &[u8]) -> Self {
         let mut counter = self.clone();
         counter.pass(piece);
-        counter.counts
+        counter
     }
 
     /// Returns how much of a piece can pass for what is there, where `cost` is what all costs. Of
@@ -96,7 +96,7 @@ impl Counter {
         while beyond.saturating_sub(fits) > 1 {
             let middle = usize::midpoint(fits, beyond);
             let part = piece.get(..middle).unwrap_or(piece);
-            if cost(self.after(part)) <= there {
+            if cost(self.after(part).counts) <= there {
                 fits = middle;
             } else {
                 beyond = middle;

@@ -1,16 +1,16 @@
 //! What a running answer is paid from.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 
 use farebox_channel::Msat;
 use farebox_channel::gateway::Refusal;
 use farebox_channel::message::Receipt;
 use farebox_ledger::{Credited, LedgerError};
-use tokio::task::unconstrained;
 
-use crate::cashier::{Cashier, Charged};
+use crate::begin::begun;
+use crate::cashier::Cashier;
+use crate::charged::Charged;
 use crate::node::Node;
 use crate::problem::Problem;
 
@@ -86,14 +86,5 @@ impl<N: Node> Purse for Running<N> {
             }
             settled.ok()
         })
-    }
-}
-
-/// Begins something at once, so that it is in the ledger's queue whatever comes of the future.
-fn begun<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Later<T> {
-    let mut work: Later<T> = Box::pin(unconstrained(work));
-    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Box::pin(ready(done)),
-        Poll::Pending => work,
     }
 }

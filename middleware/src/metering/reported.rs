@@ -10,10 +10,9 @@ use farebox_channel::message::Receipt;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::bill::RunningBill;
+use super::account::{Account, behind};
 use super::body::with_receipt;
-use super::purse::{Closing, Later, Purse};
-use super::tab::{Forgiveness, behind};
+use super::purse::Later;
 use crate::grpc::has_failed;
 use crate::headers::strip;
 use crate::stall::Stall;
@@ -71,7 +70,11 @@ impl Reading {
 /// The body of an answer whose usage is read while it passes.
 pub(crate) struct Reported<B> {
     inner: Pin<Box<B>>,
+    reading: Reading,
     account: Account,
+    stall: Stall,
+    /// Whether the client has got anything of the body.
+    has_begun: bool,
     step: Step,
 }
 
@@ -85,69 +88,33 @@ enum Step {
     Rest,
 }
 
-/// What is charged, and what was used of it. When it is dropped, the rest is given back.
-struct Account {
-    reading: Reading,
-    /// Nothing once the answer is being settled.
-    purse: Option<Box<dyn Purse>>,
-    /// The receipt of the charge.
-    charged: Receipt,
-    forgiveness: Forgiveness,
-    stall: Stall,
-    /// Whether the client has got anything of the body.
-    has_begun: bool,
-    bill: RunningBill,
-}
-
-impl Account {
-    /// Begins to give back what was not used. There is nothing to begin a second time.
-    fn settle(&mut self) -> Option<Later<Option<Receipt>>> {
-        let price = self.charged.price;
-        let cost = self.reading.cost().map_or(price, |cost| cost.min(price));
-        self.close(Closing::Costs(cost))
+impl<B> Reported<B> {
+    /// Returns what the answer costs, as far as the service has said.
+    fn cost(&self) -> Msat {
+        let price = self.account.drawn();
+        self.reading.cost().map_or(price, |cost| cost.min(price))
     }
 
     /// Begins to settle what the service has broken off.
-    fn break_off(&mut self) -> Option<Later<Option<Receipt>>> {
-        let Forgiveness { is_granted, ref fault } = self.forgiveness;
-        let is_clients_doing = fault.is_set() || self.stall.is_long();
-        let is_void = self.reading.cost().is_none() && is_granted && !is_clients_doing;
-        if is_void { self.close(Closing::Void) } else { self.settle() }
-    }
-
-    fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
-        let purse = self.purse.take()?;
-        self.bill.set(closing.cost());
-        Some(purse.settle(self.charged, closing))
+    fn settle_broken(&mut self) -> Option<Later<Option<Receipt>>> {
+        let may_be_void = self.reading.cost().is_none() && !self.stall.is_long();
+        self.account.settle_broken(self.cost(), may_be_void)
     }
 }
 
-impl Drop for Account {
+impl<B> Drop for Reported<B> {
     /// The client has left, or has all that was announced.
     fn drop(&mut self) {
-        let settling = self.settle();
-        behind(settling);
+        behind(self.account.settle(self.cost()));
     }
 }
 
 impl<B: Body<Data = Bytes>> Reported<B> {
     /// Passes a body on.
-    pub(crate) fn new(
-        inner: B,
-        reading: Reading,
-        (purse, charged): (Box<dyn Purse>, Receipt),
-        forgiveness: Forgiveness,
-    ) -> Self {
-        let bill = RunningBill::default();
-        bill.set(charged.price);
-        let (purse, stall, has_begun) = (Some(purse), Stall::default(), false);
-        let account = Account { reading, purse, charged, forgiveness, stall, has_begun, bill };
-        Self { inner: Box::pin(inner), account, step: Step::Pass }
-    }
-
-    /// Returns what tells the cost.
-    pub(crate) fn bill(&self) -> RunningBill {
-        self.account.bill.clone()
+    pub(crate) fn new(inner: B, reading: Reading, account: Account) -> Self {
+        account.note(account.drawn());
+        let (stall, has_begun, step) = (Stall::default(), false, Step::Pass);
+        Self { inner: Box::pin(inner), reading, account, stall, has_begun, step }
     }
 
     /// Returns the next piece.
@@ -155,23 +122,23 @@ impl<B: Body<Data = Bytes>> Reported<B> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.account.stall.wanted();
+        self.stall.wanted();
         loop {
             match &mut self.step {
                 Step::Pass => match ready!(self.inner.as_mut().poll_frame(context)) {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {
-                            let readers = &mut self.account.reading.readers;
+                            let readers = &mut self.reading.readers;
                             readers.iter_mut().for_each(|reader| reader.read(&data));
-                            self.account.stall.handed();
-                            self.account.has_begun = true;
+                            self.stall.handed();
+                            self.has_begun = true;
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }
                         Err(frame) => self.settle(frame.into_trailers().unwrap_or_default()),
                     },
                     Some(Err(error)) => {
                         self.step = Step::Rest;
-                        behind(self.account.break_off());
+                        behind(self.settle_broken());
                         return Poll::Ready(Some(Err(error)));
                     }
                     None => self.settle(HeaderMap::new()),
@@ -189,11 +156,12 @@ impl<B: Body<Data = Bytes>> Reported<B> {
 
     /// Begins to settle, and ends then.
     fn settle(&mut self, mut trailers: HeaderMap) {
-        let readers = &mut self.account.reading.readers;
+        let readers = &mut self.reading.readers;
         readers.iter_mut().for_each(|reader| reader.trailers(&trailers));
         strip(&mut trailers);
-        let is_broken = !self.account.has_begun && has_failed(&trailers);
-        let settling = if is_broken { self.account.break_off() } else { self.account.settle() };
+        let is_broken = !self.has_begun && has_failed(&trailers);
+        let settling =
+            if is_broken { self.settle_broken() } else { self.account.settle(self.cost()) };
         self.step = match settling {
             Some(settling) => Step::Settle(settling, trailers),
             None => Step::Rest,

@@ -114,7 +114,7 @@ fn reported(fields: &HeaderMap, field: &HeaderName) -> Option<u64> {
 }
 
 /// Tells whether a body is encoded (RFC 9110 §8.4).
-fn is_encoded(head: &HeaderMap) -> bool {
+pub(crate) fn is_encoded(head: &HeaderMap) -> bool {
     let is_none = |coding: &[u8]| {
         let coding = coding.trim_ascii();
         coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")

@@ -1,0 +1,126 @@
+//! What an answer is charged while it passes, and what is given back at its end.
+
+use farebox_channel::Msat;
+use farebox_channel::message::Receipt;
+
+use super::bill::RunningBill;
+use super::purse::{Closing, Denied, Later, Purse};
+use crate::ClientFault;
+use crate::begin::begin;
+
+/// What is forgiven when a service breaks its answer off.
+#[derive(Clone, Debug)]
+pub(crate) struct Forgiveness {
+    /// Whether anything is.
+    pub(crate) is_granted: bool,
+    /// Set when it was the client's doing.
+    pub(crate) fault: ClientFault,
+}
+
+/// The charge of an answer that has begun. It is settled once.
+pub(crate) struct Account {
+    /// Nothing once the answer is being settled.
+    purse: Option<Box<dyn Purse>>,
+    /// The receipt of the last charge. Its price is all that was charged.
+    charged: Receipt,
+    forgiveness: Forgiveness,
+    bill: RunningBill,
+}
+
+impl Account {
+    /// Begins with what is charged already.
+    pub(crate) fn new(
+        (purse, charged): (Box<dyn Purse>, Receipt),
+        forgiveness: Forgiveness,
+    ) -> Self {
+        Self { purse: Some(purse), charged, forgiveness, bill: RunningBill::default() }
+    }
+
+    /// Returns what tells the cost.
+    pub(crate) fn bill(&self) -> RunningBill {
+        self.bill.clone()
+    }
+
+    /// Notes what the answer has cost so far.
+    pub(crate) fn note(&self, cost: Msat) {
+        self.bill.set(cost);
+    }
+
+    /// Returns all that was charged.
+    pub(crate) const fn drawn(&self) -> Msat {
+        self.charged.price
+    }
+
+    /// Returns what is left of the channel's credit, as far as is known.
+    pub(crate) const fn credit(&self) -> Msat {
+        self.charged.credit
+    }
+
+    /// Begins to charge `most`, or what there is.
+    pub(crate) fn draw(&self, most: Msat) -> Option<Later<Result<Receipt, Denied>>> {
+        Some(self.purse.as_ref()?.draw(Msat::ONE, most))
+    }
+
+    /// Notes what was charged besides.
+    pub(crate) fn drew(&mut self, receipt: Receipt) {
+        self.charged = together(self.charged, receipt);
+    }
+
+    /// Notes that there is no credit.
+    pub(crate) const fn ran_dry(&mut self) {
+        self.charged.credit = Msat::ZERO;
+    }
+
+    /// Begins to give back what an answer of this cost has not used. There is nothing to begin a
+    /// second time.
+    pub(crate) fn settle(&mut self, cost: Msat) -> Option<Later<Option<Receipt>>> {
+        self.close(Closing::Costs(cost))
+    }
+
+    /// The same where the service has broken the answer off. It is void where it `may_be_void`, and
+    /// that is not the client's doing.
+    pub(crate) fn settle_broken(
+        &mut self,
+        cost: Msat,
+        may_be_void: bool,
+    ) -> Option<Later<Option<Receipt>>> {
+        let Forgiveness { is_granted, ref fault } = self.forgiveness;
+        let is_void = may_be_void && is_granted && !fault.is_set();
+        self.close(if is_void { Closing::Void } else { Closing::Costs(cost) })
+    }
+
+    /// Gives back what was not used, once it is known what was charged last.
+    pub(crate) fn settle_after(&mut self, drawing: Later<Result<Receipt, Denied>>, cost: Msat) {
+        let charged = self.charged;
+        self.bill.set(cost);
+        let Some(purse) = self.purse.take() else { return };
+        begin(async move {
+            let charged = match drawing.await {
+                Ok(receipt) => together(charged, receipt),
+                Err(_) => charged,
+            };
+            let _receipt = purse.settle(charged, Closing::Costs(cost)).await;
+        });
+    }
+
+    fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
+        let purse = self.purse.take()?;
+        self.bill.set(closing.cost());
+        Some(purse.settle(self.charged, closing))
+    }
+}
+
+/// Returns the receipt of two charges.
+fn together(first: Receipt, second: Receipt) -> Receipt {
+    let price = first.price.checked_add(second.price).unwrap_or(Msat::MAX);
+    Receipt { price, ..second }
+}
+
+/// Lets a settlement end by itself.
+pub(super) fn behind(settling: Option<Later<Option<Receipt>>>) {
+    if let Some(settling) = settling {
+        begin(async move {
+            let _receipt = settling.await;
+        });
+    }
+}

@@ -40,9 +40,9 @@ pub(crate) struct Purse {
 
 impl Purse {
     /// Returns a request that pays so much in all.
-    pub(crate) fn request(&self, paid_sat: u64) -> Outcome<Vec<u8>> {
+    pub(crate) fn request(&self, path: &str, paid_sat: u64) -> Outcome<Vec<u8>> {
         let (name, value) = self.field(paid_sat)?;
-        Ok(request(PAID, self.host, &format!("{name}: {value}\r\n")))
+        Ok(request(path, self.host, &format!("{name}: {value}\r\n")))
     }
 
     fn field(&self, paid_sat: u64) -> Outcome<(&'static str, String)> {

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::Outcome;
 
-/// The longest answer, in bytes.
-const ANSWER_MAX: usize = 16 * 1024;
+/// How much is read at once, and how long the fields of an answer are at most, in bytes.
+const PIECE_MAX: usize = 256 * 1024;
 /// How an answer begins that counts.
 const OK: &[u8] = b"HTTP/1.1 200 ";
 /// What ends the fields of an answer.
@@ -21,10 +21,14 @@ pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     /// From when on the time of the request under way counts.
     pub(crate) began: Instant,
+    /// How many bytes have come in since the beginning.
+    pub(crate) bytes: u64,
     buffer: Box<[u8]>,
     filled: usize,
-    /// How long the whole answer is, once its fields are there.
-    length: Option<usize>,
+    /// How much of the answer has come in, also what is in the buffer no more.
+    came: usize,
+    /// How long the whole answer is and whether it is one that counts, once its fields are there.
+    head: Option<(usize, bool)>,
 }
 
 /// An answer that has come in completely.
@@ -32,7 +36,7 @@ pub(crate) struct Connection {
 pub(crate) enum Answer {
     /// The status is 200.
     Ok,
-    /// It is another one. This is the whole answer.
+    /// It is another one. This is the answer, or the end of it.
     Other(String),
 }
 
@@ -42,8 +46,8 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let buffer = vec![0; ANSWER_MAX].into_boxed_slice();
-        Ok(Self { stream, began: Instant::now(), buffer, filled: 0, length: None })
+        let buffer = vec![0; PIECE_MAX].into_boxed_slice();
+        Ok(Self { stream, began: Instant::now(), bytes: 0, buffer, filled: 0, came: 0, head: None })
     }
 
     /// Sends a request, whose time counts from `began` on.
@@ -59,10 +63,16 @@ impl Connection {
 
     /// Reads what is there, and returns the answer once it is complete.
     pub(crate) fn read(&mut self) -> Outcome<Option<Answer>> {
+        if self.filled == self.buffer.len() {
+            // The fields are read already, and nobody looks at a body.
+            self.filled = 0;
+        }
         match self.stream.read(&mut self.buffer[self.filled..]) {
             Ok(0) => Err("the connection was closed".into()),
             Ok(more) => {
                 self.filled += more;
+                self.came += more;
+                self.bytes += u64::try_from(more)?;
                 self.take()
             }
             Err(error) => match error.kind() {
@@ -72,28 +82,27 @@ impl Connection {
         }
     }
 
-    /// Takes the answer out of the buffer once it is complete.
+    /// Takes the answer once it is complete.
     fn take(&mut self) -> Outcome<Option<Answer>> {
         let read = &self.buffer[..self.filled];
-        let length = match self.length {
-            Some(length) => length,
+        let (length, is_ok) = match self.head {
+            Some(head) => head,
             None => match length(read)? {
-                Some(length) => *self.length.insert(length),
+                Some(length) => *self.head.insert((length, read.starts_with(OK))),
                 None => return Ok(None),
             },
         };
-        if length > self.filled {
+        if length > self.came {
             return Ok(None);
         }
-        if length < self.filled {
+        if length < self.came {
             return Err("more came than one answer".into());
         }
-        let answer = match read.starts_with(OK) {
+        let answer = match is_ok {
             true => Answer::Ok,
             false => Answer::Other(String::from_utf8_lossy(read).into_owned()),
         };
-        self.filled = 0;
-        self.length = None;
+        (self.filled, self.came, self.head) = (0, 0, None);
         Ok(Some(answer))
     }
 }
@@ -101,7 +110,7 @@ impl Connection {
 /// Returns how long an answer is with its fields, once they are all there.
 fn length(read: &[u8]) -> Outcome<Option<usize>> {
     let Some(end) = read.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END) else {
-        return match read.len() < ANSWER_MAX {
+        return match read.len() < PIECE_MAX {
             true => Ok(None),
             false => Err("an answer's fields are too long".into()),
         };
@@ -114,9 +123,5 @@ fn length(read: &[u8]) -> Outcome<Option<usize>> {
     };
     let value = head[at + LENGTH.len()..].split(|byte| *byte == b'\r').next().unwrap_or_default();
     let body: usize = std::str::from_utf8(value)?.trim().parse()?;
-    let whole = end + HEAD_END.len() + body;
-    match whole <= ANSWER_MAX {
-        true => Ok(Some(whole)),
-        false => Err("an answer is too long".into()),
-    }
+    Ok(Some(end + HEAD_END.len() + body))
 }

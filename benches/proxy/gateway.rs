@@ -15,11 +15,16 @@ use crate::process::Process;
 
 /// What one request costs, in satoshi.
 pub(crate) const PRICE_SAT: u64 = 1;
+/// What a KiB of a long answer costs, in millisatoshi.
+pub(crate) const METERED_MSAT: u64 = 1;
 /// The first payment that is asked for, in satoshi.
 pub(crate) const FIRST_SAT: u64 = 400;
 /// The path that costs nothing, and the one that costs the price.
 pub(crate) const FREE: &str = "/free";
 pub(crate) const PAID: &str = "/paid";
+/// The path of a long answer that costs nothing, and of one that costs its bytes.
+pub(crate) const LARGE_FREE: &str = "/large/free";
+pub(crate) const METERED: &str = "/large/paid";
 /// The gateway's count of commits, each of which is one fsync.
 const COMMITS: &str = "farebox_ledger_commits_total";
 /// How long the gateway may take to tell its figures.
@@ -107,7 +112,16 @@ path = "{PAID}"
 price_sat = {PRICE_SAT}
 
 [[route]]
+path = "{METERED}"
+price_sat = {PRICE_SAT}
+rates.bytes = {{ msat = {METERED_MSAT}, per = 1_024 }}
+
+[[route]]
 path = "{FREE}"
+free = true
+
+[[route]]
+path = "{LARGE_FREE}"
 free = true
 "#,
         admin = admin.display(),

@@ -40,6 +40,8 @@ pub(crate) struct Measured<S> {
     pub(crate) elapsed: Duration,
     /// The time of each answer in microseconds, the shortest first.
     pub(crate) times: Vec<u32>,
+    /// How many bytes have come in.
+    pub(crate) bytes: u64,
     /// What was looked up before and after the window.
     pub(crate) before: S,
     pub(crate) after: S,
@@ -55,17 +57,17 @@ impl Load {
         let mut clients = Clients::connect(self, requests)?;
         clients.run_until(Instant::now() + self.warm_up)?;
         clients.times.clear();
-        let before = look()?;
+        let (before, read) = (look()?, clients.bytes());
         let began = Instant::now();
         clients.run_until(began + self.window)?;
         let elapsed = began.elapsed();
         let mut times = std::mem::take(&mut clients.times);
-        let after = look();
+        let (after, bytes) = (look(), clients.bytes() - read);
         clients.drain()?;
         // What was refused says more than what it led to.
         clients.judge()?;
         times.sort_unstable();
-        Ok(Measured { elapsed, times, before, after: after? })
+        Ok(Measured { elapsed, times, bytes, before, after: after? })
     }
 }
 
@@ -115,6 +117,10 @@ impl<'a, 'b> Clients<'a, 'b> {
             first_refused: None,
             last_answer: now,
         })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.connections.iter().map(|connection| connection.bytes).sum()
     }
 
     /// Sends and reads until a time.

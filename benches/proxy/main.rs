@@ -53,15 +53,19 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 #[derive(Debug, Parser)]
 struct Options {
     /// The rows, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "nginx,free,credit,signature,one-channel")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "nginx,free,credit,signature,one-channel,metered"
+    )]
     rows: Vec<Row>,
     /// The kinds of load, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "busy,steady,calm")]
+    #[arg(long, value_delimiter = ',', default_value = "busy,steady,calm,long")]
     parts: Vec<Part>,
     /// How often each row is measured
     #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// How long a busy run is measured, in seconds; the other parts take 0.8 and 0.6 of it
+    /// How long a busy run is measured, in seconds; the other parts take 0.6 or 0.8 of it
     #[arg(long, default_value_t = 3.0)]
     secs: f64,
     /// The steady rate per second, where half of what `signature` has is not wanted
@@ -87,6 +91,8 @@ enum Part {
     Steady,
     /// Four connections, each kept busy.
     Calm,
+    /// Four connections, each kept busy with long answers.
+    Long,
 }
 
 fn main() -> ExitCode {
@@ -113,6 +119,7 @@ fn run(options: &Options) -> Outcome<()> {
         busy: Table::default(),
         steady: None,
         calm: Table::default(),
+        long: Table::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let store = folder.join("gateway");
@@ -135,26 +142,30 @@ fn run(options: &Options) -> Outcome<()> {
 fn measure(options: &Options, stand: &mut Stand, report: &mut Report) -> Outcome<()> {
     let Options { rows, parts, secs, .. } = options;
     let window = |share: f64| Duration::try_from_secs_f64(secs * share);
+    let wanted =
+        |of: &[Row]| -> Vec<_> { rows.iter().filter(|row| of.contains(row)).copied().collect() };
+    let short = wanted(&Row::SHORT);
     if parts.contains(&Part::Busy) {
-        let (warm_up, window) = (WARM_UP, window(1.0)?);
-        let manner = Manner { connections: CONNECTIONS, rate: None, warm_up, window };
+        let manner = Manner::busy(CONNECTIONS, WARM_UP, window(1.0)?);
         let verified = &mut report.ecdsa_verify_us;
-        report.busy = interleave(options, stand, rows, manner, Some(verified))?;
+        report.busy = interleave(options, stand, &short, manner, Some(verified))?;
     }
     let half = report.busy.row(Row::Signature).map(|figures| figures.requests_per_s / 2.0);
     if let Some(rate) = options.rate.or(half).filter(|_| parts.contains(&Part::Steady)) {
-        let is_steady = |row: &&Row| Row::STEADY.contains(row);
-        let rows: Vec<_> = rows.iter().filter(is_steady).copied().collect();
-        let (warm_up, window) = (SHORT_WARM_UP, window(0.8)?);
-        let manner = Manner { connections: CONNECTIONS, rate: Some(rate), warm_up, window };
-        report.steady = Some((rate, interleave(options, stand, &rows, manner, None)?));
+        let busy = Manner::busy(CONNECTIONS, SHORT_WARM_UP, window(0.8)?);
+        let manner = Manner { rate: Some(rate), ..busy };
+        let table = interleave(options, stand, &wanted(&Row::STEADY), manner, None)?;
+        report.steady = Some((rate, table));
     } else if parts.contains(&Part::Steady) {
         eprintln!("no steady rate: `signature` was not measured, and --rate is not given");
     }
     if parts.contains(&Part::Calm) {
-        let (warm_up, window) = (SHORT_WARM_UP, window(0.6)?);
-        let manner = Manner { connections: FEW, rate: None, warm_up, window };
-        report.calm = interleave(options, stand, rows, manner, None)?;
+        let manner = Manner::busy(FEW, SHORT_WARM_UP, window(0.6)?);
+        report.calm = interleave(options, stand, &short, manner, None)?;
+    }
+    if parts.contains(&Part::Long) {
+        let manner = Manner { is_long: true, ..Manner::busy(FEW, SHORT_WARM_UP, window(0.8)?) };
+        report.long = interleave(options, stand, &wanted(&Row::LONG), manner, None)?;
     }
     Ok(())
 }
@@ -170,21 +181,23 @@ fn interleave(
     mut verified: Option<&mut Vec<f64>>,
 ) -> Outcome<Table> {
     let mut table = Table::default();
-    let Manner { connections, rate, .. } = manner;
-    let pace = rate.map_or_else(|| "busy".to_owned(), |rate| format!("{rate:.0} requests/s"));
+    let Manner { connections, is_long, rate, .. } = manner;
+    let busy = if is_long { "long answers" } else { "busy" };
+    let pace = rate.map_or_else(|| busy.to_owned(), |rate| format!("{rate:.0} requests/s"));
     let patience = Duration::try_from_secs_f64(options.patience)?;
     for run in 1..=options.runs {
         for row in rows {
             let name = row.name();
             let figures = stand.measure(*row, manner, patience);
             let figures = figures.map_err(|error| format!("{name}, run {run}: {error}"))?;
+            let (units, rate, cpu) = match is_long {
+                true => ("MiB", figures.mib_per_s, figures.cpu_us_per_mib),
+                false => ("requests", figures.requests_per_s, figures.cpu_us_per_request),
+            };
             eprintln!(
-                "run {run} of {}, {connections} connections, {pace}: {name:<11} {:>7.0} requests/s \
+                "run {run} of {}, {connections} connections, {pace}: {name:<11} {:>7.0} {units}/s \
                  {:>6.1} µs CPU, {:.0} % of the machine to others",
-                options.runs,
-                figures.requests_per_s,
-                figures.cpu_us_per_request,
-                figures.others_percent
+                options.runs, rate, cpu, figures.others_percent
             );
             table.add(*row, figures);
             if let Some(verified) = verified.as_mut().filter(|_| *row == Row::Signature) {

@@ -12,6 +12,10 @@ use crate::process::Process;
 
 /// What the service answers, in bytes.
 const BODY: usize = 1024;
+/// What it answers below [`LARGE`], in MiB.
+pub(crate) const LARGE_MIB: usize = 64;
+/// Where the long answers are.
+const LARGE: &str = "/large";
 /// Where Debian has it, which is not on everybody's `PATH`.
 const DEBIAN: &str = "/usr/sbin/nginx";
 /// How long one may take until it listens.
@@ -27,13 +31,25 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts the service behind: one worker, which answers the same to everything.
+    /// Starts the service behind: one worker, which answers the same to everything, and a file to
+    /// everything below [`LARGE`].
     pub(crate) fn upstream(folder: &Path) -> Outcome<Self> {
-        let server = format!("return 200 \"{}\";", "x".repeat(BODY));
-        Self::start(folder, "upstream", 1, "", &server)
+        let file = folder.join("large");
+        fs::write(&file, vec![b'x'; LARGE_MIB << 20])?;
+        let (root, body) = (folder.display(), "x".repeat(BODY));
+        let location = format!(
+            "return 200 \"{body}\";
+                }}
+                location {LARGE} {{
+                    root {root};
+                    try_files /large =404;
+                    sendfile on;"
+        );
+        Self::start(folder, "upstream", 1, "", &location)
     }
 
-    /// Starts a proxy before a service, which keeps its connections to it.
+    /// Starts a proxy before a service, which keeps its connections to it, and puts nothing that
+    /// passes on the disk.
     pub(crate) fn proxy(folder: &Path, upstream: SocketAddr, workers: usize) -> Outcome<Self> {
         let outside = format!(
             "upstream api {{
@@ -45,6 +61,7 @@ impl Nginx {
         );
         let location = "proxy_pass http://api;
                 proxy_http_version 1.1;
+                proxy_max_temp_file_size 0;
                 proxy_set_header Connection \"\";";
         Self::start(folder, "proxy", workers, &outside, location)
     }

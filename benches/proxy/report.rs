@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::machine::Machine;
+use crate::nginx::LARGE_MIB;
 use crate::row::Row;
 use crate::targets::Target;
 
@@ -16,6 +17,9 @@ use crate::targets::Target;
 pub(crate) struct Figures {
     pub(crate) requests_per_s: f64,
     pub(crate) cpu_us_per_request: f64,
+    /// What was read of answers, and what that has cost.
+    pub(crate) mib_per_s: f64,
+    pub(crate) cpu_us_per_mib: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     /// How much of the machine's time went to what has nothing to do with the bench.
@@ -25,6 +29,10 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    fn syncs(&self) -> String {
+        self.syncs_per_s.map_or_else(|| "–".to_owned(), |syncs| format!("{syncs:.0}"))
+    }
+
     /// Returns the median of each figure.
     fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
@@ -32,6 +40,8 @@ impl Figures {
         Self {
             requests_per_s: of(|run| run.requests_per_s),
             cpu_us_per_request: of(|run| run.cpu_us_per_request),
+            mib_per_s: of(|run| run.mib_per_s),
+            cpu_us_per_mib: of(|run| run.cpu_us_per_mib),
             p50_ms: of(|run| run.p50_ms),
             p99_ms: of(|run| run.p99_ms),
             others_percent: of(|run| run.others_percent),
@@ -86,6 +96,20 @@ impl Table {
         rows.map(|(name, runs)| Line { name, figures: Figures::median(runs), runs }).collect()
     }
 
+    /// Prints the medians of long answers.
+    fn print_long(&self, title: &str) {
+        println!("\n{title}\n");
+        println!("| row | MiB/s | CPU µs/MiB | syncs/s | others % |");
+        println!("|---|--:|--:|--:|--:|");
+        for Line { name, figures, .. } in self.lines() {
+            let Figures { mib_per_s, cpu_us_per_mib, others_percent, .. } = figures;
+            let syncs = figures.syncs();
+            println!(
+                "| {name} | {mib_per_s:.0} | {cpu_us_per_mib:.0} | {syncs} | {others_percent:.0} |"
+            );
+        }
+    }
+
     /// Prints the medians.
     fn print(&self, title: &str) {
         println!("\n{title}\n");
@@ -93,8 +117,7 @@ impl Table {
         println!("|---|--:|--:|--:|--:|--:|--:|");
         for Line { name, figures, .. } in self.lines() {
             let Figures { requests_per_s, cpu_us_per_request, p50_ms, p99_ms, .. } = figures;
-            let Figures { others_percent, syncs_per_s, .. } = figures;
-            let syncs = syncs_per_s.map_or_else(|| "–".to_owned(), |syncs| format!("{syncs:.0}"));
+            let (others_percent, syncs) = (figures.others_percent, figures.syncs());
             println!(
                 "| {name} | {requests_per_s:.0} | {cpu_us_per_request:.1} | {p50_ms:.2} | \
                  {p99_ms:.2} | {syncs} | {others_percent:.0} |"
@@ -116,6 +139,7 @@ pub(crate) struct Report {
     /// Requests per second, and what came of it.
     pub(crate) steady: Option<(f64, Table)>,
     pub(crate) calm: Table,
+    pub(crate) long: Table,
 }
 
 /// The report as a file.
@@ -126,6 +150,9 @@ struct Document<'a> {
     half_rate: Vec<Line<'a>>,
     half_rate_requests_per_s: Option<f64>,
     four_connections: Vec<Line<'a>>,
+    /// With answers of so many MiB.
+    long_answers: Vec<Line<'a>>,
+    long_answer_mib: usize,
     ecdsa_verify_us: Option<f64>,
     targets: &'a [Target],
     machine: &'a Machine,
@@ -134,10 +161,10 @@ struct Document<'a> {
 impl Report {
     /// Writes the report to a file, and prints it.
     pub(crate) fn tell(&self, path: &Path) -> Outcome<()> {
-        let Self { machine, connections, few, busy, steady, calm, .. } = self;
+        let Self { machine, connections, few, busy, steady, calm, long, .. } = self;
         let none = Table::default();
         let steady_table = steady.as_ref().map_or(&none, |(_, table)| table);
-        let targets = Target::all(busy, steady_table, &self.ecdsa_verify_us);
+        let targets = Target::all(busy, steady_table, long, &self.ecdsa_verify_us);
         let verified = Some(self.ecdsa_verify_us.clone()).filter(|rounds| !rounds.is_empty());
         let ecdsa_verify_us = verified.map(median);
         let document = Document {
@@ -145,6 +172,8 @@ impl Report {
             half_rate: steady_table.lines(),
             half_rate_requests_per_s: steady.as_ref().map(|(rate, _)| *rate),
             four_connections: calm.lines(),
+            long_answers: long.lines(),
+            long_answer_mib: LARGE_MIB,
             ecdsa_verify_us,
             targets: &targets,
             machine,
@@ -162,6 +191,9 @@ impl Report {
         }
         if !calm.0.is_empty() {
             calm.print(&format!("{few} connections, kept busy"));
+        }
+        if !long.0.is_empty() {
+            long.print_long(&format!("{few} connections, kept busy, answers of {LARGE_MIB} MiB"));
         }
         println!();
         for target in &targets {

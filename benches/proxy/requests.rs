@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::Outcome;
 use crate::channels::Purse;
+use crate::gateway::PAID;
 
 /// What connections send.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ fn sign_share(
     let sign = |(stock, missing): (&Stock, &u64)| {
         let (from, to) = (missing * index / threads, missing * (index + 1) / threads);
         let amounts = stock.signed + 1 + from..stock.signed + 1 + to;
-        amounts.map(|paid_sat| stock.purse.request(paid_sat)).collect()
+        amounts.map(|paid_sat| stock.purse.request(PAID, paid_sat)).collect()
     };
     let shares: Outcome<Vec<Vec<Vec<u8>>>> = stocks.iter().zip(missing).map(sign).collect();
     shares.map_err(|error| error.to_string())

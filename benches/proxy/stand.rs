@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::channels::{Opener, request};
-use crate::gateway::{FIRST_SAT, FREE, Gateway};
+use crate::gateway::{FIRST_SAT, FREE, Gateway, LARGE_FREE, METERED, PAID};
 use crate::load::{Load, Measured};
 use crate::nginx::Nginx;
 use crate::process::{busy, computed_here, wait_until_idle};
@@ -41,6 +41,8 @@ pub(crate) struct Stand {
     cores: u32,
     /// The latest payment of each connection's channel, again and again.
     repeated: Vec<Vec<u8>>,
+    /// The same for long answers.
+    repeated_long: Vec<Vec<u8>>,
     own: Vec<Stock>,
     shared: Vec<Stock>,
     /// The greatest rate that a row had so far, with so many connections.
@@ -51,10 +53,19 @@ pub(crate) struct Stand {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub(crate) connections: usize,
+    /// Whether the answers are long ones.
+    pub(crate) is_long: bool,
     /// Requests per second, or as many as can be.
     pub(crate) rate: Option<f64>,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
+}
+
+impl Manner {
+    /// As many requests for short answers as can be.
+    pub(crate) const fn busy(connections: usize, warm_up: Duration, window: Duration) -> Self {
+        Self { connections, is_long: false, rate: None, warm_up, window }
+    }
 }
 
 /// What stands still while it is looked up.
@@ -85,10 +96,11 @@ impl Stand {
         let gateway = Gateway::start(program, store, folder.path(), &node, upstream.address)?;
         let opener = Opener::new(&node, gateway.address)?;
         let mut purses = opener.open(2 * connections + 1).await?;
-        let mut repeated = Vec::new();
+        let (mut repeated, mut repeated_long) = (Vec::new(), Vec::new());
         for purse in purses.drain(..connections) {
             opener.top_up(&purse, AHEAD_SAT).await?;
-            repeated.push(purse.request(AHEAD_SAT)?);
+            repeated.push(purse.request(PAID, AHEAD_SAT)?);
+            repeated_long.push(purse.request(METERED, AHEAD_SAT)?);
         }
         let shared = purses.pop().ok_or("there is no channel for all")?;
         opener.top_up(&shared, SHARED_AHEAD_SAT).await?;
@@ -101,6 +113,7 @@ impl Stand {
             _folder: folder,
             cores,
             repeated,
+            repeated_long,
             own,
             shared: vec![Stock::new(shared, SHARED_AHEAD_SAT)],
             rates: BTreeMap::new(),
@@ -116,11 +129,11 @@ impl Stand {
     ) -> Outcome<Figures> {
         self.sign(row, manner)?;
         wait_until_idle(patience, self.cores)?;
-        let Manner { connections, rate, warm_up, window } = manner;
-        let Self { gateway, proxy, upstream, repeated, own, shared, .. } = self;
+        let Manner { connections, is_long, rate, warm_up, window } = manner;
+        let Self { gateway, proxy, upstream, repeated, repeated_long, own, shared, .. } = self;
         let (process, address) = match row {
             Row::Nginx => (&proxy.process, proxy.address),
-            Row::Free | Row::Credit | Row::Signature | Row::OneChannel => {
+            Row::Free | Row::Credit | Row::Signature | Row::OneChannel | Row::Metered => {
                 (&gateway.process, gateway.address)
             }
         };
@@ -132,14 +145,19 @@ impl Stand {
             Ok(Look { computed, ours, busy: busy()?, commits })
         };
         let mut requests = match row {
-            Row::Nginx | Row::Free => Requests::Same(request(FREE, address, "")),
+            Row::Nginx | Row::Free => {
+                Requests::Same(request(if is_long { LARGE_FREE } else { FREE }, address, ""))
+            }
+            Row::Metered => Requests::Each(repeated_long),
             Row::Credit => Requests::Each(repeated),
             Row::Signature => Requests::Own(own),
             Row::OneChannel => Requests::Shared(&mut shared[0]),
         };
         let figures = figures(&load.run(&mut requests, look)?, self.cores)?;
-        let known = self.rates.entry((row, connections)).or_default();
-        *known = known.max(figures.requests_per_s);
+        if !is_long {
+            let known = self.rates.entry((row, connections)).or_default();
+            *known = known.max(figures.requests_per_s);
+        }
         Ok(figures)
     }
 
@@ -150,7 +168,7 @@ impl Stand {
 
     /// Signs what a row needs for one run.
     fn sign(&mut self, row: Row, manner: Manner) -> Outcome<()> {
-        let Manner { connections, rate, warm_up, window } = manner;
+        let Manner { connections, rate, warm_up, window, .. } = manner;
         let known = |connections| self.rates.get(&(row, connections));
         let expected = match (rate, known(connections), known(self.own.len())) {
             (Some(rate), _, _) => rate,
@@ -158,7 +176,7 @@ impl Stand {
             (None, None, None) => GUESS * f64::from(self.cores),
         };
         let (stocks, share) = match row {
-            Row::Nginx | Row::Free | Row::Credit => return Ok(()),
+            Row::Nginx | Row::Free | Row::Credit | Row::Metered => return Ok(()),
             Row::Signature => (&mut self.own[..connections], u32::try_from(connections)?),
             Row::OneChannel => (&mut self.shared[..], 1),
         };
@@ -171,12 +189,13 @@ impl Stand {
 
 /// Works out the figures of a run.
 fn figures(measured: &Measured<Look>, cores: u32) -> Outcome<Figures> {
-    let Measured { elapsed, times, before, after } = measured;
+    let Measured { elapsed, times, bytes, before, after } = measured;
     if times.is_empty() {
         return Err("no answer came in".into());
     }
     let answers = f64::from(u32::try_from(times.len())?);
     let secs = elapsed.as_secs_f64();
+    let mib = f64::from(u32::try_from(bytes >> 10)?) / 1024.0;
     let computed = (after.computed - before.computed).as_secs_f64();
     let all = (after.busy - before.busy).as_secs_f64();
     let others = all - (after.ours - before.ours).as_secs_f64();
@@ -184,6 +203,8 @@ fn figures(measured: &Measured<Look>, cores: u32) -> Outcome<Figures> {
     Ok(Figures {
         requests_per_s: answers / secs,
         cpu_us_per_request: computed * 1e6 / answers,
+        mib_per_s: mib / secs,
+        cpu_us_per_mib: computed * 1e6 / mib,
         p50_ms: at(50),
         p99_ms: at(99),
         others_percent: (others * 100.0 / secs / f64::from(cores)).max(0.0),

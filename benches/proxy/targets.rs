@@ -23,9 +23,15 @@ pub(crate) struct Target {
 impl Target {
     /// Returns the targets whose rows were measured. Each ratio is taken within a round, whose rows
     /// the machine has treated alike, and the median of all rounds counts.
-    pub(crate) fn all(busy: &Table, steady: &Table, ecdsa_verify_us: &[f64]) -> Vec<Self> {
+    pub(crate) fn all(
+        busy: &Table,
+        steady: &Table,
+        long: &Table,
+        ecdsa_verify_us: &[f64],
+    ) -> Vec<Self> {
         let cpu = |row| busy.each(row, |figures| figures.cpu_us_per_request);
         let rate = |row| busy.each(row, |figures| figures.requests_per_s);
+        let per_mib = |row| long.each(row, |figures| figures.cpu_us_per_mib);
         let p99 = |row| steady.each(row, |figures| figures.p99_ms);
         let (signature, free) = (cpu(Row::Signature), cpu(Row::Free));
         let extra = per_round(&signature, &free, |signature, free| signature - free);
@@ -53,6 +59,12 @@ impl Target {
                 per_round(&p99(Row::Signature), &p99(Row::Free), f64::sub),
                 5.0,
                 "ms",
+            ),
+            most(
+                "CPU per byte of metered / nginx",
+                per_round(&per_mib(Row::Metered), &per_mib(Row::Nginx), f64::div),
+                1.3,
+                "×",
             ),
         ]
         .into_iter()

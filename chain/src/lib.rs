@@ -5,6 +5,7 @@
 //! coins. [`Bitcoind`] is both. This crate has no rule about channels.
 
 mod answers;
+mod joined;
 mod node;
 mod rpc;
 mod wallet;
@@ -18,6 +19,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
+pub use joined::Joined;
 pub use rpc::{Access, Bitcoind};
 
 /// A node did not do what it was asked.
@@ -87,6 +89,9 @@ pub enum ChainError {
         /// What is needed, with the fee.
         needed_sat: u64,
     },
+    /// The wallet does not do what it was asked.
+    #[error("{0}")]
+    Wallet(String),
 }
 
 /// Where the chain stands.

@@ -99,6 +99,16 @@ impl ChannelFile {
         write(&connection, record).map_err(failed)
     }
 
+    /// Works with the database.
+    #[cfg(feature = "wallet")]
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
+        let failed = |source| FileError::Database { path: self.path.to_string(), source };
+        work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
+    }
+
     /// Forgets a channel whose contract nobody has seen.
     ///
     /// # Errors

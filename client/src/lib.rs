@@ -32,6 +32,8 @@ mod policy;
 mod record;
 mod resync;
 mod till;
+#[cfg(feature = "wallet")]
+mod wallet;
 
 pub use channel_file::ChannelFile;
 pub use error::{FileError, PayError};
@@ -39,3 +41,5 @@ pub use event::{Event, Observer};
 pub use paying::PayingClient;
 pub use policy::Policy;
 pub use record::{Record, Stage};
+#[cfg(feature = "wallet")]
+pub use wallet::{AskPassphrase, Balance, OwnWallet, Passphrase, WalletError, Words};

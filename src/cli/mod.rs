@@ -9,7 +9,9 @@ mod confirm;
 mod demo;
 mod desk;
 mod export;
+mod funds;
 mod node;
+mod passphrase;
 mod pay;
 mod serve;
 mod settle;
@@ -71,7 +73,7 @@ enum Command {
     ExportSettlements(export::Arguments),
     /// Pay for a request and print its answer
     Pay(pay::Arguments),
-    /// Look after the channels that `farebox pay` has opened
+    /// Look after the coins and the channels of `farebox pay`
     Wallet(wallet::Arguments),
     /// Show a channel from the first 402 to its settlement, on a regtest chain of its own
     Demo(demo::Arguments),

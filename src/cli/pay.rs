@@ -11,7 +11,8 @@ use farebox_client::{Event, Observer, PayingClient, Policy};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 
-use super::node::{FileArguments, NodeArguments};
+use super::funds::FundsArguments;
+use super::node::FileArguments;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -45,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     close: bool,
     #[command(flatten)]
-    node: NodeArguments,
+    funds: FundsArguments,
     #[command(flatten)]
     file: FileArguments,
 }
@@ -76,7 +77,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
     let print_refund = arguments.print_refund;
-    let client = PayingClient::new(arguments.node.node()?, file, policy)?
+    let node = arguments.funds.node(&file)?;
+    let client = PayingClient::new(node, file, policy)?
         .observed_by(Observer::new(move |event| tell(event, print_refund)));
     let mut request = Request::new(arguments.request, arguments.url.clone());
     request.headers_mut().extend(arguments.header);

@@ -1,6 +1,8 @@
 //! The client's own wallet, on a real bitcoind.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Output, Stdio};
 
 use bitcoin::{Address, Amount, FeeRate, Network, ScriptBuf};
 use farebox::regtest::Regtest;
@@ -12,6 +14,7 @@ use farebox_client::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::program::{client, run, text};
 use crate::support::World;
 
 const RATE: FeeRate = FeeRate::from_sat_per_vb_u32(2);
@@ -220,4 +223,58 @@ async fn a_client_pays_through_a_refund_channel_from_a_wallet_of_its_own() {
 #[tokio::test]
 async fn a_client_pays_through_a_cltv_channel_from_a_wallet_of_its_own() {
     a_client_pays_from_a_wallet_of_its_own(Kind::Cltv).await;
+}
+
+#[tokio::test]
+async fn a_new_user_gets_from_nothing_to_a_paid_answer_with_the_program_alone() {
+    let world = World::start().await;
+    let passphrase = world.file("passphrase");
+    std::fs::write(&passphrase, "right\n").unwrap();
+    let farebox = async |arguments: &[&str]| {
+        let mut program = client(&world, arguments);
+        program.env_remove("FAREBOX_WALLET").env("FAREBOX_PASSPHRASE_FILE", &passphrase);
+        run(program).await
+    };
+
+    let made = farebox(&["wallet", "new"]).await;
+    let address = farebox(&["wallet", "address"]).await;
+    let address: Address<_> = text(&address.stdout).trim().parse().unwrap();
+    send(&world.node, &address.assume_checked(), 500_000).await;
+    world.mine(1).await;
+    let balance = farebox(&["wallet", "balance"]).await;
+    let mining = world.keep_mining();
+    let paid = farebox(&["pay", &world.gateway.url("/paid/x"), "--close"]).await;
+    drop(mining);
+
+    assert_eq!(text(&made.stdout).lines().count(), 12, "{made:?}");
+    assert!(text(&made.stderr).contains("write these words down"), "{made:?}");
+    assert!(text(&balance.stdout).contains(" 500000 sat free"), "{balance:?}");
+    assert_eq!(text(&paid.stdout), "hello\n", "{paid:?}");
+    let again = farebox(&["wallet", "new"]).await;
+    assert_eq!(text(&again.stderr), "farebox: the file holds a wallet already\n");
+    let (before, words) = (balance, text(&made.stdout).to_owned());
+
+    let restored = restore(&world, &passphrase, &words).await;
+    assert!(restored.status.success(), "{restored:?}");
+    let mut program = client(&world, &["wallet", "balance"]);
+    program.env("FAREBOX_CHANNELS", world.file("restored.sqlite"));
+    let after = run(program).await;
+    let locked = "sat in contracts that are not mined yet";
+    assert!(text(&after.stdout).contains(locked), "{after:?}");
+    assert_ne!(text(&after.stdout), text(&before.stdout), "the channel has cost coins");
+}
+
+/// Has the program make a wallet of these words, in a file of its own.
+async fn restore(world: &World, passphrase: &Path, words: &str) -> Output {
+    let arguments = ["wallet", "new", "--restore", "--birthday", "100"];
+    let mut program = client(world, &arguments);
+    program
+        .env("FAREBOX_CHANNELS", world.file("restored.sqlite"))
+        .env("FAREBOX_PASSPHRASE_FILE", passphrase)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    program.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+    tokio::task::spawn_blocking(move || program.wait_with_output().unwrap()).await.unwrap()
 }

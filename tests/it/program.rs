@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{PRICE_MSAT, World, terminate, until};
 
 /// Returns the program with the options of a test's client.
-fn client(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn client(world: &World, arguments: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
     program
         .args(arguments)
@@ -22,11 +22,11 @@ fn client(world: &World, arguments: &[&str]) -> Command {
     program
 }
 
-async fn run(mut program: Command) -> Output {
+pub(crate) async fn run(mut program: Command) -> Output {
     tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

@@ -19,7 +19,7 @@ pub(crate) const SALT_LEN: usize = 16;
 pub(crate) const NONCE_LEN: usize = 24;
 
 /// What opens a seed. It is wiped from memory after use.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {

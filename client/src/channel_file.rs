@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
@@ -109,6 +109,12 @@ impl ChannelFile {
         work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
     }
 
+    /// Returns the folder for what gets coins back without this file: beside it.
+    #[must_use]
+    pub fn recovery_folder(&self) -> PathBuf {
+        PathBuf::from(format!("{}.recovery", self.path))
+    }
+
     /// Forgets a channel whose contract nobody has seen.
     ///
     /// # Errors
@@ -136,7 +142,7 @@ fn lock(path: &Path) -> Result<File, FileError> {
 }
 
 /// Opens a file that only its owner may read, or makes it.
-fn private(path: &Path) -> Result<File, FileError> {
+pub(crate) fn private(path: &Path) -> Result<File, FileError> {
     let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
     opened.map_err(|source| FileError::Open { path: path.display().to_string(), source })
 }

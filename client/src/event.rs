@@ -1,6 +1,7 @@
 //! What happens while a client pays, for whoever wants to watch.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid};
@@ -18,6 +19,8 @@ pub enum Event {
     Funded(OutPoint),
     /// The refund is complete and on record.
     RefundHeld(Transaction),
+    /// What gets the coins back with a node alone is in this file.
+    Exported(PathBuf),
     /// The contract was shown, and the channel is in this state.
     Shown(OutPoint, StateName),
     /// A request was paid for.
@@ -31,6 +34,8 @@ pub enum Event {
         /// All that counts as spent.
         spent: Msat,
     },
+    /// A refund was broadcast.
+    Refunding(OutPoint, Txid),
     /// The channel is closing with this settlement.
     Closing(OutPoint, Option<Txid>),
 }

@@ -30,6 +30,8 @@ mod opening;
 mod paying;
 mod policy;
 mod record;
+mod recovery;
+mod refunding;
 mod resync;
 mod till;
 #[cfg(feature = "wallet")]
@@ -41,5 +43,7 @@ pub use event::{Event, Observer};
 pub use paying::PayingClient;
 pub use policy::Policy;
 pub use record::{Record, Stage};
+pub use recovery::Recovery;
+pub use refunding::Refunding;
 #[cfg(feature = "wallet")]
 pub use wallet::{AskPassphrase, Balance, OwnWallet, Passphrase, WalletError, Words};

@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::paying::PayingClient;
 use crate::record::{Record, Stage};
+use crate::recovery::Recovery;
 
 /// The greatest contract transaction that fits a header field next to all else, in bytes.
 const SHOWN_LEN_MAX: usize = 4_000;
@@ -69,6 +70,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.observer.tell(&Event::RefundHeld(record.refund_transaction(rate)?));
         }
         if let Stage::Held(held) = &record.stage {
+            let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
+            self.observer.tell(&Event::Exported(exported));
             record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
             self.file.save(&record)?;
         }
@@ -163,7 +166,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         })
     }
 
-    async fn fee_rate(&self) -> Result<FeeRate, PayError> {
+    pub(crate) async fn fee_rate(&self) -> Result<FeeRate, PayError> {
         let least = self.node.relay_policy().await?.least;
         let estimate = self.node.fee_rate(BLOCKS).await?;
         Ok(estimate.unwrap_or(self.policy.fee_rate_fallback).max(least))

@@ -93,6 +93,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.close {
         client.close(arguments.url.as_str()).await?;
     }
+    // What has expired comes back on the way. Without a node it comes back another time.
+    let _refunded = client.refund_due().await;
     if status.is_client_error() || status.is_server_error() {
         return Err(format!("the service answered {status}").into());
     }
@@ -114,6 +116,9 @@ fn tell(event: &Event, print_refund: bool) {
                 eprintln!("{}", serialize_hex(refund));
             }
         }
+        Event::Exported(file) => {
+            eprintln!("farebox: {} gets the coins back with a node alone", file.display());
+        }
         Event::Shown(_, StateName::Pending) => {
             eprintln!("farebox: waiting for the contract's confirmations");
         }
@@ -124,6 +129,9 @@ fn tell(event: &Event, print_refund: bool) {
         }
         Event::Resynchronised { channel, paid, spent } => {
             eprintln!("farebox: channel {channel} goes on with {paid} paid and {spent} spent");
+        }
+        Event::Refunding(channel, txid) => {
+            eprintln!("farebox: channel {channel} has expired and is refunded with {txid}");
         }
         Event::Closing(channel, Some(txid)) => {
             eprintln!("farebox: channel {channel} is closing with {txid}");

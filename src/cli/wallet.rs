@@ -7,7 +7,11 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, FeeRate, OutPoint};
 use clap::{Args, Subcommand};
 use farebox_chain::Wallet;
-use farebox_client::{Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Stage, Words};
+use farebox_channel::Kind;
+use farebox_client::{
+    Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
+    Words,
+};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use zeroize::Zeroizing;
@@ -43,13 +47,31 @@ enum Command {
     },
     /// List your channels
     Channels,
-    /// Print the signed refund of a channel, for any node to broadcast after its expiry
+    /// Take back the coins of all channels that have expired, without the gateway
+    ///
+    /// Broadcasts the refund of each channel whose expiry the median time past is beyond, unless
+    /// its contract is spent, and replaces it by dearer ones until it is mined. With a channel,
+    /// nothing is broadcast: its signed refund is printed, for any node to broadcast after the
+    /// expiry.
     Refund {
         /// The channel: txid:vout of its contract
-        channel: OutPoint,
-        /// The fee rate in sat/vB
-        #[arg(long, value_name = "SAT_PER_VB", default_value_t = 5)]
+        channel: Option<OutPoint>,
+        /// The fee rate in sat/vB of a refund that is printed
+        #[arg(long, value_name = "SAT_PER_VB", default_value_t = 5, requires = "channel")]
         fee_rate: u32,
+        /// Go on until all refunds are mined
+        #[arg(long, conflicts_with = "channel")]
+        wait: bool,
+        #[command(flatten)]
+        node: NodeArguments,
+    },
+    /// Print what gets the coins of a channel back with a node alone, as JSON
+    ///
+    /// A file with the same is made beside the channel file before each contract is shown. It
+    /// holds a secret key: whoever has it can take the coins, once the channel has expired.
+    Export {
+        /// The channel: txid:vout of its contract
+        channel: OutPoint,
     },
     /// Close a channel for what is spent
     Close {
@@ -92,10 +114,26 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                 println!("{}", row(record));
             }
         }
-        Command::Refund { channel, fee_rate } => {
+        Command::Refund { channel: Some(channel), fee_rate, .. } => {
             let rate = FeeRate::from_sat_per_vb_u32(fee_rate);
             let refund = find(&file, channel)?.refund_transaction(rate)?;
             println!("{}", serialize_hex(&refund));
+        }
+        Command::Refund { channel: None, wait, node, .. } => {
+            let client = PayingClient::new(node.node()?, file, Policy::new(Kind::Cltv))?;
+            let refunds = client.refund_due().await?;
+            if refunds.is_empty() {
+                println!("nothing has expired that is not spent");
+            }
+            for Refunding { channel, txid, fee } in refunds {
+                println!("{channel} is refunded with {txid}, for {} sat", fee.to_sat());
+            }
+            if wait {
+                client.refund_all().await?;
+            }
+        }
+        Command::Export { channel } => {
+            print!("{}", Recovery::of(&find(&file, channel)?)?.document());
         }
         Command::Close { channel, node } => {
             let policy = Policy::new(find(&file, channel)?.contract().terms.kind);

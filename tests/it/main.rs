@@ -23,6 +23,7 @@ mod own_wallet;
 mod paid_request;
 mod program;
 mod proxy;
+mod refunding;
 mod refusals;
 mod restored;
 mod resync;

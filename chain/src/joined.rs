@@ -82,6 +82,10 @@ impl<C: Clone + Send + Sync + 'static, W: Wallet> Wallet for Joined<C, W> {
         self.wallet.fresh_address().await
     }
 
+    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
+        self.wallet.ask(address, amount_sat).await
+    }
+
     async fn fund(
         &self,
         script: ScriptBuf,

@@ -252,6 +252,16 @@ pub trait Wallet: Clone + Send + Sync + 'static {
     /// Returns a fresh native segwit address.
     fn fresh_address(&self) -> impl Future<Output = Result<Address, ChainError>> + Send;
 
+    /// Asks somebody to pay `amount_sat` to `address`, where the coins are in a wallet that this
+    /// program cannot reach. Returns whether somebody was asked: a wallet that signs asks nobody.
+    fn ask(
+        &self,
+        _address: Address,
+        _amount_sat: u64,
+    ) -> impl Future<Output = Result<bool, ChainError>> + Send {
+        std::future::ready(Ok(false))
+    }
+
     /// Builds and signs a transaction that pays `amount_sat` to `script`, and keeps it.
     ///
     /// It spends confirmed native segwit coins only, so its id cannot change. Those coins are

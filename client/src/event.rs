@@ -15,7 +15,9 @@ pub enum Event {
     Offered(Offer),
     /// The gateway's terms were checked.
     Agreed(Terms),
-    /// The contract was built; nobody has seen it.
+    /// Somebody was asked to pay the contract's address, and the gateway looks out for that.
+    Asked(Terms, Sat),
+    /// The contract was built, or was found on the chain.
     Funded(OutPoint),
     /// The refund is complete and on record.
     RefundHeld(Transaction),

@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod gateway;
 mod opening;
+mod outside;
 mod paying;
 mod policy;
 mod record;
@@ -36,10 +37,12 @@ mod resync;
 mod till;
 #[cfg(feature = "wallet")]
 mod wallet;
+mod wanting;
 
 pub use channel_file::ChannelFile;
 pub use error::{FileError, PayError};
 pub use event::{Event, Observer};
+pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
 pub use record::{Record, Stage};

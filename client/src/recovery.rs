@@ -5,13 +5,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{FeeRate, Network, NetworkKind, PrivateKey};
-use farebox_channel::{Contract, Kind, RefundError, Terms};
+use bitcoin::{FeeRate, PrivateKey};
+use farebox_channel::client::Draft;
+use farebox_channel::{Contract, Kind, Payout, RefundError, Sat, Terms};
+use secp256k1::SecretKey;
 use serde::Serialize;
 
 use crate::channel_file::private;
 use crate::error::FileError;
-use crate::record::Record;
+use crate::record::{Record, Wanted};
 
 /// The fee rates of the refunds, in sat/vB: nobody knows what a block will cost by then.
 const RATES: [u32; 11] = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000];
@@ -25,13 +27,14 @@ pub struct Recovery {
     kind: &'static str,
     /// The scheme, host and port of the server.
     server: String,
-    /// `txid:vout` of the contract.
-    contract: String,
+    /// The address of the contract, and its output (`txid:vout`) once that is known.
+    contract_address: String,
+    contract: Option<String>,
     capacity_sat: u64,
     /// The median time past has to be greater, in Unix seconds.
     valid_after: u32,
     /// Where the refunds pay to.
-    address: Option<String>,
+    payout: Option<String>,
     /// The same refund at several fee rates. Each is signed and needs nothing else.
     refunds: Vec<SignedRefund>,
     /// The contract with its secret key (`BIP-0380`), where that alone can spend it.
@@ -69,18 +72,32 @@ impl Recovery {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self {
+        let contract = Some(outpoint.to_string());
+        let draft = Draft { terms: *terms, capacity: *capacity, first_payment: Sat::ZERO };
+        Ok(Self { contract, refunds, ..Self::begun(&record.origin, &draft, payout, &record.key) })
+    }
+
+    /// Returns the recovery of a `cltv` contract that somebody is asked to pay.
+    pub(crate) fn wanted(wanted: &Wanted) -> Self {
+        let Wanted { origin, key, draft, payout, .. } = wanted;
+        Self::begun(origin, draft, payout, key)
+    }
+
+    fn begun(server: &str, draft: &Draft, payout: &Payout, key: &SecretKey) -> Self {
+        let Draft { terms, capacity, .. } = draft;
+        Self {
             how: how(terms),
             network: terms.network.to_core_arg(),
             kind: terms.kind.as_str(),
-            server: record.origin.clone(),
-            contract: outpoint.to_string(),
+            server: server.to_owned(),
+            contract_address: terms.address().to_string(),
+            contract: None,
             capacity_sat: capacity.get(),
             valid_after: terms.expiry.get(),
-            address: payout.address(terms.network).map(|address| address.to_string()),
-            refunds,
-            descriptor: descriptor(terms, record),
-        })
+            payout: payout.address(terms.network).map(|address| address.to_string()),
+            refunds: Vec::new(),
+            descriptor: descriptor(terms, key),
+        }
     }
 
     /// Returns it as a JSON document.
@@ -92,7 +109,7 @@ impl Recovery {
 
     /// Saves it in a folder, for its owner to read. It is durable when this returns.
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf, FileError> {
-        let path = folder.join(format!("{}.json", self.contract.replace(':', "-")));
+        let path = folder.join(format!("{}.json", self.contract_address));
         let failed = |source| FileError::Open { path: path.display().to_string(), source };
         fs::create_dir_all(folder).map_err(failed)?;
         let unfinished = path.with_extension("unfinished");
@@ -108,7 +125,7 @@ impl Recovery {
 
 impl std::fmt::Debug for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recovery").field("contract", &self.contract).finish_non_exhaustive()
+        f.debug_struct("Recovery").field("contract", &self.contract_address).finish_non_exhaustive()
     }
 }
 
@@ -126,16 +143,9 @@ fn how(terms: &Terms) -> String {
 }
 
 /// Returns the descriptor that spends a `cltv` contract without the gateway.
-fn descriptor(terms: &Terms, record: &Record) -> Option<String> {
+fn descriptor(terms: &Terms, key: &SecretKey) -> Option<String> {
     let Terms { network, kind, gateway_key, expiry, .. } = *terms;
-    if kind == Kind::Refund {
-        return None;
-    }
-    let key = PrivateKey::new(record.key, network_kind(network));
-    let expiry = expiry.get();
-    Some(format!("wsh(and_v(or_c(pk({gateway_key}),v:after({expiry})),pk({key})))"))
-}
-
-fn network_kind(network: Network) -> NetworkKind {
-    network.into()
+    let key = PrivateKey::new(*key, network);
+    let (is_alone, expiry) = (kind == Kind::Cltv, expiry.get());
+    is_alone.then(|| format!("wsh(and_v(or_c(pk({gateway_key}),v:after({expiry})),pk({key})))"))
 }

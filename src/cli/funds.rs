@@ -1,11 +1,17 @@
-//! Whose coins pay: those of bitcoind's wallet, or of one that this program keeps itself.
+//! Whose coins pay: those of bitcoind's wallet, of one that this program keeps itself, or of one
+//! elsewhere.
 
 use std::error::Error;
+use std::fs;
+use std::io::{self, IsTerminal};
 
-use bitcoin::{Address, FeeRate, ScriptBuf, Transaction};
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, FeeRate, Psbt, ScriptBuf, Transaction};
 use clap::Args;
-use farebox_chain::{Bitcoind, ChainError, Joined, Wallet};
-use farebox_client::{ChannelFile, OwnWallet, WalletError};
+use farebox_chain::{Bitcoind, Chain, ChainError, Joined, Wallet};
+use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet, WalletError};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
 
 use super::node::NodeArguments;
 use super::passphrase::PassphraseArguments;
@@ -20,6 +26,8 @@ pub(super) enum Funds {
     Node(Bitcoind),
     /// The one in the channel file.
     Own(OwnWallet<Bitcoind>),
+    /// One that a person brings.
+    Outside(OutsideWallet),
 }
 
 impl Wallet for Funds {
@@ -27,6 +35,7 @@ impl Wallet for Funds {
         match self {
             Self::Node(wallet) => wallet.check_wallet().await,
             Self::Own(wallet) => wallet.check_wallet().await,
+            Self::Outside(wallet) => wallet.check_wallet().await,
         }
     }
 
@@ -34,6 +43,14 @@ impl Wallet for Funds {
         match self {
             Self::Node(wallet) => wallet.fresh_address().await,
             Self::Own(wallet) => wallet.fresh_address().await,
+            Self::Outside(wallet) => wallet.fresh_address().await,
+        }
+    }
+
+    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
+        match self {
+            Self::Node(_) | Self::Own(_) => Ok(false),
+            Self::Outside(wallet) => wallet.ask(address, amount_sat).await,
         }
     }
 
@@ -46,6 +63,7 @@ impl Wallet for Funds {
         match self {
             Self::Node(wallet) => wallet.fund(script, amount_sat, rate).await,
             Self::Own(wallet) => wallet.fund(script, amount_sat, rate).await,
+            Self::Outside(wallet) => wallet.fund(script, amount_sat, rate).await,
         }
     }
 
@@ -53,6 +71,7 @@ impl Wallet for Funds {
         match self {
             Self::Node(wallet) => wallet.release(transaction).await,
             Self::Own(wallet) => wallet.release(transaction).await,
+            Self::Outside(wallet) => wallet.release(transaction).await,
         }
     }
 }
@@ -64,6 +83,68 @@ pub(super) struct FundsArguments {
     pub(super) node: NodeArguments,
     #[command(flatten)]
     pub(super) passphrase: PassphraseArguments,
+}
+
+/// Where the coins of a new channel come from.
+#[derive(Debug, Args)]
+pub(super) struct PayerArguments {
+    #[command(flatten)]
+    pub(super) funds: FundsArguments,
+    /// Pay from a wallet elsewhere: you are shown what to pay. Change and refunds go to this
+    /// address of it
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "wallet")]
+    outside: Option<Address<NetworkUnchecked>>,
+    /// Hand the contract over as a signed PSBT that was not sent, instead of paying its address.
+    /// Contracts of kind `refund` need that
+    #[arg(long, requires = "outside")]
+    psbt: bool,
+}
+
+impl PayerArguments {
+    /// Returns the node, with the wallet that pays.
+    pub(super) async fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
+        let Some(payout) = &self.outside else { return self.funds.node(file) };
+        let chain = self.funds.node.node()?;
+        let network = chain.tip().await?.network;
+        let payout = payout.clone().require_network(network)?;
+        let wallet = match self.psbt {
+            true => OutsideWallet::by_psbt(network, payout, sign),
+            false => OutsideWallet::by_address(network, payout, show),
+        };
+        Ok(Joined { chain, wallet: Funds::Outside(wallet) })
+    }
+}
+
+/// Shows an invoice to a person.
+fn show(invoice: &Invoice) {
+    let Invoice { address, amount } = invoice;
+    eprintln!("farebox: pay exactly {} sat to {address}", amount.to_sat());
+    let uri = invoice.uri();
+    eprintln!("{uri}");
+    let code = QrCode::new(&uri).ok().filter(|_| io::stderr().is_terminal());
+    if let Some(code) = code {
+        eprintln!("{}", code.render::<Dense1x2>().build());
+    }
+}
+
+/// Asks a person for a signed transaction, or for the name of the file with it.
+fn sign(invoice: &Invoice) -> Result<String, String> {
+    show(invoice);
+    eprintln!(
+        "farebox: sign that and do NOT send it: it is sent once its refund is held. Then give the \
+         PSBT, or the name of its file:"
+    );
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;
+    let line = line.trim();
+    match fs::read(line) {
+        // A PSBT may be in a file as it is, without base64.
+        Ok(bytes) => Ok(match Psbt::deserialize(&bytes) {
+            Ok(psbt) => psbt.to_string(),
+            Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        }),
+        Err(_) => Ok(line.to_owned()),
+    }
 }
 
 impl FundsArguments {

@@ -72,7 +72,7 @@ enum Command {
     /// often, and broadcast from it only once the gateway is gone.
     ExportSettlements(export::Arguments),
     /// Pay for a request and print its answer
-    Pay(pay::Arguments),
+    Pay(Box<pay::Arguments>),
     /// Look after the coins and the channels of `farebox pay`
     Wallet(wallet::Arguments),
     /// Show a channel from the first 402 to its settlement, on a regtest chain of its own
@@ -122,7 +122,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Close(arguments) => close::run(arguments).await,
         Command::Settle(arguments) => settle::run(arguments).await,
         Command::ExportSettlements(arguments) => export::run(arguments).await,
-        Command::Pay(arguments) => pay::run(arguments).await,
+        Command::Pay(arguments) => pay::run(*arguments).await,
         Command::Wallet(arguments) => wallet::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
     }

@@ -11,7 +11,7 @@ use farebox_client::{Event, Observer, PayingClient, Policy};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 
-use super::funds::FundsArguments;
+use super::funds::PayerArguments;
 use super::node::FileArguments;
 
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     close: bool,
     #[command(flatten)]
-    funds: FundsArguments,
+    payer: PayerArguments,
     #[command(flatten)]
     file: FileArguments,
 }
@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
     let print_refund = arguments.print_refund;
-    let node = arguments.funds.node(&file)?;
+    let node = arguments.payer.node(&file).await?;
     let client = PayingClient::new(node, file, policy)?
         .observed_by(Observer::new(move |event| tell(event, print_refund)));
     let mut request = Request::new(arguments.request, arguments.url.clone());
@@ -108,6 +108,7 @@ fn tell(event: &Event, print_refund: bool) {
         Event::Agreed(terms) => {
             eprintln!("farebox: a channel of kind `{}` at {}", terms.kind, terms.address());
         }
+        Event::Asked(_, amount) => eprintln!("farebox: waiting until {amount} were paid"),
         Event::Funded(outpoint) => eprintln!("farebox: contract {outpoint}, not shown yet"),
         Event::RefundHeld(refund) => {
             let time = refund.lock_time.to_consensus_u32();

@@ -19,6 +19,7 @@ mod metered;
 mod named_request;
 mod node;
 mod node_away;
+mod outside_wallet;
 mod own_wallet;
 mod paid_request;
 mod program;

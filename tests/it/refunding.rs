@@ -109,7 +109,7 @@ async fn a_settlement_of_the_gateway_is_left_to_be_mined() {
 async fn the_file_that_is_made_before_a_contract_is_shown_needs_a_node_alone() {
     for kind in Kind::ALL {
         let (world, client, record) = deserted(kind).await;
-        let name = record.outpoint().to_string().replace(':', "-") + ".json";
+        let name = format!("{}.json", record.contract().terms.address());
         let file = std::fs::read_to_string(client.file().recovery_folder().join(name)).unwrap();
         let recovery: Value = serde_json::from_str(&file).unwrap();
         assert_eq!(recovery["valid_after"], record.contract().terms.expiry.get());

@@ -192,6 +192,29 @@ async fn the_example_paywall_serves_a_paid_request() {
 }
 
 #[test]
+fn shells_complete_the_command_line_and_the_manual_has_a_page_for_each_command() {
+    let farebox = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_farebox")).args(arguments).output().unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+
+    let script = farebox(&["completions", "bash"]);
+    let path = folder.path().join("farebox.bash");
+    std::fs::write(&path, &script.stdout).unwrap();
+    let read = Command::new("bash").arg("-n").arg(&path).output().unwrap();
+    assert!(script.status.success() && read.status.success(), "{read:?}");
+    assert!(text(&script.stdout).contains("--passphrase-file"));
+
+    let pages = folder.path().join("man1");
+    let written = farebox(&["manual", pages.to_str().unwrap()]);
+    assert!(written.status.success(), "{written:?}");
+    for page in ["farebox.1", "farebox-pay.1", "farebox-wallet-refund.1"] {
+        let words = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(words.contains(".SH NAME"), "{page}: {words}");
+    }
+}
+
+#[test]
 fn every_command_explains_itself() {
     let explained = |arguments: &[&str]| {
         let ended = Command::new(env!("CARGO_BIN_EXE_farebox")).args(arguments).output().unwrap();

@@ -5,6 +5,7 @@
 //! coins. [`Bitcoind`] is both. This crate has no rule about channels.
 
 mod answers;
+mod joined;
 mod node;
 mod rpc;
 mod wallet;
@@ -18,6 +19,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
+pub use joined::Joined;
 pub use rpc::{Access, Bitcoind};
 
 /// A node did not do what it was asked.
@@ -87,6 +89,9 @@ pub enum ChainError {
         /// What is needed, with the fee.
         needed_sat: u64,
     },
+    /// The wallet does not do what it was asked.
+    #[error("{0}")]
+    Wallet(String),
 }
 
 /// Where the chain stands.
@@ -246,6 +251,16 @@ pub trait Wallet: Clone + Send + Sync + 'static {
 
     /// Returns a fresh native segwit address.
     fn fresh_address(&self) -> impl Future<Output = Result<Address, ChainError>> + Send;
+
+    /// Asks somebody to pay `amount_sat` to `address`, where the coins are in a wallet that this
+    /// program cannot reach. Returns whether somebody was asked: a wallet that signs asks nobody.
+    fn ask(
+        &self,
+        _address: Address,
+        _amount_sat: u64,
+    ) -> impl Future<Output = Result<bool, ChainError>> + Send {
+        std::future::ready(Ok(false))
+    }
 
     /// Builds and signs a transaction that pays `amount_sat` to `script`, and keeps it.
     ///

@@ -2,12 +2,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Network, OutPoint, ScriptBuf};
-use farebox_channel::client::{Funded, Held, Purse};
+use farebox_channel::client::{Draft, Funded, Held, Purse};
 use farebox_channel::{Contract, Expiry, Msat, Pass, Payment, Payout, Refund, Sat, Terms};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, params};
@@ -15,7 +15,7 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
 use crate::error::FileError;
-use crate::record::{Record, Stage};
+use crate::record::{Record, Stage, Wanted};
 
 /// The format that this release writes.
 const FORMAT: u32 = 1;
@@ -96,7 +96,66 @@ impl ChannelFile {
     pub fn save(&self, record: &Record) -> Result<(), FileError> {
         let failed = |source| FileError::Database { path: self.path.to_string(), source };
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&connection, record).map_err(failed)
+        write(&connection, record).map_err(failed)?;
+        if matches!(record.stage, Stage::Funded(_) | Stage::Held(_)) {
+            // If this is lost, the contract is found a second time, and is on record already.
+            let address = record.contract().terms.address().to_string();
+            let sql = "DELETE FROM wanted WHERE address = ?";
+            connection.execute(sql, [address]).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Saves what somebody is about to be asked to pay. It is durable when this returns.
+    pub(crate) fn want(&self, wanted: &Wanted) -> Result<(), FileError> {
+        let Wanted { origin, key, draft, payout, height } = wanted;
+        let Draft { terms, capacity, first_payment } = draft;
+        self.with(|connection| {
+            let sql = "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            connection.prepare_cached(sql)?.execute(params![
+                terms.address().to_string(),
+                origin,
+                key.secret_bytes(),
+                terms.network.to_core_arg(),
+                terms.kind.as_str(),
+                terms.gateway_key.serialize(),
+                terms.expiry.get(),
+                capacity.get(),
+                payout.script().as_bytes(),
+                first_payment.get(),
+                height,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// Returns what somebody was asked to pay and that was not found yet.
+    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
+        let rows = self.with(|connection| {
+            let mut statement = connection.prepare("SELECT * FROM wanted ORDER BY expiry")?;
+            let read = |row: &Row<'_>| Ok((row.get::<_, String>("address")?, wanted(row)));
+            statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let damaged =
+            |channel, reason| FileError::Damaged { path: self.path.to_string(), channel, reason };
+        rows.into_iter()
+            .map(|(address, read)| read.map_err(|reason| damaged(address, reason)))
+            .collect()
+    }
+
+    /// Works with the database.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
+        let failed = |source| FileError::Database { path: self.path.to_string(), source };
+        work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
+    }
+
+    /// Returns the folder for what gets coins back without this file: beside it.
+    #[must_use]
+    pub fn recovery_folder(&self) -> PathBuf {
+        PathBuf::from(format!("{}.recovery", self.path))
     }
 
     /// Forgets a channel whose contract nobody has seen.
@@ -126,7 +185,7 @@ fn lock(path: &Path) -> Result<File, FileError> {
 }
 
 /// Opens a file that only its owner may read, or makes it.
-fn private(path: &Path) -> Result<File, FileError> {
+pub(crate) fn private(path: &Path) -> Result<File, FileError> {
     let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
     opened.map_err(|source| FileError::Open { path: path.display().to_string(), source })
 }
@@ -222,7 +281,21 @@ fn record(row: &Row<'_>) -> Result<Record, Damage> {
     Ok(Record { origin: column(row, "origin")?, key, stage })
 }
 
-fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
+fn wanted(row: &Row<'_>) -> Result<Wanted, Damage> {
+    let key = checked("secret_key", SecretKey::from_slice(&bytes(row, "secret_key")?))?;
+    let (terms, payout) = terms(row, &key)?;
+    let (capacity, first_payment) = (sat(row, "capacity")?, sat(row, "first_payment")?);
+    let draft = Draft { terms, capacity, first_payment };
+    Ok(Wanted {
+        origin: column(row, "origin")?,
+        key,
+        draft,
+        payout,
+        height: column(row, "height")?,
+    })
+}
+
+fn terms(row: &Row<'_>, key: &SecretKey) -> Result<(Terms, Payout), Damage> {
     let gateway_key = PublicKey::from_slice(&bytes(row, "gateway_key")?);
     let terms = Terms {
         network: checked("network", Network::from_core_arg(&column::<String>(row, "network")?))?,
@@ -232,12 +305,13 @@ fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
         expiry: checked("expiry", Expiry::new(column(row, "expiry")?))?,
     };
     let payout = ScriptBuf::from_bytes(bytes(row, "payout")?);
-    Ok(Contract {
-        terms,
-        outpoint: checked("outpoint", column::<String>(row, "outpoint")?.parse())?,
-        capacity: sat(row, "capacity")?,
-        payout: checked("payout", Payout::new(payout))?,
-    })
+    Ok((terms, checked("payout", Payout::new(payout))?))
+}
+
+fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
+    let (terms, payout) = terms(row, key)?;
+    let outpoint = checked("outpoint", column::<String>(row, "outpoint")?.parse())?;
+    Ok(Contract { terms, outpoint, capacity: sat(row, "capacity")?, payout })
 }
 
 fn refund(row: &Row<'_>, contract: Contract) -> Result<Refund, Damage> {

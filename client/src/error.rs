@@ -123,6 +123,9 @@ pub enum PayError {
     /// The contract was not confirmed in time. It is on record; try again later.
     #[error("the contract {0} is not confirmed yet; it is on record, try again later")]
     Unconfirmed(bitcoin::OutPoint),
+    /// Nobody has paid the contract in time. It is on record; try again later.
+    #[error("{0} was not paid yet; it is on record, try again later")]
+    Unpaid(bitcoin::Address),
     /// The channel has come to another state than open. Its refund is on record.
     #[error("the channel {0} is {1}; its refund is on record")]
     NotOpen(bitcoin::OutPoint, StateName),

@@ -1,6 +1,7 @@
 //! What happens while a client pays, for whoever wants to watch.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid};
@@ -14,10 +15,14 @@ pub enum Event {
     Offered(Offer),
     /// The gateway's terms were checked.
     Agreed(Terms),
-    /// The contract was built; nobody has seen it.
+    /// Somebody was asked to pay the contract's address, and the gateway looks out for that.
+    Asked(Terms, Sat),
+    /// The contract was built, or was found on the chain.
     Funded(OutPoint),
     /// The refund is complete and on record.
     RefundHeld(Transaction),
+    /// What gets the coins back with a node alone is in this file.
+    Exported(PathBuf),
     /// The contract was shown, and the channel is in this state.
     Shown(OutPoint, StateName),
     /// A request was paid for.
@@ -31,6 +36,8 @@ pub enum Event {
         /// All that counts as spent.
         spent: Msat,
     },
+    /// A refund was broadcast.
+    Refunding(OutPoint, Txid),
     /// The channel is closing with this settlement.
     Closing(OutPoint, Option<Txid>),
 }

@@ -27,15 +27,26 @@ mod error;
 mod event;
 mod gateway;
 mod opening;
+mod outside;
 mod paying;
 mod policy;
 mod record;
+mod recovery;
+mod refunding;
 mod resync;
 mod till;
+#[cfg(feature = "wallet")]
+mod wallet;
+mod wanting;
 
 pub use channel_file::ChannelFile;
 pub use error::{FileError, PayError};
 pub use event::{Event, Observer};
+pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
 pub use record::{Record, Stage};
+pub use recovery::Recovery;
+pub use refunding::Refunding;
+#[cfg(feature = "wallet")]
+pub use wallet::{AskPassphrase, Balance, OwnWallet, Passphrase, WalletError, Words};

@@ -15,12 +15,13 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::paying::PayingClient;
-use crate::record::{Record, Stage};
+use crate::record::{Record, Stage, Wanted};
+use crate::recovery::Recovery;
 
 /// The greatest contract transaction that fits a header field next to all else, in bytes.
 const SHOWN_LEN_MAX: usize = 4_000;
 /// How long to wait before the contract is shown again.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// The blocks in which the contract shall be mined.
 const BLOCKS: u16 = 6;
 
@@ -32,6 +33,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 // It is too old by now. Its refund is on record, and another one is opened.
                 Err(PayError::Refused { .. } | PayError::NotOpen(..)) => {}
                 other => return other,
+            }
+        }
+        for wanted in self.wanted(origin)? {
+            if let Some(record) = self.found(origin, &wanted).await? {
+                return self.proceed(origin, record).await;
             }
         }
         let record = self.fund(origin, offer).await?;
@@ -69,6 +75,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.observer.tell(&Event::RefundHeld(record.refund_transaction(rate)?));
         }
         if let Stage::Held(held) = &record.stage {
+            let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
+            self.observer.tell(&Event::Exported(exported));
             record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
             self.file.save(&record)?;
         }
@@ -85,6 +93,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let draft = Draft::accept(offer, &request, &reply, clock)?;
         self.observer.tell(&Event::Agreed(draft.terms));
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
+        let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height };
+        self.file.want(&wanted)?;
+        if let Some(record) = self.asked(origin, &wanted).await? {
+            return Ok(record);
+        }
+        let Wanted { origin, key, draft, payout, .. } = wanted;
         let script = draft.terms.script_pubkey();
         let rate = self.fee_rate().await?;
         let transaction = self.node.fund(script, draft.capacity.get(), rate).await?;
@@ -96,7 +111,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
-        let origin = origin.as_str().to_owned();
         let record = Record { origin, key, stage: Stage::Funded(funded) };
         self.file.save(&record)?;
         Ok(record)
@@ -163,7 +177,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         })
     }
 
-    async fn fee_rate(&self) -> Result<FeeRate, PayError> {
+    pub(crate) async fn fee_rate(&self) -> Result<FeeRate, PayError> {
         let least = self.node.relay_policy().await?.least;
         let estimate = self.node.fee_rate(BLOCKS).await?;
         Ok(estimate.unwrap_or(self.policy.fee_rate_fallback).max(least))

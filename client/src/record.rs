@@ -1,8 +1,8 @@
 //! What is on record of one channel of a client: enough to go on, and to get the money back.
 
 use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
-use farebox_channel::client::{Funded, Held, Purse};
-use farebox_channel::{Contract, Refund, RefundError};
+use farebox_channel::client::{Draft, Funded, Held, Purse};
+use farebox_channel::{Contract, Payout, Refund, RefundError};
 use secp256k1::SecretKey;
 
 /// How far a channel has come.
@@ -16,6 +16,21 @@ pub enum Stage {
     Open(Purse),
     /// The channel closes, with this settlement if the gateway has told.
     Closing(Purse, Option<Txid>),
+}
+
+/// A contract that somebody was asked to pay, and its key.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// The scheme, host and port of the server.
+    pub(crate) origin: String,
+    /// The client's secret key of this channel.
+    pub(crate) key: SecretKey,
+    /// What was agreed on.
+    pub(crate) draft: Draft,
+    /// Where the change and the refund go.
+    pub(crate) payout: Payout,
+    /// The height of the chain when that was agreed on: no earlier block pays it.
+    pub(crate) height: u32,
 }
 
 /// A channel and its key.

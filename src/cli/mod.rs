@@ -5,11 +5,15 @@
 mod channels;
 mod check;
 mod close;
+mod completions;
 mod confirm;
 mod demo;
 mod desk;
 mod export;
+mod funds;
+mod manual;
 mod node;
+mod passphrase;
 mod pay;
 mod serve;
 mod settle;
@@ -70,11 +74,15 @@ enum Command {
     /// often, and broadcast from it only once the gateway is gone.
     ExportSettlements(export::Arguments),
     /// Pay for a request and print its answer
-    Pay(pay::Arguments),
-    /// Look after the channels that `farebox pay` has opened
+    Pay(Box<pay::Arguments>),
+    /// Look after the coins and the channels of `farebox pay`
     Wallet(wallet::Arguments),
     /// Show a channel from the first 402 to its settlement, on a regtest chain of its own
     Demo(demo::Arguments),
+    /// Print what completes this command line in a shell
+    Completions(completions::Arguments),
+    /// Write the manual, a page for each command
+    Manual(manual::Arguments),
 }
 
 /// Runs the program, and says in one sentence what went wrong.
@@ -91,7 +99,9 @@ pub fn main() -> ExitCode {
         | Command::ExportSettlements(_)
         | Command::Pay(_)
         | Command::Wallet(_)
-        | Command::Demo(_) => program::start("off", LogFormat::Text).ok(),
+        | Command::Demo(_)
+        | Command::Completions(_)
+        | Command::Manual(_) => program::start("off", LogFormat::Text).ok(),
     };
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -120,9 +130,11 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Close(arguments) => close::run(arguments).await,
         Command::Settle(arguments) => settle::run(arguments).await,
         Command::ExportSettlements(arguments) => export::run(arguments).await,
-        Command::Pay(arguments) => pay::run(arguments).await,
+        Command::Pay(arguments) => pay::run(*arguments).await,
         Command::Wallet(arguments) => wallet::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Manual(arguments) => manual::run(&arguments),
     }
 }
 

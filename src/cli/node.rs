@@ -40,9 +40,9 @@ pub(super) struct NodeArguments {
         requires = "rpc_user"
     )]
     rpc_password: Option<String>,
-    /// The wallet of bitcoind that pays
+    /// The wallet of bitcoind that pays [default: your own, or the only one that is loaded]
     #[arg(long, value_name = "NAME", env = "FAREBOX_WALLET")]
-    wallet: Option<String>,
+    pub(super) wallet: Option<String>,
 }
 
 impl NodeArguments {

@@ -11,7 +11,8 @@ use farebox_client::{Event, Observer, PayingClient, Policy};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 
-use super::node::{FileArguments, NodeArguments};
+use super::funds::PayerArguments;
+use super::node::FileArguments;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -45,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     close: bool,
     #[command(flatten)]
-    node: NodeArguments,
+    payer: PayerArguments,
     #[command(flatten)]
     file: FileArguments,
 }
@@ -76,7 +77,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
     let print_refund = arguments.print_refund;
-    let client = PayingClient::new(arguments.node.node()?, file, policy)?
+    let node = arguments.payer.node(&file).await?;
+    let client = PayingClient::new(node, file, policy)?
         .observed_by(Observer::new(move |event| tell(event, print_refund)));
     let mut request = Request::new(arguments.request, arguments.url.clone());
     request.headers_mut().extend(arguments.header);
@@ -91,6 +93,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.close {
         client.close(arguments.url.as_str()).await?;
     }
+    // What has expired comes back on the way. Without a node it comes back another time.
+    let _refunded = client.refund_due().await;
     if status.is_client_error() || status.is_server_error() {
         return Err(format!("the service answered {status}").into());
     }
@@ -104,6 +108,7 @@ fn tell(event: &Event, print_refund: bool) {
         Event::Agreed(terms) => {
             eprintln!("farebox: a channel of kind `{}` at {}", terms.kind, terms.address());
         }
+        Event::Asked(_, amount) => eprintln!("farebox: waiting until {amount} were paid"),
         Event::Funded(outpoint) => eprintln!("farebox: contract {outpoint}, not shown yet"),
         Event::RefundHeld(refund) => {
             let time = refund.lock_time.to_consensus_u32();
@@ -111,6 +116,9 @@ fn tell(event: &Event, print_refund: bool) {
             if print_refund {
                 eprintln!("{}", serialize_hex(refund));
             }
+        }
+        Event::Exported(file) => {
+            eprintln!("farebox: {} gets the coins back with a node alone", file.display());
         }
         Event::Shown(_, StateName::Pending) => {
             eprintln!("farebox: waiting for the contract's confirmations");
@@ -122,6 +130,9 @@ fn tell(event: &Event, print_refund: bool) {
         }
         Event::Resynchronised { channel, paid, spent } => {
             eprintln!("farebox: channel {channel} goes on with {paid} paid and {spent} spent");
+        }
+        Event::Refunding(channel, txid) => {
+            eprintln!("farebox: channel {channel} has expired and is refunded with {txid}");
         }
         Event::Closing(channel, Some(txid)) => {
             eprintln!("farebox: channel {channel} is closing with {txid}");

@@ -1,12 +1,22 @@
 //! `farebox wallet`
 
 use std::error::Error;
+use std::io::{self, IsTerminal, Read};
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{FeeRate, OutPoint};
+use bitcoin::{Address, FeeRate, OutPoint};
 use clap::{Args, Subcommand};
-use farebox_client::{PayingClient, Policy, Record, Stage};
+use farebox_chain::Wallet;
+use farebox_channel::Kind;
+use farebox_client::{
+    Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
+    Words,
+};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use zeroize::Zeroizing;
 
+use super::funds::FundsArguments;
 use super::node::{FileArguments, NodeArguments};
 
 #[derive(Debug, Args)]
@@ -19,15 +29,49 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a wallet of your own, for a node that has none
+    ///
+    /// Prints twelve words. Write them down: with them any wallet (BIP-0084) gets your coins back,
+    /// and whoever has them has the coins. The file keeps them sealed with a passphrase, which is
+    /// asked for whenever a channel is opened.
+    New(NewArguments),
+    /// Print a fresh address of your own wallet
+    Address {
+        #[command(flatten)]
+        funds: FundsArguments,
+    },
+    /// Print what your own wallet has
+    Balance {
+        #[command(flatten)]
+        funds: FundsArguments,
+    },
     /// List your channels
     Channels,
-    /// Print the signed refund of a channel, for any node to broadcast after its expiry
+    /// Take back the coins of all channels that have expired, without the gateway
+    ///
+    /// Broadcasts the refund of each channel whose expiry the median time past is beyond, unless
+    /// its contract is spent, and replaces it by dearer ones until it is mined. With a channel,
+    /// nothing is broadcast: its signed refund is printed, for any node to broadcast after the
+    /// expiry.
     Refund {
         /// The channel: txid:vout of its contract
-        channel: OutPoint,
-        /// The fee rate in sat/vB
-        #[arg(long, value_name = "SAT_PER_VB", default_value_t = 5)]
+        channel: Option<OutPoint>,
+        /// The fee rate in sat/vB of a refund that is printed
+        #[arg(long, value_name = "SAT_PER_VB", default_value_t = 5, requires = "channel")]
         fee_rate: u32,
+        /// Go on until all refunds are mined
+        #[arg(long, conflicts_with = "channel")]
+        wait: bool,
+        #[command(flatten)]
+        node: NodeArguments,
+    },
+    /// Print what gets the coins of a channel back with a node alone, as JSON
+    ///
+    /// A file with the same is made beside the channel file before each contract is shown. It
+    /// holds a secret key: whoever has it can take the coins, once the channel has expired.
+    Export {
+        /// The channel: txid:vout of its contract
+        channel: OutPoint,
     },
     /// Close a channel for what is spent
     Close {
@@ -38,32 +82,62 @@ enum Command {
     },
 }
 
+#[derive(Debug, Args)]
+struct NewArguments {
+    /// Read the words of an older wallet from standard input, instead of making new ones
+    #[arg(long)]
+    restore: bool,
+    /// The block from which on coins are looked for [default: the newest]
+    #[arg(long, value_name = "HEIGHT", requires = "restore")]
+    birthday: Option<u32>,
+    #[command(flatten)]
+    funds: FundsArguments,
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let file = arguments.file.open()?;
-    let channels = file.channels()?;
-    let find = |outpoint: OutPoint| {
-        let found = channels.iter().find(|record| record.outpoint() == outpoint);
-        found.ok_or_else(|| format!("there is no channel {outpoint} in the file"))
-    };
     match arguments.command {
+        Command::New(arguments) => new(arguments, file).await?,
+        Command::Address { funds } => show(&funds.own(&file)?.fresh_address().await?)?,
+        Command::Balance { funds } => {
+            let Balance { free, locked, immature } = funds.own(&file)?.balance().await?;
+            println!("{:>15} sat free", free.to_sat());
+            println!("{:>15} sat in contracts that are not mined yet", locked.to_sat());
+            println!("{:>15} sat mined, and not spendable yet", immature.to_sat());
+        }
         Command::Channels => {
             println!(
                 "{:<68} {:<7} {:<7} {:>12} {:>12}  server",
                 "channel", "kind", "stage", "locked sat", "paid sat"
             );
-            for record in &channels {
+            for record in &file.channels()? {
                 println!("{}", row(record));
             }
         }
-        Command::Refund { channel, fee_rate } => {
+        Command::Refund { channel: Some(channel), fee_rate, .. } => {
             let rate = FeeRate::from_sat_per_vb_u32(fee_rate);
-            let refund = find(channel)?.refund_transaction(rate)?;
+            let refund = find(&file, channel)?.refund_transaction(rate)?;
             println!("{}", serialize_hex(&refund));
         }
+        Command::Refund { channel: None, wait, node, .. } => {
+            let client = PayingClient::new(node.node()?, file, Policy::new(Kind::Cltv))?;
+            let refunds = client.refund_due().await?;
+            if refunds.is_empty() {
+                println!("nothing has expired that is not spent");
+            }
+            for Refunding { channel, txid, fee } in refunds {
+                println!("{channel} is refunded with {txid}, for {} sat", fee.to_sat());
+            }
+            if wait {
+                client.refund_all().await?;
+            }
+        }
+        Command::Export { channel } => {
+            print!("{}", Recovery::of(&find(&file, channel)?)?.document());
+        }
         Command::Close { channel, node } => {
-            let record = find(channel)?;
-            let policy = Policy::new(record.contract().terms.kind);
-            let client = PayingClient::new(node.node()?, file.clone(), policy)?;
+            let policy = Policy::new(find(&file, channel)?.contract().terms.kind);
+            let client = PayingClient::new(node.node()?, file, policy)?;
             let reply = client.close_channel(channel).await?;
             match reply.settlement {
                 Some(txid) => println!("closing for {} with {txid}", reply.paid),
@@ -72,6 +146,47 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// Makes a wallet, and prints its words.
+async fn new(arguments: NewArguments, file: ChannelFile) -> Result<(), Box<dyn Error>> {
+    let NewArguments { restore, birthday, funds } = arguments;
+    let words = if restore {
+        let mut text = Zeroizing::new(String::new());
+        io::stdin().read_to_string(&mut text)?;
+        Words::read(&text)?
+    } else {
+        Words::random()?
+    };
+    let passphrase = funds.passphrase.choose()?;
+    OwnWallet::create(funds.node.node()?, file, words.clone(), passphrase, birthday).await?;
+    if restore {
+        eprintln!("farebox: the wallet is restored; `farebox wallet balance` looks for its coins");
+        return Ok(());
+    }
+    for word in words.iter() {
+        println!("{word}");
+    }
+    eprintln!(
+        "farebox: write these words down, in this order. They alone get your coins back, and \
+         whoever has them has the coins."
+    );
+    Ok(())
+}
+
+/// Prints an address, and for a person as something to scan.
+fn show(address: &Address) -> Result<(), Box<dyn Error>> {
+    println!("{address}");
+    if io::stdout().is_terminal() {
+        let code = QrCode::new(address.to_qr_uri())?;
+        println!("{}", code.render::<Dense1x2>().build());
+    }
+    Ok(())
+}
+
+fn find(file: &ChannelFile, channel: OutPoint) -> Result<Record, Box<dyn Error>> {
+    let found = file.channels()?.into_iter().find(|record| record.outpoint() == channel);
+    Ok(found.ok_or_else(|| format!("there is no channel {channel} in the file"))?)
 }
 
 /// Returns a channel as a line of the list.

@@ -81,7 +81,11 @@ impl Stage {
             }
             Event::Closing(_, Some(txid)) => self.note(&format!("settlement {txid}")),
             Event::Closing(_, None) => self.note("the settlement is on its way"),
-            Event::Paid(_) | Event::Resynchronised { .. } => {}
+            Event::Exported(file) => self.note(&format!("{} needs a node alone", file.display())),
+            Event::Asked(..)
+            | Event::Paid(_)
+            | Event::Refunding(..)
+            | Event::Resynchronised { .. } => {}
         }
     }
 

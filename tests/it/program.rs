@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{PRICE_MSAT, World, terminate, until};
 
 /// Returns the program with the options of a test's client.
-fn client(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn client(world: &World, arguments: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
     program
         .args(arguments)
@@ -22,11 +22,11 @@ fn client(world: &World, arguments: &[&str]) -> Command {
     program
 }
 
-async fn run(mut program: Command) -> Output {
+pub(crate) async fn run(mut program: Command) -> Output {
     tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -189,6 +189,29 @@ async fn the_example_paywall_serves_a_paid_request() {
 
     assert!(ended.status.success(), "{ended:?}");
     assert!(text(&ended.stdout).contains("receipt: paid=400, spent=2500, "), "{ended:?}");
+}
+
+#[test]
+fn shells_complete_the_command_line_and_the_manual_has_a_page_for_each_command() {
+    let farebox = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_farebox")).args(arguments).output().unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+
+    let script = farebox(&["completions", "bash"]);
+    let path = folder.path().join("farebox.bash");
+    std::fs::write(&path, &script.stdout).unwrap();
+    let read = Command::new("bash").arg("-n").arg(&path).output().unwrap();
+    assert!(script.status.success() && read.status.success(), "{read:?}");
+    assert!(text(&script.stdout).contains("--passphrase-file"));
+
+    let pages = folder.path().join("man1");
+    let written = farebox(&["manual", pages.to_str().unwrap()]);
+    assert!(written.status.success(), "{written:?}");
+    for page in ["farebox.1", "farebox-pay.1", "farebox-wallet-refund.1"] {
+        let words = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(words.contains(".SH NAME"), "{page}: {words}");
+    }
 }
 
 #[test]

@@ -182,6 +182,24 @@ impl Draft {
         let contract = Contract { terms, outpoint, capacity, payout };
         Ok(Funded { contract, transaction, first_payment })
     }
+
+    /// Takes an output that pays the address of a `cltv` contract, whatever it has paid. It can be
+    /// refunded without the gateway.
+    ///
+    /// # Errors
+    /// [`FundingMismatch::NeedsTransaction`] for a `refund` contract, which would be at the
+    /// gateway's mercy.
+    pub fn found(
+        self,
+        outpoint: OutPoint,
+        capacity: Sat,
+        payout: Payout,
+    ) -> Result<Held, FundingMismatch> {
+        let Self { terms, first_payment, .. } = self;
+        let contract = Contract { terms, outpoint, capacity, payout };
+        let refund = Refund::new(contract, None).map_err(|_| FundingMismatch::NeedsTransaction)?;
+        Ok(Held { refund, transaction: None, first_payment })
+    }
 }
 
 /// Why a transaction does not fund the contract.
@@ -193,6 +211,9 @@ pub enum FundingMismatch {
     /// An input is not native segwit, so the contract's id could change and void the refund.
     #[error("a `refund` contract spends native segwit coins only")]
     NotSegwit,
+    /// A `refund` contract was paid before its refund was signed.
+    #[error("a `refund` contract is funded by a transaction that nobody has seen")]
+    NeedsTransaction,
 }
 
 /// A contract transaction that nobody else has seen.

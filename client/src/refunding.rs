@@ -1,0 +1,132 @@
+//! Taking back what has expired: refunds are broadcast, and their fee grows until they are mined.
+
+use std::time::Duration;
+
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
+use farebox_chain::{Chain, Tip, Wallet};
+use farebox_channel::Contract;
+
+use crate::error::PayError;
+use crate::event::Event;
+use crate::paying::PayingClient;
+use crate::record::Record;
+
+/// For each so long after the expiry, by the median time past, a refund offers once more what a block
+/// costs.
+const STEP_SECS: u64 = 2 * 60 * 60;
+/// How many times as much it offers at most.
+const TIMES_MAX: u64 = 50;
+/// The part of the contract that its fee may take, as a divisor.
+const FEE_PART: u64 = 2;
+/// A replacement pays at least so much more for each vB.
+const INCREMENT_SAT_PER_VB: u32 = 1;
+
+/// A refund that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refunding {
+    /// The channel.
+    pub channel: OutPoint,
+    /// The refund as it was broadcast last.
+    pub txid: Txid,
+    /// What it pays to the miners.
+    pub fee: Amount,
+}
+
+impl<B: Chain + Wallet> PayingClient<B> {
+    /// Takes back the coins of all channels that have expired and that nothing has spent: their
+    /// refunds are broadcast, or replaced by dearer ones. Returns those that wait for a block.
+    ///
+    /// Call it again with each new block, or use [`PayingClient::refund_all`].
+    ///
+    /// # Errors
+    /// [`PayError`] when the file cannot be read, or the node does not answer.
+    pub async fn refund_due(&self) -> Result<Vec<Refunding>, PayError> {
+        let tip = self.node.tip().await?;
+        let mut waiting = Vec::new();
+        for record in self.file.channels()?.iter().filter(|record| is_due(record, tip)) {
+            if self.node.confirmed(record.outpoint()).await?.is_some() {
+                waiting.extend(self.refund(record, tip).await?);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Does the same with each new block, until no refund waits for one.
+    ///
+    /// # Errors
+    /// [`PayError`] as [`PayingClient::refund_due`].
+    pub async fn refund_all(&self) -> Result<(), PayError> {
+        loop {
+            let next = self.node.tip().await?.height.saturating_add(1);
+            if self.refund_due().await?.is_empty() {
+                return Ok(());
+            }
+            self.node.wait_for_height(next, Duration::from_secs(10)).await?;
+        }
+    }
+
+    /// Broadcasts a refund, unless it is in the mempool for as much, or the gateway's settlement
+    /// is there.
+    async fn refund(&self, record: &Record, tip: Tip) -> Result<Option<Refunding>, PayError> {
+        let channel = record.outpoint();
+        let spender = self.node.spenders(vec![channel]).await?.pop().flatten();
+        let known = match spender {
+            Some(txid) => self.node.mempool_transaction(txid).await?,
+            None => None,
+        };
+        if known.as_ref().is_some_and(|known| !is_refund(known, record.contract())) {
+            return Ok(None);
+        }
+        let refund = Self::affordable(record, self.rate(record, tip).await?)?;
+        let newest = match known {
+            Some(known) if !is_dearer(&refund, &known) => known,
+            _ => {
+                self.node.broadcast(refund.clone()).await?;
+                self.observer.tell(&Event::Refunding(channel, refund.compute_txid()));
+                refund
+            }
+        };
+        let capacity = record.contract().capacity.to_amount();
+        let fee = capacity.checked_sub(paid(&newest)).unwrap_or_default();
+        Ok(Some(Refunding { channel, txid: newest.compute_txid(), fee }))
+    }
+
+    /// Returns what a refund offers by now.
+    async fn rate(&self, record: &Record, tip: Tip) -> Result<FeeRate, PayError> {
+        let rate = self.fee_rate().await?;
+        let expiry = u64::from(record.contract().terms.expiry.get());
+        let waited = tip.median_time_past.saturating_sub(expiry);
+        let times = waited.checked_div(STEP_SECS).unwrap_or_default().saturating_add(1);
+        Ok(rate.checked_mul(times.min(TIMES_MAX)).unwrap_or(rate))
+    }
+
+    /// Returns the refund at this rate, or at the greatest whose fee is no more than half of it.
+    fn affordable(record: &Record, rate: FeeRate) -> Result<Transaction, PayError> {
+        let free = record.refund_transaction(FeeRate::ZERO)?;
+        let most = record.contract().capacity.to_amount() / FEE_PART / free.weight();
+        Ok(record.refund_transaction(rate.min(most))?)
+    }
+}
+
+/// Tells whether a refund is held and a block may take it: the median time past is beyond T.
+fn is_due(record: &Record, tip: Tip) -> bool {
+    let expiry = u64::from(record.contract().terms.expiry.get());
+    record.refund().is_some() && tip.median_time_past > expiry
+}
+
+/// Tells whether a transaction is a refund of the client's: all of it goes to the client.
+fn is_refund(transaction: &Transaction, contract: &Contract) -> bool {
+    let is_ours = |output: &bitcoin::TxOut| output.script_pubkey == *contract.payout.script();
+    transaction.lock_time.to_consensus_u32() == contract.terms.expiry.get()
+        && transaction.output.iter().all(is_ours)
+}
+
+/// Tells whether a refund pays enough to replace another one of the same contract.
+fn is_dearer(refund: &Transaction, known: &Transaction) -> bool {
+    let increment = FeeRate::from_sat_per_vb_u32(INCREMENT_SAT_PER_VB) * refund.weight();
+    paid(refund).checked_add(increment).is_some_and(|least| least <= paid(known))
+}
+
+fn paid(transaction: &Transaction) -> Amount {
+    transaction.output.iter().map(|output| output.value).sum()
+}

@@ -1,0 +1,168 @@
+//! Whose coins pay: those of bitcoind's wallet, of one that this program keeps itself, or of one
+//! elsewhere.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, IsTerminal};
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, FeeRate, Psbt, ScriptBuf, Transaction};
+use clap::Args;
+use farebox_chain::{Bitcoind, Chain, ChainError, Joined, Wallet};
+use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet, WalletError};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+
+use super::node::NodeArguments;
+use super::passphrase::PassphraseArguments;
+
+/// A node, and the wallet that pays.
+pub(super) type Node = Joined<Bitcoind, Funds>;
+
+/// The wallet that pays.
+#[derive(Clone, Debug)]
+pub(super) enum Funds {
+    /// One of bitcoind's.
+    Node(Bitcoind),
+    /// The one in the channel file.
+    Own(OwnWallet<Bitcoind>),
+    /// One that a person brings.
+    Outside(OutsideWallet),
+}
+
+impl Wallet for Funds {
+    async fn check_wallet(&self) -> Result<(), ChainError> {
+        match self {
+            Self::Node(wallet) => wallet.check_wallet().await,
+            Self::Own(wallet) => wallet.check_wallet().await,
+            Self::Outside(wallet) => wallet.check_wallet().await,
+        }
+    }
+
+    async fn fresh_address(&self) -> Result<Address, ChainError> {
+        match self {
+            Self::Node(wallet) => wallet.fresh_address().await,
+            Self::Own(wallet) => wallet.fresh_address().await,
+            Self::Outside(wallet) => wallet.fresh_address().await,
+        }
+    }
+
+    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
+        match self {
+            Self::Node(_) | Self::Own(_) => Ok(false),
+            Self::Outside(wallet) => wallet.ask(address, amount_sat).await,
+        }
+    }
+
+    async fn fund(
+        &self,
+        script: ScriptBuf,
+        amount_sat: u64,
+        rate: FeeRate,
+    ) -> Result<Transaction, ChainError> {
+        match self {
+            Self::Node(wallet) => wallet.fund(script, amount_sat, rate).await,
+            Self::Own(wallet) => wallet.fund(script, amount_sat, rate).await,
+            Self::Outside(wallet) => wallet.fund(script, amount_sat, rate).await,
+        }
+    }
+
+    async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
+        match self {
+            Self::Node(wallet) => wallet.release(transaction).await,
+            Self::Own(wallet) => wallet.release(transaction).await,
+            Self::Outside(wallet) => wallet.release(transaction).await,
+        }
+    }
+}
+
+/// Where coins come from.
+#[derive(Debug, Args)]
+pub(super) struct FundsArguments {
+    #[command(flatten)]
+    pub(super) node: NodeArguments,
+    #[command(flatten)]
+    pub(super) passphrase: PassphraseArguments,
+}
+
+/// Where the coins of a new channel come from.
+#[derive(Debug, Args)]
+pub(super) struct PayerArguments {
+    #[command(flatten)]
+    pub(super) funds: FundsArguments,
+    /// Pay from a wallet elsewhere: you are shown what to pay. Change and refunds go to this
+    /// address of it
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "wallet")]
+    outside: Option<Address<NetworkUnchecked>>,
+    /// Hand the contract over as a signed PSBT that was not sent, instead of paying its address.
+    /// Contracts of kind `refund` need that
+    #[arg(long, requires = "outside")]
+    psbt: bool,
+}
+
+impl PayerArguments {
+    /// Returns the node, with the wallet that pays.
+    pub(super) async fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
+        let Some(payout) = &self.outside else { return self.funds.node(file) };
+        let chain = self.funds.node.node()?;
+        let network = chain.tip().await?.network;
+        let payout = payout.clone().require_network(network)?;
+        let wallet = match self.psbt {
+            true => OutsideWallet::by_psbt(network, payout, sign),
+            false => OutsideWallet::by_address(network, payout, show),
+        };
+        Ok(Joined { chain, wallet: Funds::Outside(wallet) })
+    }
+}
+
+/// Shows an invoice to a person.
+fn show(invoice: &Invoice) {
+    let Invoice { address, amount } = invoice;
+    eprintln!("farebox: pay exactly {} sat to {address}", amount.to_sat());
+    let uri = invoice.uri();
+    eprintln!("{uri}");
+    let code = QrCode::new(&uri).ok().filter(|_| io::stderr().is_terminal());
+    if let Some(code) = code {
+        eprintln!("{}", code.render::<Dense1x2>().build());
+    }
+}
+
+/// Asks a person for a signed transaction, or for the name of the file with it.
+fn sign(invoice: &Invoice) -> Result<String, String> {
+    show(invoice);
+    eprintln!(
+        "farebox: sign that and do NOT send it: it is sent once its refund is held. Then give the \
+         PSBT, or the name of its file:"
+    );
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;
+    let line = line.trim();
+    match fs::read(line) {
+        // A PSBT may be in a file as it is, without base64.
+        Ok(bytes) => Ok(match Psbt::deserialize(&bytes) {
+            Ok(psbt) => psbt.to_string(),
+            Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        }),
+        Err(_) => Ok(line.to_owned()),
+    }
+}
+
+impl FundsArguments {
+    /// Returns the node, with bitcoind's wallet where one is named or the file has none.
+    pub(super) fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
+        let chain = self.node.node()?;
+        let wallet = match self.own(file) {
+            _ if self.node.wallet.is_some() => Funds::Node(chain.clone()),
+            Err(WalletError::None) => Funds::Node(chain.clone()),
+            own => Funds::Own(own?),
+        };
+        Ok(Joined { chain, wallet })
+    }
+
+    /// Returns the wallet of the file.
+    pub(super) fn own(&self, file: &ChannelFile) -> Result<OwnWallet<Bitcoind>, WalletError> {
+        let (chain, passphrase) = (self.node.node(), self.passphrase.clone());
+        let chain = chain.map_err(|error| WalletError::NoNode(error.to_string()))?;
+        OwnWallet::open(chain, file.clone(), move || passphrase.ask())
+    }
+}

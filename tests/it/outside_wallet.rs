@@ -1,0 +1,196 @@
+//! Contracts paid by a wallet that the program cannot reach: bitcoind's, by hand.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+
+use bitcoin::Address;
+use farebox_chain::{Chain, Wallet};
+use farebox_client::{ChannelFile, Stage};
+use serde_json::{Value, json};
+
+use crate::program::{client, run, text};
+use crate::support::{World, set_median_time_past, until};
+
+/// Starts `farebox pay` for a wallet elsewhere, and returns what it asks for as soon as it does.
+async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
+    let back = world.wallet().fresh_address().await.unwrap().to_string();
+    let url = world.gateway.url("/paid/x");
+    let mut program = client(world, &["pay", &url, "--outside", &back]);
+    program.args(arguments).env_remove("FAREBOX_WALLET");
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    let mut words = BufReader::new(program.stderr.take().unwrap());
+    let told = tokio::task::spawn_blocking(move || {
+        let mut told = Vec::new();
+        while !told.last().is_some_and(|line: &String| line.starts_with("bitcoin:")) {
+            let mut line = String::new();
+            assert_ne!(words.read_line(&mut line).unwrap(), 0, "{told:?}");
+            told.push(line.trim().to_owned());
+        }
+        // Whoever hangs up on the rest would end the program.
+        std::thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
+        told
+    });
+    (program, told.await.unwrap())
+}
+
+/// Returns the address and the amount in bitcoin of the URI that was shown.
+fn invoice(told: &[String]) -> (&str, &str) {
+    let uri = told.last().unwrap().strip_prefix("bitcoin:").unwrap();
+    uri.split_once("?amount=").unwrap()
+}
+
+async fn ended(program: Child) -> String {
+    let ended = tokio::task::spawn_blocking(move || program.wait_with_output().unwrap());
+    text(&ended.await.unwrap().stdout).to_owned()
+}
+
+#[tokio::test]
+async fn any_wallet_funds_a_channel_by_paying_an_address() {
+    let world = World::start().await;
+    let (program, told) = pay(&world, &[]).await;
+    let (address, amount) = invoice(&told);
+
+    let mining = world.keep_mining();
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    sent.unwrap();
+    let answer = ended(program).await;
+    drop(mining);
+
+    assert_eq!(answer, "hello\n");
+    let record = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let record = record.channels().unwrap().remove(0);
+    assert!(matches!(record.stage, Stage::Open(_)));
+    assert_eq!(record.contract().terms.address().to_string(), address);
+}
+
+#[tokio::test]
+async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() {
+    let world = World::start().await;
+    let (mut program, told) = pay(&world, &[]).await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let (address, amount) = invoice(&told);
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    sent.unwrap();
+    world.mine(1).await;
+
+    let url = world.gateway.url("/paid/x");
+    let back = world.wallet().fresh_address().await.unwrap().to_string();
+    let mut again = client(&world, &["pay", &url, "--outside", &back]);
+    again.env_remove("FAREBOX_WALLET");
+    let again = run(again).await;
+
+    assert_eq!(text(&again.stdout), "hello\n", "{again:?}");
+    assert!(!text(&again.stderr).contains("pay exactly"), "nobody is asked twice: {again:?}");
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let records = file.channels().unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].contract().terms.address().to_string(), address);
+}
+
+#[tokio::test]
+async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoind_alone() {
+    let mut world = World::start().await;
+    let (mut program, told) = pay(&world, &[]).await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    world.gateway.kill();
+    let (address, amount) = invoice(&told);
+    let contract = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    let contract = contract.unwrap();
+    world.node.mine(1).await.unwrap();
+    let folder = world.file("channels.sqlite.recovery");
+    let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
+    let recovery: Value = serde_json::from_str(&file).unwrap();
+
+    let node = world.node.node(None);
+    let told: Value =
+        node.call("getdescriptorinfo", json!([recovery["descriptor"]])).await.unwrap();
+    let checksum = told["checksum"].as_str().unwrap();
+    let descriptor = format!("{}#{checksum}", recovery["descriptor"].as_str().unwrap());
+    let _made: Value = node.call("createwallet", json!(["rescue", false, true])).await.unwrap();
+    let rescue = world.node.node(Some("rescue"));
+    let import = json!([[{ "desc": descriptor, "timestamp": 0 }]]);
+    let _imported: Value = rescue.call("importdescriptors", import).await.unwrap();
+    let expiry = recovery["valid_after"].as_u64().unwrap();
+    set_median_time_past(&world.node, expiry + 1).await;
+    let coins: Vec<Value> = rescue.call("listunspent", json!([])).await.unwrap();
+    assert_eq!(coins[0]["txid"], contract);
+    let input = json!([{
+        "txid": contract, "vout": coins[0]["vout"], "sequence": 0xffff_fffd_u32
+    }]);
+    let back = world.wallet().fresh_address().await.unwrap();
+    let output = json!([{ back.to_string(): 0.0001 }]);
+    let psbt: Value = rescue.call("createpsbt", json!([input, output, expiry])).await.unwrap();
+    let signed: Value = rescue.call("walletprocesspsbt", json!([psbt])).await.unwrap();
+    assert_eq!(signed["complete"], true, "{signed}");
+    let sent = node.call::<String>("sendrawtransaction", json!([signed["hex"], 0])).await;
+    assert!(sent.is_ok(), "{sent:?}");
+}
+
+async fn a_psbt_funds_a_channel(kind: &str) {
+    let world = World::start().await;
+    let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
+    let (address, amount) = invoice(&told);
+    let wallet = world.wallet();
+    let output = json!([{ address: amount }]);
+    let options = json!({ "change_type": "bech32" });
+    let made: Value =
+        wallet.call("walletcreatefundedpsbt", json!([[], output, 0, options])).await.unwrap();
+    let signed: Value = wallet.call("walletprocesspsbt", json!([made["psbt"]])).await.unwrap();
+    assert_eq!(node_has_nothing(&world).await, Ok(()), "nothing was sent");
+
+    let mining = world.keep_mining();
+    let mut stdin = program.stdin.take().unwrap();
+    writeln!(stdin, "{}", signed["psbt"].as_str().unwrap()).unwrap();
+    let answer = ended(program).await;
+    drop(mining);
+
+    assert_eq!(answer, "hello\n");
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let contract = file.channels().unwrap().remove(0).contract().clone();
+    let address: Address<_> = address.parse().unwrap();
+    assert_eq!(contract.terms.address(), address.assume_checked());
+    assert_eq!(contract.terms.kind.as_str(), kind);
+    until("the contract is mined", async || {
+        world.node.node(None).confirmed(contract.outpoint).await.unwrap().is_some()
+    })
+    .await;
+}
+
+/// Fails with what is in the mempool.
+async fn node_has_nothing(world: &World) -> Result<(), usize> {
+    match world.node.node(None).mempool().await.unwrap().len() {
+        0 => Ok(()),
+        some => Err(some),
+    }
+}
+
+#[tokio::test]
+async fn a_psbt_funds_a_refund_channel_before_anybody_has_seen_it() {
+    a_psbt_funds_a_channel("refund").await;
+}
+
+#[tokio::test]
+async fn a_psbt_funds_a_cltv_channel() {
+    a_psbt_funds_a_channel("cltv").await;
+}
+
+#[tokio::test]
+async fn a_refund_channel_is_not_funded_by_an_address() {
+    let world = World::start().await;
+    let back = world.wallet().fresh_address().await.unwrap().to_string();
+    let url = world.gateway.url("/paid/x");
+    let mut program = client(&world, &["pay", &url, "--outside", &back, "--kind", "refund"]);
+    program.env_remove("FAREBOX_WALLET");
+
+    let refused = run(program).await;
+
+    let words = text(&refused.stderr);
+    assert!(
+        words.ends_with("a `refund` contract is funded by a PSBT, not by an address\n"),
+        "{words}"
+    );
+    assert!(!words.contains("bitcoin:"), "nobody is asked to pay");
+}

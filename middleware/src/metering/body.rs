@@ -55,8 +55,8 @@ enum Step {
     Pass,
     /// To charge more: so much, if it is there.
     Draw(Later<Result<Receipt, Denied>>, Msat),
-    /// To wait for credit.
-    Wait(Later<()>, Pin<Box<Sleep>>),
+    /// To wait for credit, and then to end for this.
+    Wait(Later<()>, Pin<Box<Sleep>>, ProblemKind),
     /// To settle, and then to end with these trailers, or with an error.
     Settle(Later<Option<Receipt>>, Result<HeaderMap, ProblemKind>),
     /// Nothing.
@@ -91,15 +91,16 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                     let drew = ready!(drawing.as_mut().poll(context));
                     self.drew(drew, wanted);
                 }
-                Step::Wait(credited, alarm) => {
+                Step::Wait(credited, alarm, reason) => {
                     if credited.as_mut().poll(context).is_ready() {
                         self.notice.take_if(|notice| *notice == Notice::Paused);
                         let whole = self.tab.counter.after(&self.held);
                         self.draw(self.tab.owed_for(whole.counts()));
                     } else {
                         ready!(alarm.as_mut().poll(context));
-                        let detail = "the credit has run out, and no payment has come in time";
-                        self.stop(&Problem::new(ProblemKind::Underpaid, detail));
+                        let detail = "nothing more could be charged, and the time to wait is over";
+                        let problem = Problem::new(*reason, detail);
+                        self.stop(&problem);
                     }
                 }
                 Step::Settle(settling, end) => {
@@ -200,7 +201,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 }
                 self.step = Step::Pass;
             }
-            Err(Denied::Poor(credited)) => {
+            Err(Denied::Poor(credited, reason)) => {
                 self.tab.ran_dry();
                 if self.affordable() > 0 {
                     self.step = Step::Pass;
@@ -211,7 +212,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 }
                 let until = Instant::now() + self.tab.patience();
                 let alarm = Box::pin(sleep_until(*self.until.get_or_insert(until)));
-                self.step = Step::Wait(Box::pin(news(credited)), alarm);
+                self.step = Step::Wait(Box::pin(news(credited)), alarm, reason);
             }
             Err(Denied::Refused(problem)) => self.stop(&problem),
         }

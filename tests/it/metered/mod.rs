@@ -6,6 +6,7 @@ mod endings;
 mod feed;
 mod listener;
 mod pauses;
+mod unconfirmed;
 mod usage;
 
 use farebox_channel::message::{PayRequest, Receipt};
@@ -35,9 +36,17 @@ impl Stand {
 
     /// Starts all of it, with this at the end of the route.
     async fn start_with(billing: &str) -> Self {
+        let (world, feed) = Self::world(billing, |config| config).await;
+        let buyer = world.buyer_with_channel(Kind::Cltv).await;
+        Self { world, feed, buyer, payment: None }
+    }
+
+    /// Starts all but the client, with a changed configuration.
+    async fn world(billing: &str, change: impl FnOnce(String) -> String) -> (World, Feed) {
         let feed = Feed::start().await;
         let (url, billing) = (format!("url = \"http://{}\"", feed.address), billing.to_owned());
         let world = World::start_with(move |config| {
+            let config = change(config);
             let (before, after) = config.split_once("[upstream]\n").unwrap();
             let (_url, after) = after.split_once('\n').unwrap();
             format!(
@@ -46,8 +55,7 @@ impl Stand {
             )
         })
         .await;
-        let buyer = world.buyer_with_channel(Kind::Cltv).await;
-        Self { world, feed, buyer, payment: None }
+        (world, feed)
     }
 
     /// Adds so much to what is paid, and returns the payment as a line of a request's head.

@@ -3,12 +3,12 @@
 use farebox_channel::Kind;
 use farebox_channel::message::StateName;
 
-use super::Stand;
 use super::feed::EVENTS;
+use super::{Stand, stream_route};
 
 /// Starts a gateway that serves such channels for 1,200 sat each, and a client with one.
 async fn trusted(rates: &str) -> Stand {
-    let (world, feed) = Stand::world(&format!("[route.rates]\n{rates}"), |config| {
+    let (world, feed) = Stand::world(&stream_route(&format!("[route.rates]\n{rates}")), |config| {
         let trust =
             "confirmations = 0\nunconfirmed_max_sat = 1_200\nunconfirmed_total_sat = 1_200\n";
         config.replace("[offer]\n", &format!("[offer]\n{trust}"))

@@ -2,6 +2,7 @@
 //! nothing of this project.
 
 mod amounts;
+mod crowded;
 mod documents;
 mod endings;
 mod feed;

@@ -7,6 +7,7 @@ mod documents;
 mod endings;
 mod feed;
 mod listener;
+mod models;
 mod pauses;
 mod unconfirmed;
 mod usage;

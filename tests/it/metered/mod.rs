@@ -9,6 +9,7 @@ mod feed;
 mod listener;
 mod models;
 mod pauses;
+mod quoted;
 mod unconfirmed;
 mod usage;
 

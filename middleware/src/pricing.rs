@@ -22,6 +22,14 @@ pub trait Pricing: Clone + Send + Sync + 'static {
         self.price(request)
     }
 
+    /// Returns what a free request would be charged, where that is only reported. What its answer would
+    /// cost is among the extensions of the answer, as a [`RunningBill`](crate::RunningBill), where it
+    /// is not this.
+    fn trial(&self, request: &Parts) -> Option<Msat> {
+        let _none = request;
+        None
+    }
+
     /// Returns how the answer to a request is billed. What [`Pricing::price`] says is charged first
     /// in any case.
     fn billing(&self, request: &Parts) -> Billing {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::feed::Side;
 use super::listener::Listener;
 use super::{DRAW_MSAT, Stand};
+use crate::support::{Operator, until};
 
 /// What each answer is paid at most.
 const PAID_MSAT: u64 = 50_000;
@@ -34,6 +35,11 @@ struct Model {
 }
 
 impl Model {
+    /// The head of the answer.
+    fn head(&self) -> String {
+        format!("HTTP/1.1 200 OK\r\n{}Transfer-Encoding: chunked\r\n\r\n", self.fields)
+    }
+
     fn flat() -> Self {
         Self {
             path: "/flat",
@@ -145,9 +151,14 @@ fn models() -> [Model; 9] {
 
 /// Starts a gateway with a route for each model, and a client.
 async fn stand() -> Stand {
+    stand_with("").await
+}
+
+/// The same with one more key for each route.
+async fn stand_with(key: &str) -> Stand {
     let route = |model: &Model| {
         let Model { path, billing, .. } = model;
-        format!("[[route]]\npath = \"{path}\"\nprice_msat = {DRAW_MSAT}\n{billing}\n\n")
+        format!("[[route]]\npath = \"{path}\"\nprice_msat = {DRAW_MSAT}\n{key}\n{billing}\n\n")
     };
     Stand::start_routes(&models().iter().map(route).collect::<String>()).await
 }
@@ -170,7 +181,7 @@ impl Begun {
             Some(_) => stand.account().await.spent.get(),
             None => 0,
         };
-        let head = format!("HTTP/1.1 200 OK\r\n{}Transfer-Encoding: chunked\r\n\r\n", model.fields);
+        let head = model.head();
         let asked = Instant::now();
         let (mut listener, mut side) = stand.open_at(model.path, PAID_MSAT, &[], &head).await;
         side.chunk(&model.first).await;
@@ -273,4 +284,35 @@ async fn a_crash_while_a_stream_waits_for_credit_leaves_all_of_it_spent_and_no_m
 
     let account = stand.account().await;
     assert_eq!((account.spent.get(), account.credit.get()), (600_000, 0));
+}
+
+#[tokio::test]
+async fn of_every_model_an_answer_in_shadow_is_free_and_it_is_told_what_it_would_cost() {
+    let stand = stand_with("shadow = true").await;
+    let operator = Operator::of(&stand.world);
+    for model in &models() {
+        let asked = Instant::now();
+        let listener = Listener::start(&[&stand.world.gateway.url(model.path)]);
+        let mut side = stand.feed.asked().await;
+        side.say(&model.head()).await;
+        side.chunk(&model.first).await;
+        side.chunk(&model.second).await;
+        side.say(&format!("0\r\n{}\r\n", model.trailers)).await;
+        let (status, answer) = listener.end().await;
+        assert!(status.success() && answer.ends_with(&model.second), "{}: {answer}", model.path);
+        assert!(!answer.to_ascii_lowercase().contains("payment-channel"), "{answer}");
+
+        let name = format!("farebox_shadow_msat_total{{route=\"{}\"}} ", model.path);
+        let mut told = 0;
+        until("it is told what it would cost", async || {
+            let metrics = operator.metrics().await;
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            told = line.unwrap().parse().unwrap();
+            told > 0
+        })
+        .await;
+        let bounds = model.whole..=model.whole + model.milli * millis(asked.elapsed());
+        assert!(bounds.contains(&told), "{}: {told} is not in {bounds:?}", model.path);
+        drop(side);
+    }
 }

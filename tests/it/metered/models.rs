@@ -12,6 +12,9 @@ use crate::support::{Operator, until};
 /// What each answer is paid at most.
 const PAID_MSAT: u64 = 50_000;
 
+/// The field of a stream of events.
+const EVENTS: &str = "Content-Type: text/event-stream\r\n";
+
 /// A model of prices, and an answer of the service.
 struct Model {
     /// The path of its route.
@@ -65,10 +68,14 @@ fn messages(texts: &[&str]) -> String {
     })
 }
 
-fn models() -> [Model; 9] {
-    let events = "Content-Type: text/event-stream\r\n";
-    [
-        Model::flat(),
+/// All models.
+fn models() -> Vec<Model> {
+    [vec![Model::flat()], reported(), running()].into_iter().flatten().collect()
+}
+
+/// The models of what a service reports.
+fn reported() -> Vec<Model> {
+    vec![
         Model {
             path: "/header",
             billing: "usage = { header = \"x-units\", unit_msat = 20 }",
@@ -96,7 +103,7 @@ fn models() -> [Model; 9] {
         Model {
             path: "/told",
             billing: "usage = { event = \"units\", unit_msat = 20 }",
-            fields: events,
+            fields: EVENTS,
             first: "data: {\"units\":12}\n\n: first.\n\n".to_owned(),
             second: "data: {\"units\":20}\n\n".to_owned(),
             left: 240,
@@ -104,6 +111,12 @@ fn models() -> [Model; 9] {
             whole: 400,
             ..Model::flat()
         },
+    ]
+}
+
+/// The models of what passes.
+fn running() -> Vec<Model> {
+    vec![
         Model {
             path: "/bytes",
             billing: "rates = { answer_msat = 7, bytes = { msat = 3, per = 2 } }",
@@ -117,7 +130,7 @@ fn models() -> [Model; 9] {
         Model {
             path: "/events",
             billing: "rates = { events = { msat = 300 } }",
-            fields: events,
+            fields: EVENTS,
             first: "data: 1\n\ndata: 2\n\n: first.\n\n".to_owned(),
             second: "data: 3\n\ndata: 4\n\n".to_owned(),
             left: 600,

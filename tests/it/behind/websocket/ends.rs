@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use super::super::service::pass;
 use super::super::Front;
+use super::super::service::pass;
 use super::sockets::{Sockets, close_of, echo, next, open};
 use crate::support::{terminate, until};
 

@@ -163,6 +163,10 @@ impl Tariff {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use farebox_middleware::{Rates, Usage};
+
     use super::*;
     use crate::routes::Pattern;
 
@@ -223,6 +227,45 @@ mod tests {
         assert_eq!(tariff.earlier.len(), 3);
         let settled = tariff.succeed(table(charged(7)), at(500));
         assert_eq!(settled.earlier.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_billed_by_no_more_than_was_told_within_the_time() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(65);
+        let usage = |unit| {
+            let (sources, unit) = (Vec::new(), Msat::new(unit).unwrap());
+            Billing::Reported(Arc::new(Usage { sources, unit }))
+        };
+        let rates = |answer| {
+            let answer = Msat::new(answer).unwrap();
+            let (bytes, events, messages, millis) = (None, None, None, None);
+            let (draw, patience) = (answer, Duration::ZERO);
+            let rates = Rates { answer, bytes, events, messages, millis, draw, patience };
+            Billing::Running(Arc::new(rates))
+        };
+        let table = |billing: &Billing| {
+            let route = Route::new(Pattern::new("/a", false).unwrap(), charged(5));
+            let route = Route { billing: billing.clone(), ..route };
+            Table::new(vec![route]).unwrap().quote(Duration::from_secs(60))
+        };
+        for (old, new, charged) in [
+            (usage(3), usage(7), usage(3)),
+            (usage(7), usage(3), usage(3)),
+            (rates(3), rates(7), rates(3)),
+            (rates(7), rates(3), rates(3)),
+            (rates(7), usage(3), usage(3)),
+            (Billing::Flat, usage(3), usage(3)),
+            (Billing::Flat, rates(3), Billing::Flat),
+            (rates(3), Billing::Flat, Billing::Flat),
+        ] {
+            let tariff = Tariff::new(table(&old)).succeed(table(&new), start);
+            let billing = |now| match tariff.price(None, &Method::GET, "/a", now) {
+                Fare::Quote(quote) => quote.billing,
+                Fare::Unknown | Fare::OtherMethod(_) => panic!("the path has a route"),
+            };
+            assert_eq!((billing(start), billing(later)), (charged, new));
+        }
     }
 
     #[test]

@@ -246,7 +246,8 @@ async fn of_every_model_what_is_on_record_after_a_crash_is_what_was_drawn() {
     let mut stand = stand().await;
     for model in &models() {
         let (begun, listener, side) = Begun::of(model, &mut stand).await;
-        let given = model.left + model.milli * millis(begun.heard.elapsed());
+        let given = |time: Duration| model.left + model.milli * millis(time);
+        let least = given(begun.heard.elapsed());
         let drawn = stand.account().await.spent.get();
 
         stand.world.gateway.kill();
@@ -259,7 +260,7 @@ async fn of_every_model_what_is_on_record_after_a_crash_is_what_was_drawn() {
         assert!(spent == drawn || model.milli > 0, "{}: {spent}, not {drawn}", model.path);
         // A draw is no more than all before it and the price.
         let charged = spent - begun.before;
-        let bounds = given..=2 * given + DRAW_MSAT;
+        let bounds = least..=2 * given(begun.asked.elapsed()) + DRAW_MSAT;
         assert!(bounds.contains(&charged), "{}: {charged} is not in {bounds:?}", model.path);
         drop(side);
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::OutPoint;
 use farebox_channel::Msat;
-use farebox_channel::gateway::Channel;
+use farebox_channel::gateway::{Channel, Rules};
 use tokio::sync::watch;
 
 use crate::Table;
@@ -31,13 +31,19 @@ impl Awaited {
     }
 
     /// Returns those of the channels that somebody is to be told of.
-    pub(crate) fn among<'c>(&self, channels: impl Iterator<Item = &'c Channel>) -> Vec<OutPoint> {
+    pub(crate) fn among<'c>(
+        &self,
+        channels: impl Iterator<Item = &'c Channel>,
+        rules: &Rules,
+    ) -> Vec<OutPoint> {
         let awaited = self.lock();
         if awaited.is_empty() {
             return Vec::new();
         }
-        let is_news = |channel: &&Channel| {
-            !matches!(channel, Channel::Open(_)) || channel.account().credit() > Msat::ZERO
+        let is_news = |channel: &&Channel| match channel {
+            Channel::Pending(_) => false,
+            Channel::Open(_) => channel.chargeable(rules) > Msat::ZERO,
+            Channel::Late(_) | Channel::Closing(_) | Channel::Ended(_) => true,
         };
         let news = channels.filter(is_news).map(|channel| channel.contract().outpoint);
         news.filter(|outpoint| awaited.contains_key(outpoint)).collect()

@@ -77,9 +77,9 @@ impl<'a, S: Store> Head<'a, S> {
             }
             Order::Pay { outpoint, clock, charge } => self.pay(outpoint, clock, charge),
             Order::Draw { outpoint, clock, least, most } => {
-                let account = self.channel(outpoint).ok_or(LedgerError::Unknown)?.account();
-                let payment = account.payment;
-                let price = most.min(account.credit()).max(least);
+                let channel = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
+                let payment = channel.account().payment;
+                let price = most.min(channel.chargeable(self.committed.rules())).max(least);
                 let channel = self.step(outpoint, clock, Input::Pay { payment, price }, None)?;
                 Ok(Done::Receipt(channel.account().receipt(price)))
             }

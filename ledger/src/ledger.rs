@@ -211,8 +211,8 @@ impl Ledger {
         Ok(Paid { receipt, id })
     }
 
-    /// Charges a request that is under way for more: `most`, or all the credit where that is less,
-    /// but not less than `least`. The price of the receipt is what was charged now.
+    /// Charges a request that is under way for more: `most`, or all that can be charged where that is
+    /// less, but not less than `least`. The price of the receipt is what was charged now.
     ///
     /// # Errors
     /// [`LedgerError`] when nothing has changed, because there is less credit, or none is given any

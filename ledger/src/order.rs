@@ -30,7 +30,7 @@ pub(crate) enum Order {
         /// What is paid and charged.
         charge: Charge,
     },
-    /// Charge a request that is under way for more, as far as there is credit.
+    /// Charge a request that is under way for more, as far as it can be charged.
     Draw {
         /// The channel.
         outpoint: OutPoint,

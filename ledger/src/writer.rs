@@ -74,8 +74,8 @@ impl<S: Store> Writer<S> {
             self.commits.fetch_add(1, Ordering::Relaxed);
         }
         let Draft { channels, events, .. } = draft;
-        let news = self.awaited.among(channels.values());
         let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
+        let news = self.awaited.among(channels.values(), committed.rules());
         committed.put(channels.into_values());
         drop(committed);
         self.awaited.tell(&news);

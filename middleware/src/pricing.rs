@@ -22,6 +22,14 @@ pub trait Pricing: Clone + Send + Sync + 'static {
         self.price(request)
     }
 
+    /// Returns what a free request would be charged, where that is only reported. What its answer would
+    /// cost is among the extensions of the answer, as a [`RunningBill`](crate::RunningBill), where it
+    /// is not this.
+    fn trial(&self, request: &Parts) -> Option<Msat> {
+        let _none = request;
+        None
+    }
+
     /// Returns how the answer to a request is billed. What [`Pricing::price`] says is charged first
     /// in any case.
     fn billing(&self, request: &Parts) -> Billing {
@@ -59,6 +67,24 @@ pub enum Billing {
 }
 
 impl Billing {
+    /// Returns how an answer is billed that may cost no more than by either: where the two are of one
+    /// kind, by the lower of each rate. Whoever was told a price and no rates pays no more than that.
+    #[must_use]
+    pub fn or_lower(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Reported(one), Self::Reported(other)) => {
+                Self::Reported(Arc::new(one.or_lower(other)))
+            }
+            (Self::Reported(usage), _) | (_, Self::Reported(usage)) => {
+                Self::Reported(Arc::clone(usage))
+            }
+            (Self::Running(one), Self::Running(other)) => {
+                Self::Running(Arc::new(one.or_lower(other)))
+            }
+            (Self::Flat, _) | (_, Self::Flat) => Self::Flat,
+        }
+    }
+
     /// Begins to meter an answer with this head.
     pub(crate) fn metering(self, status: StatusCode, head: &HeaderMap) -> Metering {
         match self {

@@ -14,7 +14,7 @@ use farebox_channel::message::{Memo, PayRequest, Receipt};
 use farebox_channel::wire::{Field, Step, WELL_KNOWN};
 use http::header::{ACCEPT_ENCODING, TRAILER};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -29,7 +29,7 @@ use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
 use crate::layer::{Gate, ServiceFields};
-use crate::metering::{Account, Forgiveness, Metered, Metering, Reported, Running, Tab};
+use crate::metering::{Account, Forgiveness, Metered, Metering, Reported, Running, Tab, tried};
 use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::{Billing, Pricing};
@@ -130,7 +130,7 @@ impl<S, N, P> Paywall<S, N, P> {
         }
         let Some(price) = gate.pricing.price(&parts) else {
             strip(&mut parts.headers);
-            return self.forward(Request::from_parts(parts, body), None, Billing::Flat).await;
+            return self.give(Request::from_parts(parts, body)).await;
         };
         let billing = gate.pricing.billing(&parts);
         let offered = gate.pricing.offered(&parts).unwrap_or(price);
@@ -145,13 +145,9 @@ impl<S, N, P> Paywall<S, N, P> {
                             hand_over(&mut parts.headers, field, memo);
                         }
                         parts.extensions.insert(charge.paid_by());
-                        if billing.reads_bodies() {
-                            parts
-                                .headers
-                                .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-                        }
+                        ask_plainly(&billing, &mut parts.headers);
                         let request = Request::from_parts(parts, body);
-                        return self.forward(request, Some(charge), billing).await;
+                        return self.forward(request, charge, billing).await;
                     }
                     Err(problem) => Err(problem),
                 }
@@ -166,11 +162,39 @@ impl<S, N, P> Paywall<S, N, P> {
         Ok(answer::offering(&gate, offered, began, response).map(PaidBody::told))
     }
 
+    /// Passes a request on that costs nothing, and reports what it would have cost where that is asked.
+    async fn give<ReqBody, ResBody>(
+        mut self,
+        mut request: Request<ReqBody>,
+    ) -> Served<ResBody, S::Error>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        P: Pricing,
+        ResBody: Body<Data = Bytes>,
+    {
+        let (parts, body) = request.into_parts();
+        let trial = self.gate.pricing.trial(&parts);
+        let trial = trial.map(|price| (price, self.gate.pricing.billing(&parts)));
+        request = Request::from_parts(parts, body);
+        if let Some((_, billing)) = &trial {
+            ask_plainly(billing, request.headers_mut());
+        }
+        let mut response = self.inner.call(request).await?;
+        strip(response.headers_mut());
+        let Some((price, billing)) = trial else {
+            return Ok(response.map(|body| PaidBody::served(body, None)));
+        };
+        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
+        let forgiveness = Forgiveness { is_granted: self.gate.release.broken_answer, fault };
+        let metering = billing.metering(response.status(), response.headers());
+        Ok(tried((price, metering), forgiveness, response))
+    }
+
     /// Passes a request on, and releases its charge when it gets no answer.
     async fn forward<ReqBody, ResBody>(
         mut self,
         request: Request<ReqBody>,
-        charge: Option<Charged>,
+        charge: Charged,
         billing: Billing,
     ) -> Served<ResBody, S::Error>
     where
@@ -179,19 +203,20 @@ impl<S, N, P> Paywall<S, N, P> {
         P: Pricing,
         ResBody: Body<Data = Bytes>,
     {
-        let answered = self.inner.call(request).await;
-        let Some(charge) = charge else {
-            let mut response = answered?;
-            strip(response.headers_mut());
-            return Ok(response.map(|body| PaidBody::served(body, None)));
-        };
-        match answered {
+        match self.inner.call(request).await {
             Ok(response) => Ok(bill(self.gate, charge, response, billing).await),
             Err(error) => {
                 release(&self.gate.cashier, &charge).await;
                 Err(error)
             }
         }
+    }
+}
+
+/// Asks for a body that is not encoded, where it is read.
+fn ask_plainly(billing: &Billing, headers: &mut HeaderMap) {
+    if billing.reads_bodies() {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 

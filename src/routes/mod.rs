@@ -24,7 +24,7 @@ pub use pattern::{BadPattern, Pattern};
 pub use price::Price;
 pub use route::{Allowance, Route};
 pub use table::{Found, Table, TableError};
-pub use tariff::{Fare, Quote, Tariff, Told};
+pub use tariff::{Fare, Quote, Tariff};
 
 use std::borrow::Cow;
 

@@ -1,7 +1,8 @@
 //! The tariff: the table in force, and for a while what was quoted before it.
 //!
 //! A client that was told a price has a time to pay it, also when the prices have changed since.
-//! So for as long as an earlier table's prices hold, the lowest of all prices is charged.
+//! So for as long as an earlier table's prices hold, the lowest of all prices is charged, and answers
+//! are billed by the lowest of all rates.
 
 use std::time::{Duration, Instant};
 
@@ -32,12 +33,14 @@ pub enum Fare<'a> {
 }
 
 /// What a request costs, and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote<'a> {
     /// Its route in the table in force.
     pub route: &'a Route,
     /// The lowest of the earlier routes' prices that hold, if any does.
-    pub earlier: Option<Told<'a>>,
+    pub earlier: Option<Price>,
+    /// How its answer is billed, where it is charged: by the lower of all that was told and holds.
+    pub billing: Billing,
     /// Whether its price was asked before, so that what was told then may hold.
     pub was_asked: bool,
 }
@@ -47,14 +50,7 @@ impl Quote<'_> {
     /// allowance of the route is not taken off.
     #[must_use]
     pub fn charged_at(&self, price: Price) -> Price {
-        self.earlier.map_or(price, |earlier| price.or_lower(earlier.price))
-    }
-
-    /// Returns how the answer is billed then: as it was told with the price that is charged.
-    #[must_use]
-    pub fn billed_at(&self, price: Price) -> &Billing {
-        let earlier = self.earlier.filter(|earlier| earlier.price.is_below(price));
-        earlier.map_or(&self.route.billing, |earlier| earlier.billing)
+        self.earlier.map_or(price, |earlier| price.or_lower(earlier))
     }
 
     /// Returns what it costs now, if its price is not asked.
@@ -68,15 +64,6 @@ impl Quote<'_> {
     pub const fn offered(&self) -> Price {
         self.route.price
     }
-}
-
-/// What clients were told before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told<'a> {
-    /// The price.
-    pub price: Price,
-    /// How the answer is billed.
-    pub billing: &'a Billing,
 }
 
 /// The table in force, and earlier ones whose prices still hold.
@@ -133,14 +120,18 @@ impl Tariff {
             Found::Unknown => return Fare::Unknown,
             Found::OtherMethod(allowed) => return Fare::OtherMethod(allowed),
         };
-        let mut quote = Quote { route, earlier: None, was_asked: false };
+        let billing = route.billing.clone();
+        let mut quote = Quote { route, earlier: None, billing, was_asked: false };
         for earlier in self.earlier.iter().filter(|earlier| now < earlier.until) {
             let Found::Route(earlier) = earlier.table.find(host, method, path) else { continue };
+            if earlier.price.charged().is_some() {
+                quote.billing = quote.billing.or_lower(&earlier.billing);
+            }
             match earlier.price {
                 // Nobody was told the price of the route itself.
                 Price::Charged(_) if earlier.ask.is_some() => quote.was_asked = true,
-                price if quote.earlier.is_none_or(|known| price.is_below(known.price)) => {
-                    quote.earlier = Some(Told { price, billing: &earlier.billing });
+                price if quote.earlier.is_none_or(|known| price.is_below(known)) => {
+                    quote.earlier = Some(price);
                 }
                 _ => {}
             }
@@ -172,6 +163,10 @@ impl Tariff {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use farebox_middleware::{Rates, Usage};
+
     use super::*;
     use crate::routes::Pattern;
 
@@ -232,6 +227,45 @@ mod tests {
         assert_eq!(tariff.earlier.len(), 3);
         let settled = tariff.succeed(table(charged(7)), at(500));
         assert_eq!(settled.earlier.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_billed_by_no_more_than_was_told_within_the_time() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(65);
+        let usage = |unit| {
+            let (sources, unit) = (Vec::new(), Msat::new(unit).unwrap());
+            Billing::Reported(Arc::new(Usage { sources, unit }))
+        };
+        let rates = |answer| {
+            let answer = Msat::new(answer).unwrap();
+            let (bytes, events, messages, millis) = (None, None, None, None);
+            let (draw, patience) = (answer, Duration::ZERO);
+            let rates = Rates { answer, bytes, events, messages, millis, draw, patience };
+            Billing::Running(Arc::new(rates))
+        };
+        let table = |billing: &Billing| {
+            let route = Route::new(Pattern::new("/a", false).unwrap(), charged(5));
+            let route = Route { billing: billing.clone(), ..route };
+            Table::new(vec![route]).unwrap().quote(Duration::from_secs(60))
+        };
+        for (old, new, charged) in [
+            (usage(3), usage(7), usage(3)),
+            (usage(7), usage(3), usage(3)),
+            (rates(3), rates(7), rates(3)),
+            (rates(7), rates(3), rates(3)),
+            (rates(7), usage(3), usage(3)),
+            (Billing::Flat, usage(3), usage(3)),
+            (Billing::Flat, rates(3), Billing::Flat),
+            (rates(3), Billing::Flat, Billing::Flat),
+        ] {
+            let tariff = Tariff::new(table(&old)).succeed(table(&new), start);
+            let billing = |now| match tariff.price(None, &Method::GET, "/a", now) {
+                Fare::Quote(quote) => quote.billing,
+                Fare::Unknown | Fare::OtherMethod(_) => panic!("the path has a route"),
+            };
+            assert_eq!((billing(start), billing(later)), (charged, new));
+        }
     }
 
     #[test]

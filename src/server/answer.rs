@@ -139,6 +139,7 @@ impl Ending {
         let call = &self.call;
         let duration = call.began.elapsed();
         let now = SystemTime::now();
+        let cost = self.bill.as_ref().map(RunningBill::cost);
         let tally = self.toll.as_ref().map(|toll| toll.tally());
         Record {
             id: call.id,
@@ -158,14 +159,10 @@ impl Ending {
             route: call.lane().map(|lane| Arc::clone(&lane.name)),
             upstream: call.asked.get().cloned(),
             channel: self.paid.map(|paid| paid.channel),
-            price: self
-                .bill
-                .as_ref()
-                .map(RunningBill::cost)
-                .or_else(|| self.paid.map(|paid| paid.price)),
+            price: self.paid.map(|paid| cost.unwrap_or(paid.price)),
             credit: self.paid.map(|paid| paid.credit),
             refusal: self.refusal,
-            would_charge: call.would_charge(),
+            would_charge: call.would_charge().map(|price| cost.unwrap_or(price)),
             is_released: self.paid.is_some_and(|paid| paid.is_released),
             has_client_left: !self.is_whole,
             trace: call.trace,

@@ -14,7 +14,7 @@ use crate::routes::{Price, Quote, WhenDown};
 /// What its client was told is honoured for its time: whatever the service says now, and whether it
 /// says anything.
 pub(super) async fn ask(call: &Call, lane: &Lane, quote: &Quote<'_>) -> Result<Costs, Problem> {
-    if quote.earlier.is_some_and(|earlier| earlier.price.charged().is_none()) {
+    if quote.earlier.is_some_and(|earlier| earlier.charged().is_none()) {
         return Ok(settled(quote));
     }
     let site = &call.booth.site;
@@ -22,8 +22,7 @@ pub(super) async fn ask(call: &Call, lane: &Lane, quote: &Quote<'_>) -> Result<C
     let promised = site.promises.lowest(&question.key, call.began);
     let costs = |offered: Price| {
         let charged = promised.map_or(offered, |promised| offered.or_lower(priced(promised)));
-        let billing = quote.billed_at(charged).clone();
-        Costs { charged: quote.charged_at(charged), billing, offered }
+        Costs { charged: quote.charged_at(charged), billing: quote.billing.clone(), offered }
     };
     let Some(asker) = &lane.asker else { return Ok(costs(quote.route.price)) };
     let may_ask = || {
@@ -50,8 +49,7 @@ pub(super) async fn ask(call: &Call, lane: &Lane, quote: &Quote<'_>) -> Result<C
 
 /// Returns what a request costs whose price is not asked.
 pub(super) fn settled(quote: &Quote<'_>) -> Costs {
-    let billing = quote.billed_at(quote.route.price).clone();
-    Costs { charged: quote.price(), billing, offered: quote.offered() }
+    Costs { charged: quote.price(), billing: quote.billing.clone(), offered: quote.offered() }
 }
 
 /// Returns what a price means. One of nothing is free.

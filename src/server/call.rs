@@ -145,6 +145,10 @@ impl Pricing for Decided {
         request.extensions.get::<Arc<Call>>()?.offered()
     }
 
+    fn trial(&self, request: &Parts) -> Option<Msat> {
+        request.extensions.get::<Arc<Call>>()?.would_charge()
+    }
+
     fn billing(&self, request: &Parts) -> Billing {
         let call = request.extensions.get::<Arc<Call>>();
         call.and_then(|call| Some(call.costs.get()?.billing.clone())).unwrap_or_default()

@@ -119,6 +119,12 @@ impl Account {
         rules.unconfirmed.is_some_and(|unconfirmed| self.spent <= unconfirmed.each.to_msat())
     }
 
+    /// Returns what is left of that.
+    pub(super) fn trusted(&self, rules: &Rules) -> Msat {
+        let most = rules.unconfirmed.map_or(Msat::ZERO, |unconfirmed| unconfirmed.each.to_msat());
+        most.checked_sub(self.spent).unwrap_or_default()
+    }
+
     /// Takes a charge back.
     pub(super) fn release(&self, charge: Msat) -> Self {
         Self { spent: self.spent.checked_sub(charge).unwrap_or_default(), ..self.clone() }

@@ -275,6 +275,19 @@ impl Channel {
         }
     }
 
+    /// Returns what can be charged now: the credit, but on a contract that is in no block no more
+    /// than is served on it.
+    #[must_use]
+    pub fn chargeable(&self, rules: &Rules) -> Msat {
+        match self {
+            Self::Open(Open { account, height: None }) => {
+                account.credit().min(account.trusted(rules))
+            }
+            Self::Open(open) => open.account.credit(),
+            Self::Pending(_) | Self::Late(_) | Self::Closing(_) | Self::Ended(_) => Msat::ZERO,
+        }
+    }
+
     /// Returns what the gateway would lose now if no settlement were ever mined.
     #[must_use]
     pub fn at_stake(&self) -> Sat {

@@ -3,10 +3,10 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use farebox_channel::gateway::{Cause, Input, Refusal};
-use farebox_ledger::{Credited, LedgerError};
+use farebox_channel::gateway::{Cause, Channel, Input, Open, Refusal, Rules, Unconfirmed};
+use farebox_ledger::{Credited, Ledger, LedgerError};
 
-use crate::support::{Books, charge, msat, now, open, outpoint, paid, spent};
+use crate::support::{Books, charge, msat, now, open, outpoint, paid, rules, sat, spent};
 
 /// Tells whether something was told since the last time.
 fn is_told(credited: &mut Credited) -> bool {
@@ -89,4 +89,32 @@ async fn whoever_waits_for_credit_is_told_that_the_channel_closes() {
 
     assert!(is_told(&mut credited));
     watch.close(ledger);
+}
+
+#[tokio::test]
+async fn a_draw_on_a_contract_in_no_block_takes_what_is_served_on_it_and_more_once_it_is_mined() {
+    let books = Books::new();
+    let Channel::Open(mined) = open(1, 9) else { panic!("it is open") };
+    let channel = Channel::Open(Open { height: None, ..mined });
+    let unconfirmed = Some(Unconfirmed { each: sat(2), total: sat(2) });
+    let rules = Rules { confirmations: 0, unconfirmed, ..rules() };
+    let ledger = Ledger::open(books.store().unwrap(), rules).unwrap();
+    ledger.create(channel.clone()).await.unwrap();
+    let draw = async || ledger.draw(outpoint(&channel), now(), msat(1), msat(1_500)).await;
+
+    let drawn = [draw().await, draw().await].map(|drew| drew.unwrap().price);
+    assert_eq!(drawn, [msat(1_500), msat(500)]);
+    assert_eq!(draw().await, Err(LedgerError::Refused(Refusal::Pending)));
+    let mut credited = ledger.credited(outpoint(&channel));
+    let pay = Input::Pay { payment: paid(channel.contract(), 10), price: msat(0) };
+    ledger.apply(outpoint(&channel), now(), pay).await.unwrap();
+    assert!(!is_told(&mut credited), "more credit is of no use");
+
+    let confirmed = Input::Confirmed { height: 201, confirmations: 1 };
+    ledger.apply(outpoint(&channel), now(), confirmed).await.unwrap();
+    assert!(is_told(&mut credited));
+    assert_eq!(draw().await.unwrap().price, msat(1_500));
+    ledger.close().await;
+    drop(ledger);
+    assert_eq!(spent(&books.only()), 3_500);
 }

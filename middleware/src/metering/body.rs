@@ -37,6 +37,9 @@ pub(crate) struct Metered<B> {
     tab: Tab,
     /// What the service has given, and nobody has yet.
     held: Bytes,
+    /// The beginning of what stands before a message of gRPC. It passes with the rest of it, so that
+    /// a call can end before.
+    beginning: Bytes,
     step: Step,
     /// Until when the body waits for credit, while it does. Less than what lets it go on buys no time.
     until: Option<Instant>,
@@ -55,8 +58,8 @@ enum Step {
     Pass,
     /// To charge more: so much, if it is there.
     Draw(Later<Result<Receipt, Denied>>, Msat),
-    /// To wait for credit.
-    Wait(Later<()>, Pin<Box<Sleep>>),
+    /// To wait for credit, and then to end for this.
+    Wait(Later<()>, Pin<Box<Sleep>>, ProblemKind),
     /// To settle, and then to end with these trailers, or with an error.
     Settle(Later<Option<Receipt>>, Result<HeaderMap, ProblemKind>),
     /// Nothing.
@@ -68,9 +71,9 @@ impl<B: Body<Data = Bytes>> Metered<B> {
     pub(crate) fn new(inner: B, tab: Tab) -> Self {
         // Where a length was announced, nothing can be added.
         let may_tell = tab.counter.is_between_events() && inner.size_hint().exact().is_none();
-        let (inner, held) = (Box::pin(inner), Bytes::new());
+        let (inner, held, beginning) = (Box::pin(inner), Bytes::new(), Bytes::new());
         let (step, until, alarm, notice) = (Step::Pass, None, None, None);
-        Self { inner, tab, held, step, until, alarm, notice, may_tell, is_low: false }
+        Self { inner, tab, held, beginning, step, until, alarm, notice, may_tell, is_low: false }
     }
 
     /// Returns the next piece.
@@ -91,15 +94,16 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                     let drew = ready!(drawing.as_mut().poll(context));
                     self.drew(drew, wanted);
                 }
-                Step::Wait(credited, alarm) => {
+                Step::Wait(credited, alarm, reason) => {
                     if credited.as_mut().poll(context).is_ready() {
                         self.notice.take_if(|notice| *notice == Notice::Paused);
                         let whole = self.tab.counter.after(&self.held);
                         self.draw(self.tab.owed_for(whole.counts()));
                     } else {
                         ready!(alarm.as_mut().poll(context));
-                        let detail = "the credit has run out, and no payment has come in time";
-                        self.stop(&Problem::new(ProblemKind::Underpaid, detail));
+                        let detail = "nothing more could be charged, and the time to wait is over";
+                        let problem = Problem::new(*reason, detail);
+                        self.stop(&problem);
                     }
                 }
                 Step::Settle(settling, end) => {
@@ -130,12 +134,14 @@ impl<B: Body<Data = Bytes>> Metered<B> {
         self.until = None;
         match self.inner.as_mut().poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => self.held = data,
+                Ok(data) => self.take(data),
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     strip(&mut trailers);
                     let has_failed = grpc::has_failed(&trailers);
+                    let last = self.last();
                     self.end(Ok(trailers), has_failed);
+                    return Poll::Ready(last);
                 }
             },
             Poll::Ready(Some(Err(error))) => {
@@ -143,7 +149,11 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 behind(self.tab.settle_broken());
                 return Poll::Ready(Some(Err(Stop::Broken(error))));
             }
-            Poll::Ready(None) => self.settle(Ok(HeaderMap::new())),
+            Poll::Ready(None) => {
+                let last = self.last();
+                self.settle(Ok(HeaderMap::new()));
+                return Poll::Ready(last);
+            }
             Poll::Pending => {
                 let Some(lasts) = self.tab.lasts() else { return Poll::Pending };
                 let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(lasts)));
@@ -152,6 +162,25 @@ impl<B: Body<Data = Bytes>> Metered<B> {
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Takes what the service gives.
+    fn take(&mut self, data: Bytes) {
+        let before = std::mem::take(&mut self.beginning);
+        let data = if before.is_empty() { data } else { [before, data].concat().into() };
+        self.held = data;
+        if self.tab.counter.is_grpc() {
+            let unfinished = self.tab.counter.after(&self.held).unfinished();
+            self.beginning = self.held.split_off(self.held.len().saturating_sub(unfinished));
+        }
+    }
+
+    /// Delivers what the service has begun and not gone on with.
+    fn last(&mut self) -> Piece<B::Error> {
+        let beginning = std::mem::take(&mut self.beginning);
+        let counter = self.tab.counter.after(&beginning);
+        self.tab.deliver(counter);
+        (!beginning.is_empty()).then(|| Ok(Frame::data(beginning)))
     }
 
     /// Delivers what is held, as far as it is paid. Returns nothing when nothing of it is.
@@ -200,7 +229,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 }
                 self.step = Step::Pass;
             }
-            Err(Denied::Poor(credited)) => {
+            Err(Denied::Poor(credited, reason)) => {
                 self.tab.ran_dry();
                 if self.affordable() > 0 {
                     self.step = Step::Pass;
@@ -211,7 +240,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 }
                 let until = Instant::now() + self.tab.patience();
                 let alarm = Box::pin(sleep_until(*self.until.get_or_insert(until)));
-                self.step = Step::Wait(Box::pin(news(credited)), alarm);
+                self.step = Step::Wait(Box::pin(news(credited)), alarm, reason);
             }
             Err(Denied::Refused(problem)) => self.stop(&problem),
         }
@@ -220,7 +249,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
     /// Ends the answer before its time, and says why as well as the form of the answer allows.
     fn stop(&mut self, problem: &Problem) {
         let reason = problem.kind;
-        self.held = Bytes::new();
+        (self.held, self.beginning) = (Bytes::new(), Bytes::new());
         if self.may_tell && self.tab.counter.is_between_events() {
             self.notice = Some(Notice::Ended(reason.name()));
             self.settle(Ok(HeaderMap::new()));
@@ -249,7 +278,7 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 
     /// Returns an event of the paywall's own, where there is one to tell and it can stand.
     fn event(&mut self) -> Option<Bytes> {
-        let can_stand = self.may_tell && self.tab.counter.is_between_events();
+        let can_stand = self.may_tell && self.tab.counter.takes_event_before(&self.held);
         let notice = self.notice.take_if(|_| can_stand)?;
         Some(notice.event(self.tab.cost(), self.tab.credit()))
     }
@@ -261,7 +290,8 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 
     /// Returns how much comes, as far as is known.
     pub(crate) fn length(&self) -> SizeHint {
-        let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
+        let held = self.held.len().saturating_add(self.beginning.len());
+        let held = u64::try_from(held).unwrap_or(u64::MAX);
         let left = self.inner.size_hint().exact().filter(|_| !self.may_tell);
         left.map_or_else(SizeHint::new, |left| SizeHint::with_exact(left.saturating_add(held)))
     }

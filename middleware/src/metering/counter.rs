@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 
 use super::rates::Counts;
 use crate::grpc::is_grpc;
-use crate::usage::is_encoded;
+use crate::usage::{Bom, is_encoded};
 
 /// The length of what stands before a gRPC message.
 const PREFIX_LEN: usize = 5;
@@ -51,7 +51,27 @@ impl Counter {
 
     /// Tells whether the body is made of events, and the last one is complete.
     pub(crate) const fn is_between_events(&self) -> bool {
-        matches!(self.form, Form::Events(EventScan { line: Line::Start, is_open: false, .. }))
+        match &self.form {
+            Form::Events(EventScan { bom, line: Line::Start, is_open: false, .. }) => {
+                !bom.is_within()
+            }
+            Form::Events(_) | Form::Plain | Form::Messages(_) => false,
+        }
+    }
+
+    /// Tells whether an event can be put in before a piece.
+    pub(crate) fn takes_event_before(&self, piece: &[u8]) -> bool {
+        // A mark is one only at the beginning.
+        let is_marked = matches!(&self.form, Form::Events(scan) if scan.bom.may_begin(piece));
+        self.is_between_events() && !is_marked
+    }
+
+    /// Returns how much of what stands before a message has passed, if that is not all of it.
+    pub(crate) const fn unfinished(&self) -> usize {
+        match &self.form {
+            Form::Messages(scan) => scan.known,
+            Form::Plain | Form::Events(_) => 0,
+        }
     }
 
     /// Tells whether the body is made of gRPC messages.
@@ -84,7 +104,7 @@ impl Counter {
     }
 
     /// Returns how much of a piece can pass for what is there, where `cost` is what all costs. Of
-    /// events only whole ones do, unless one has begun to pass.
+    /// events and messages only whole ones do, unless one has begun to pass.
     pub(crate) fn affordable(
         &self,
         piece: &[u8],
@@ -102,21 +122,29 @@ impl Counter {
                 beyond = middle;
             }
         }
-        let is_within = matches!(self.form, Form::Events(_)) && fits < piece.len();
-        if is_within { self.whole_events(piece.get(..fits).unwrap_or(piece)) } else { fits }
+        let is_within = !matches!(self.form, Form::Plain) && fits < piece.len();
+        if is_within { self.whole(piece.get(..fits).unwrap_or(piece)) } else { fits }
     }
 
-    /// Returns the length of a piece up to the end of its last event.
-    fn whole_events(&self, piece: &[u8]) -> usize {
+    /// Returns the length of a piece up to the end of its last event or message.
+    fn whole(&self, piece: &[u8]) -> usize {
         let mut counter = self.clone();
-        let mut whole = if self.is_between_events() { 0 } else { piece.len() };
+        let mut whole = if self.is_between() { 0 } else { piece.len() };
         for (index, byte) in piece.iter().enumerate() {
             counter.pass(std::slice::from_ref(byte));
-            if counter.is_between_events() {
+            if counter.is_between() {
                 whole = index.saturating_add(1);
             }
         }
         whole
+    }
+
+    /// Tells whether the last event or message is complete.
+    const fn is_between(&self) -> bool {
+        match &self.form {
+            Form::Messages(scan) => scan.left == 0 && scan.known == 0,
+            Form::Plain | Form::Events(_) => self.is_between_events(),
+        }
     }
 }
 
@@ -124,6 +152,7 @@ impl Counter {
 /// unpaid.
 #[derive(Clone, Debug, Default)]
 struct EventScan {
+    bom: Bom,
     line: Line,
     /// Whether the last byte was a CR, which a LF may follow.
     is_after_cr: bool,
@@ -151,6 +180,12 @@ impl EventScan {
 
     /// Returns how many events begin in a piece.
     fn pass(&mut self, piece: &[u8]) -> u64 {
+        let [held, piece] = self.bom.strip(piece);
+        self.text(held).saturating_add(self.text(piece))
+    }
+
+    /// Returns how many events begin in a piece of the text.
+    fn text(&mut self, piece: &[u8]) -> u64 {
         let mut events = 0_u64;
         let mut left = piece;
         while let Some((byte, rest)) = left.split_first() {
@@ -260,10 +295,10 @@ mod tests {
 
     #[test]
     fn events_with_data_count_however_they_are_cut() {
-        let body = b": hello\n\ndata: 1\n\ndata:2\r\ndata: 3\r\n\r\nevent: x\r\rid: 4\rdata\r\r\
+        let body = b"\xEF\xBB\xBFdata: 0\n\n: hello\n\ndata: 1\n\ndata:2\r\ndata: 3\r\n\r\nevent: x\r\rid: 4\rdata\r\r\
                      datum: 5\n\nda\n\nevent: y\ndata: 6\n";
         for counts in counts("text/event-stream; charset=utf-8", body) {
-            assert_eq!(counts.events, 4);
+            assert_eq!(counts.events, 5);
             assert_eq!(counts.bytes, u64::try_from(body.len()).unwrap());
         }
     }

@@ -14,6 +14,7 @@ mod purse;
 mod rates;
 mod reported;
 mod tab;
+mod trial;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use reported::Reading;
 pub(crate) use reported::Reported;
 pub use reported::Usage;
 pub(crate) use tab::Tab;
+pub(crate) use trial::tried;
 
 /// What is left to be known of an answer's cost, once its head has come.
 pub(crate) enum Metering {

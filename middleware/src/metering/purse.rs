@@ -12,15 +12,15 @@ use crate::begin::begun;
 use crate::cashier::Cashier;
 use crate::charged::Charged;
 use crate::node::Node;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
 /// Something that is done some time from now.
 pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Why nothing was drawn.
 pub(crate) enum Denied {
-    /// There is too little credit. It may come.
-    Poor(Credited),
+    /// There is too little credit, or none is given before the contract is confirmed. It may come.
+    Poor(Credited, ProblemKind),
     /// The channel gives nothing any more.
     Refused(Problem),
 }
@@ -67,7 +67,12 @@ impl<N: Node> Purse for Running<N> {
             // Whoever waits must not miss what comes between the refusal and the waiting.
             let credited = cashier.credited(channel);
             cashier.draw(channel, least, most).await.map_err(|error| match error {
-                LedgerError::Refused(Refusal::Underpaid { .. }) => Denied::Poor(credited),
+                LedgerError::Refused(Refusal::Underpaid { .. }) => {
+                    Denied::Poor(credited, ProblemKind::Underpaid)
+                }
+                LedgerError::Refused(Refusal::Pending) => {
+                    Denied::Poor(credited, ProblemKind::ChannelPending)
+                }
                 error => Denied::Refused(error.into()),
             })
         })

@@ -18,6 +18,14 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// Returns the one of two by which the same costs less.
+    fn or_lower(self, other: Self) -> Self {
+        let parts = |rate: Self, units: NonZeroU64| {
+            u128::from(rate.price.get()).saturating_mul(units.get().into())
+        };
+        if parts(other, self.units) < parts(self, other.units) { other } else { self }
+    }
+
     /// Returns what so many units cost, and the greatest amount where that is more.
     #[must_use]
     pub fn cost(self, units: u64) -> Msat {
@@ -56,6 +64,20 @@ pub(crate) struct Counts {
 }
 
 impl Rates {
+    /// Returns the rates by which nothing costs more than by either.
+    pub(crate) fn or_lower(&self, other: &Self) -> Self {
+        let lower = |one: Option<Rate>, other: Option<Rate>| Some(one?.or_lower(other?));
+        Self {
+            answer: self.answer.min(other.answer),
+            bytes: lower(self.bytes, other.bytes),
+            events: lower(self.events, other.events),
+            messages: lower(self.messages, other.messages),
+            millis: lower(self.millis, other.millis),
+            draw: self.draw.min(other.draw),
+            patience: self.patience.max(other.patience),
+        }
+    }
+
     /// Tells whether an answer with such a body has anything that is counted. Of what has not, the
     /// price is charged.
     pub(crate) fn apply_to(&self, counter: &Counter) -> bool {
@@ -106,6 +128,25 @@ mod tests {
         let rate = rate(3, 1_024);
         let cost = |units| rate.cost(units).get();
         assert_eq!([0, 1, 341, 342, 1_024, 1_025].map(cost), [0, 1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn of_two_rates_the_lower_is_taken_each_and_what_one_leaves_out_costs_nothing() {
+        let rates = |answer, bytes, events, secs| Rates {
+            answer: Msat::new(answer).unwrap(),
+            bytes: Some(bytes),
+            events,
+            messages: None,
+            millis: None,
+            draw: Msat::new(answer).unwrap(),
+            patience: Duration::from_secs(secs),
+        };
+        let one = rates(5, rate(3, 1_024), Some(rate(7, 1)), 30);
+        let other = rates(6, rate(2, 1_000), None, 10);
+
+        let both = rates(5, rate(2, 1_000), None, 30);
+
+        assert_eq!((one.or_lower(&other), other.or_lower(&one)), (both.clone(), both));
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Usage {
         self.sources.iter().any(UsageSource::reads_body)
     }
 
+    /// Returns the same at the lower price of two for a unit.
+    pub(crate) fn or_lower(&self, other: &Self) -> Self {
+        Self { sources: self.sources.clone(), unit: self.unit.min(other.unit) }
+    }
+
     /// Returns what so many units cost, and the greatest amount where that is more.
     fn cost(&self, units: u64) -> Msat {
         let cost = units.checked_mul(self.unit.get());

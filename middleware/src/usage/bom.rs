@@ -4,8 +4,8 @@
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Takes the mark off the beginning of a text (RFC 8259 §8.1, WHATWG HTML §9.2.5).
-#[derive(Debug, Default)]
-pub(super) struct Bom {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bom {
     /// How much of the mark has been seen, and is held back.
     seen: usize,
     /// Whether the text has begun.
@@ -13,9 +13,19 @@ pub(super) struct Bom {
 }
 
 impl Bom {
+    /// Tells whether a text that goes on like this may begin with a mark.
+    pub(crate) fn may_begin(&self, data: &[u8]) -> bool {
+        !self.has_begun && self.seen == 0 && data.first() == MARK.first()
+    }
+
+    /// Tells whether a part of the mark has come, or of what is none.
+    pub(crate) const fn is_within(&self) -> bool {
+        !self.has_begun && self.seen > 0 && self.seen < MARK.len()
+    }
+
     /// Returns what there is of the text: what was held back and is no mark, and the rest of a
     /// piece.
-    pub(super) fn strip<'d>(&mut self, mut data: &'d [u8]) -> [&'d [u8]; 2] {
+    pub(crate) fn strip<'d>(&mut self, mut data: &'d [u8]) -> [&'d [u8]; 2] {
         let mut held = &b""[..];
         while !self.has_begun
             && let Some((byte, rest)) = data.split_first()

@@ -13,12 +13,12 @@ mod skip;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bom::Bom;
 pub use path::{BadUsagePath, UsagePath};
 
 use http::header::{CONTENT_ENCODING, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use bom::Bom;
 use events::Events;
 use json::Documents;
 

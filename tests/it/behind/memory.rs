@@ -11,13 +11,6 @@ const CONNECTIONS: u32 = 5_000;
 /// The most that one of them may cost, in KiB. A build with debug information needs the most.
 const EACH_MAX_KIB: u64 = 64;
 
-/// Returns how much memory a process has, in KiB.
-pub(super) fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn five_thousand_idle_connections_cost_little() {
     rlimit::increase_nofile_limit(20_000).unwrap();
@@ -25,7 +18,7 @@ async fn five_thousand_idle_connections_cost_little() {
     let limits = "[limits]\nconnections_per_client = 6000\nidle_secs = 600\n";
     let front = Front::start(&service.url(), limits).await;
     assert_eq!(front.get("/x").await.0, 200);
-    let before = resident(front.gateway.pid());
+    let before = front.gateway.resident_kib();
 
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -36,7 +29,7 @@ async fn five_thousand_idle_connections_cost_little() {
     }
 
     assert_eq!(front.metric("farebox_connections_open").await, i64::from(CONNECTIONS));
-    let cost = resident(front.gateway.pid()).saturating_sub(before);
+    let cost = front.gateway.resident_kib().saturating_sub(before);
     let each = cost / u64::from(CONNECTIONS);
     assert!(each <= EACH_MAX_KIB, "{CONNECTIONS} cost {cost} KiB, {each} KiB each");
 }

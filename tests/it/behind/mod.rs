@@ -11,6 +11,7 @@ mod early;
 mod floods;
 mod forwarded;
 mod grpc;
+mod grpc_metered;
 mod hostile;
 mod hosts;
 mod leaving;

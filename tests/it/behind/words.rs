@@ -11,6 +11,8 @@ use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
+use http_body::Frame;
+use http_body_util::BodyExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
@@ -102,16 +104,32 @@ impl Service<http::Request<Body>> for Shelf {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         self.seen.lock().unwrap().push(request.headers().clone());
         let method = Method { name: request.uri().path().to_owned(), shelf: self.clone() };
+        let units = request.headers().get("units").cloned();
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(Codec::default());
-            Ok(match method.name.rsplit('/').next().unwrap() {
+            let answer = match method.name.rsplit('/').next().unwrap() {
                 "Count" | "Break" | "Fall" | "Hang" => grpc.server_streaming(method, request).await,
                 "Join" => grpc.client_streaming(method, request).await,
                 "Talk" => grpc.streaming(method, request).await,
                 _ => grpc.unary(method, request).await,
+            };
+            Ok(match units {
+                Some(units) => answer.map(|body| with_units(body, units)),
+                None => answer,
             })
         })
     }
+}
+
+/// Reports units in the trailers of an answer.
+fn with_units(body: Body, units: http::HeaderValue) -> Body {
+    Body::new(body.map_frame(move |frame| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            trailers.insert("x-units", units.clone());
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }))
 }
 
 /// What is done about one call, as the end of its path says.

@@ -2,16 +2,23 @@
 //! nothing of this project.
 
 mod amounts;
+mod crowded;
+mod documents;
 mod endings;
 mod feed;
 mod listener;
+mod models;
 mod pauses;
+mod quoted;
+mod unconfirmed;
 mod usage;
+
+use std::process::Command;
 
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::{Kind, Msat};
 
-use crate::support::{Buyer, World, header};
+use crate::support::{Buyer, Operator, World, header, until};
 use feed::Feed;
 use listener::Listener;
 
@@ -35,19 +42,28 @@ impl Stand {
 
     /// Starts all of it, with this at the end of the route.
     async fn start_with(billing: &str) -> Self {
-        let feed = Feed::start().await;
-        let (url, billing) = (format!("url = \"http://{}\"", feed.address), billing.to_owned());
-        let world = World::start_with(move |config| {
-            let (before, after) = config.split_once("[upstream]\n").unwrap();
-            let (_url, after) = after.split_once('\n').unwrap();
-            format!(
-                "{before}[upstream]\n{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
-                 price_msat = {DRAW_MSAT}\n\n{billing}\n"
-            )
-        })
-        .await;
+        Self::start_routes(&stream_route(billing)).await
+    }
+
+    /// Starts all of it, with these routes.
+    async fn start_routes(routes: &str) -> Self {
+        let (world, feed) = Self::world(routes, |config| config).await;
         let buyer = world.buyer_with_channel(Kind::Cltv).await;
         Self { world, feed, buyer, payment: None }
+    }
+
+    /// Starts all but the client, with a changed configuration.
+    async fn world(routes: &str, change: impl FnOnce(String) -> String) -> (World, Feed) {
+        let feed = Feed::start().await;
+        let (url, routes) = (format!("url = \"http://{}\"", feed.address), routes.to_owned());
+        let world = World::start_with(move |config| {
+            let config = change(config);
+            let (before, after) = config.split_once("[upstream]\n").unwrap();
+            let (_url, after) = after.split_once('\n').unwrap();
+            format!("{before}[upstream]\n{url}\n{after}\n{routes}")
+        })
+        .await;
+        (world, feed)
     }
 
     /// Adds so much to what is paid, and returns the payment as a line of a request's head.
@@ -62,8 +78,19 @@ impl Stand {
 
     /// Asks for the stream with curl, with a payment that adds so much, and answers its head.
     async fn open(&mut self, msat: u64, arguments: &[&str], head: &str) -> (Listener, feed::Side) {
+        self.open_at("/stream", msat, arguments, head).await
+    }
+
+    /// The same for another path.
+    async fn open_at(
+        &mut self,
+        path: &str,
+        msat: u64,
+        arguments: &[&str],
+        head: &str,
+    ) -> (Listener, feed::Side) {
         let payment = self.payment(msat);
-        let url = self.world.gateway.url("/stream");
+        let url = self.world.gateway.url(path);
         let listener = Listener::start(&[arguments, &["--header", &payment, &url]].concat());
         let mut side = self.feed.asked().await;
         side.say(head).await;
@@ -85,10 +112,38 @@ impl Stand {
     async fn until_spent(&self, msat: u64) {
         let mut spent = 0;
         let what = format!("{msat} msat are spent");
-        crate::support::until(&what, async || {
+        until(&what, async || {
             spent = self.account().await.spent.get();
             spent == msat
         })
         .await;
     }
+
+    /// What is spent once everything is saved that has begun to end.
+    async fn settled(&mut self) -> u64 {
+        assert!(self.world.gateway.terminate());
+        self.world.gateway.restart();
+        self.account().await.spent.get()
+    }
+
+    /// Puts a changed configuration in force.
+    async fn reload(&self, change: impl FnOnce(String) -> String) {
+        let path = self.world.file("farebox.toml");
+        std::fs::write(&path, change(std::fs::read_to_string(&path).unwrap())).unwrap();
+        let operator = Operator::of(&self.world);
+        let taken = async || {
+            let told = operator.metrics().await;
+            let name = "farebox_reloads_total{result=\"taken\"} ";
+            told.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+        };
+        let before = taken().await;
+        let pid = self.world.gateway.pid().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        until("the new configuration is in force", async || taken().await != before).await;
+    }
+}
+
+/// Returns a route to the stream, with this at its end.
+fn stream_route(billing: &str) -> String {
+    format!("[[route]]\npath = \"/stream\"\nprice_msat = {DRAW_MSAT}\n\n{billing}\n")
 }

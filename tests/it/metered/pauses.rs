@@ -1,6 +1,5 @@
 //! Streams that wait for credit.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::Stand;
@@ -95,20 +94,8 @@ async fn a_reload_cuts_no_stream_and_changes_nothing_of_its_rates() {
     side.chunk("data: 1\n\n").await;
     listener.hear("data: 1\n\n").await;
 
-    let path = stand.world.file("farebox.toml");
-    let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(
-        &path,
-        config.replace("events = { msat = 500_000 }", "events = { msat = 900_000 }"),
-    )
-    .unwrap();
-    let pid = stand.world.gateway.pid().to_string();
-    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-    let url = stand.world.gateway.url("/.well-known/payment-channel?format=json");
-    crate::support::until("the new rates are in force", async || {
-        reqwest::get(&url).await.unwrap().text().await.unwrap().contains("900000")
-    })
-    .await;
+    let raised = |config: String| config.replace("{ msat = 500_000 }", "{ msat = 900_000 }");
+    stand.reload(raised).await;
     side.chunk("data: 2\n\n").await;
     listener.hear("data: 2\n\n").await;
     side.end().await;

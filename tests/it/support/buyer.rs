@@ -155,10 +155,20 @@ impl Buyer {
 
     /// Shows a contract, which no block has yet.
     pub(crate) async fn show(&mut self, world: &World, kind: Kind) -> ContractRequest {
+        self.show_as(world, kind, StateName::Pending).await
+    }
+
+    /// The same, where the channel has another state at once.
+    pub(crate) async fn show_as(
+        &mut self,
+        world: &World,
+        kind: Kind,
+        state: StateName,
+    ) -> ContractRequest {
         let held = self.held(world, kind).await;
         let shown = held.show(&self.key).unwrap();
         let reply: StateReply = self.ask(&shown).await;
-        assert_eq!(reply.state, StateName::Pending);
+        assert_eq!(reply.state, state);
         self.purse = Some(held.open(&shown, &reply));
         self.shown = Some(shown.clone());
         shown

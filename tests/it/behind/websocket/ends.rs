@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::super::Front;
 use super::super::service::pass;
-use super::super::{Front, memory};
 use super::sockets::{Sockets, close_of, echo, next, open};
 use crate::support::{terminate, until};
 
@@ -134,8 +134,8 @@ async fn who_does_not_read_holds_up_the_other_side_and_no_memory() {
         echo(socket, "warm").await;
     }
     until("they are over", async || service.open() == 0).await;
-    let before = memory::resident(front.gateway.pid());
-    let grown = || memory::resident(front.gateway.pid()).saturating_sub(before);
+    let before = front.gateway.resident_kib();
+    let grown = || front.gateway.resident_kib().saturating_sub(before);
 
     let mut clients = all().await;
     join_all(clients.iter_mut().map(|client| client.send(Message::text("flood")))).await;

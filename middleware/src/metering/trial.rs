@@ -1,0 +1,58 @@
+//! Answers that nobody pays, and of which it is only told what they would cost.
+
+use std::future::ready;
+
+use bytes::Bytes;
+use farebox_channel::message::Receipt;
+use farebox_channel::{Msat, Sat};
+use http::Response;
+use http_body::Body;
+
+use super::purse::{Closing, Denied, Later, Purse};
+use super::{Account, Forgiveness, Metered, Metering, Reported, Tab};
+use crate::body::PaidBody;
+
+/// A purse that has whatever is wanted of it.
+struct Trial;
+
+impl Purse for Trial {
+    fn draw(&self, _least: Msat, most: Msat) -> Later<Result<Receipt, Denied>> {
+        Box::pin(ready(Ok(given(most))))
+    }
+
+    fn settle(self: Box<Self>, _charged: Receipt, _closing: Closing) -> Later<Option<Receipt>> {
+        Box::pin(ready(None))
+    }
+}
+
+/// Returns the receipt of a charge that nobody pays.
+const fn given(price: Msat) -> Receipt {
+    Receipt { paid: Sat::ZERO, spent: Msat::ZERO, credit: Msat::MAX, price }
+}
+
+/// Passes an answer on for nothing, and tells what it would cost with this price charged first.
+pub(crate) fn tried<B: Body<Data = Bytes>>(
+    (price, metering): (Msat, Metering),
+    forgiveness: Forgiveness,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    let account = Account::new((Box::new(Trial), given(price)), forgiveness);
+    let bill = account.bill();
+    match metering {
+        Metering::Flat => response.map(|body| PaidBody::served(body, None)),
+        Metering::Known(cost) => {
+            bill.set(cost.map_or(price, |cost| cost.min(price)));
+            response.extensions_mut().insert(bill);
+            response.map(|body| PaidBody::served(body, None))
+        }
+        Metering::Reported(reading) => {
+            response.extensions_mut().insert(bill);
+            response.map(|body| PaidBody::reported(Reported::new(body, reading, account)))
+        }
+        Metering::Running(rates, counter) => {
+            response.extensions_mut().insert(bill);
+            let tab = Tab::new(counter, rates, account);
+            response.map(|body| PaidBody::metered(Metered::new(body, tab)))
+        }
+    }
+}

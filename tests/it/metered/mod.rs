@@ -6,6 +6,7 @@ mod endings;
 mod feed;
 mod listener;
 mod pauses;
+mod told;
 mod usage;
 
 use farebox_channel::message::{PayRequest, Receipt};

@@ -1,4 +1,4 @@
--- Format 1. One row per channel; what is not known yet is NULL.
+-- Format 2. One row per channel; what is not known yet is NULL.
 
 CREATE TABLE channel (
     outpoint         TEXT    PRIMARY KEY, -- "txid:vout" of the contract
@@ -18,5 +18,6 @@ CREATE TABLE channel (
     signature        BLOB,                -- over paid
     spent            INTEGER,             -- msat
     pass             BLOB,
-    settlement       TEXT                 -- txid
+    settlement       TEXT,                -- txid
+    known            INTEGER              -- msat: what is owed besides answers that run, while any do
 ) STRICT;

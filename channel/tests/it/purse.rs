@@ -11,7 +11,7 @@ use crate::client::funded;
 use crate::support::{CAPACITY, FIRST, NOW, client_key, gateway, key, msat, public, sat};
 
 /// An open channel's purse after the first payment.
-fn purse() -> Purse {
+pub(crate) fn purse() -> Purse {
     let held = funded(Kind::Cltv).hold(None).unwrap();
     let shown = held.show(&client_key()).unwrap();
     let reply = StateReply {

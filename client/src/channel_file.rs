@@ -264,3 +264,28 @@ fn purse(row: &Row<'_>, contract: Contract) -> Result<Purse, Damage> {
         pass: Pass::new(column(row, "pass")?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_format_is_made_one_of_this_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("channels.sqlite");
+        drop(private(&path).unwrap());
+        let old = Connection::open(&path).unwrap();
+        let first = format!("{SCHEMA} ALTER TABLE channel DROP COLUMN known;");
+        old.execute_batch(&format!("{first} PRAGMA user_version = 1;")).unwrap();
+        drop(old);
+
+        let file = ChannelFile::open(&path).unwrap();
+
+        assert_eq!(file.channels().unwrap(), []);
+        let connection = file.connection.lock().unwrap();
+        let known = connection.query_row("SELECT count(known) FROM channel", [], |row| row.get(0));
+        assert_eq!(known, Ok(0));
+        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        assert_eq!(format, Ok(FORMAT));
+    }
+}

@@ -81,7 +81,10 @@ impl Stage {
             }
             Event::Closing(_, Some(txid)) => self.note(&format!("settlement {txid}")),
             Event::Closing(_, None) => self.note("the settlement is on its way"),
-            Event::Paid(_) | Event::Resynchronised { .. } => {}
+            Event::Paid(_)
+            | Event::ToppedUp { .. }
+            | Event::Ended(_)
+            | Event::Resynchronised { .. } => {}
         }
     }
 

@@ -193,7 +193,7 @@ impl Play {
             5 if !self.running.is_empty() => {
                 let ahead = ahead(number % 900_000, self.answers());
                 self.purse =
-                    self.purse.pay_ahead(ahead, &client_key()).unwrap_or(self.purse.clone());
+                    self.purse.pay_ahead(ahead, &client_key()).unwrap_or_else(|_| self.purse.clone());
                 self.paid = self.purse.payment.paid;
             }
             6 | 7 if !self.running.is_empty() => {

@@ -6,6 +6,9 @@ mod endings;
 mod feed;
 mod listener;
 mod pauses;
+mod payer;
+mod paying;
+mod resuming;
 mod told;
 mod usage;
 

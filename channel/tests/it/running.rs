@@ -192,8 +192,10 @@ impl Play {
             }
             5 if !self.running.is_empty() => {
                 let ahead = ahead(number % 900_000, self.answers());
-                self.purse =
-                    self.purse.pay_ahead(ahead, &client_key()).unwrap_or_else(|_| self.purse.clone());
+                self.purse = self
+                    .purse
+                    .pay_ahead(ahead, &client_key())
+                    .unwrap_or_else(|_| self.purse.clone());
                 self.paid = self.purse.payment.paid;
             }
             6 | 7 if !self.running.is_empty() => {

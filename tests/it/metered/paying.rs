@@ -235,18 +235,22 @@ async fn a_route_that_has_rates_since_its_price_was_remembered_is_paid_too() {
 
 #[tokio::test]
 async fn a_close_while_a_stream_runs_settles_what_is_spent() {
-    let stand = Stand::start("events = { msat = 50_000 }").await;
+    let stand = Stand::start("events = { msat = 250_000 }").await;
     let payer = Payer::new(&stand, |_| {}).await;
     let (mut answer, mut side) = payer.open(&stand, EVENTS).await;
-    side.chunk("data: 1\n\n").await;
-    hear(&mut answer, "data: 1\n\n").await;
+    for event in ["data: 1\n\n", "data: 2\n\n"] {
+        side.chunk(event).await;
+        hear(&mut answer, event).await;
+    }
+    let signed = payer.purse().payment.paid;
 
     let closing = payer.client.close(&stand.world.gateway.url("/")).await.unwrap();
 
-    until("the channel closes", async || payer.account(&stand).await.payment.paid == closing.paid)
-        .await;
-    side.chunk("data: 2\n\ndata: 3\n\n").await;
+    let spent = (PRICE_MSAT + 500_000).div_ceil(1_000);
+    assert!((spent..spent + 2).contains(&closing.paid.get()), "{closing:?}");
+    assert!(signed > closing.paid, "what was ahead goes back");
+    side.chunk("data: 3\n\ndata: 4\n\n").await;
     let (rest, _) = read(&mut answer).await;
-    assert!(!String::from_utf8(rest).unwrap().contains("data: 3\n\n"));
+    assert!(!String::from_utf8(rest).unwrap().contains("data: 4\n\n"));
     assert!(matches!(payer.record().stage, farebox_client::Stage::Closing(..)));
 }

@@ -100,7 +100,7 @@ struct Answer {
 
 /// How a body ends once it was asked what it has cost.
 struct Ending {
-    cost: Later<Result<Option<Receipt>, PayError>>,
+    told: Later<Result<(), PayError>>,
     failure: Option<Failure>,
 }
 
@@ -108,9 +108,9 @@ impl Answer {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         loop {
             if let Some(ending) = &mut self.ending {
-                let cost = ready!(ending.cost.as_mut().poll(context));
+                let told = ready!(ending.told.as_mut().poll(context));
                 let failure = self.ending.take().and_then(|ending| ending.failure);
-                return Poll::Ready(self.ended(cost, failure).map(Err));
+                return Poll::Ready(failure.or_else(|| distrust(told)).map(Err));
             }
             if let Err(error) = self.pay(context) {
                 self.limit = None;
@@ -211,40 +211,27 @@ impl Answer {
         let is_unknown = self.ticket.runs();
         self.ticket.leave();
         let teller = Arc::clone(&self.teller);
-        let cost = async move { if is_unknown { ask(&teller).await } else { Ok(None) } };
-        self.ending = Some(Ending { cost: Box::pin(cost), failure });
+        let told = async move { if is_unknown { ask(&teller).await } else { Ok(()) } };
+        self.ending = Some(Ending { told: Box::pin(told), failure });
     }
+}
 
-    /// Returns what the body ends with.
-    fn ended(
-        &self,
-        cost: Result<Option<Receipt>, PayError>,
-        failure: Option<Failure>,
-    ) -> Option<Failure> {
-        match cost {
-            Ok(cost) => {
-                if let Some(receipt) = cost {
-                    self.teller.observer.tell(&Event::Ended(receipt));
-                }
-                failure
-            }
-            Err(error @ (PayError::Distrust(_) | PayError::File(_))) => {
-                failure.or_else(|| Some(error.into()))
-            }
-            // It is asked for again before the next request.
-            Err(_) => failure,
-        }
+/// Returns why a body must not end well, where what it has cost is not believed, or not on record.
+/// Whatever else has failed is asked for again before the next request.
+fn distrust(told: Result<(), PayError>) -> Option<Failure> {
+    match told {
+        Err(error @ (PayError::Distrust(_) | PayError::File(_))) => Some(error.into()),
+        Ok(()) | Err(_) => None,
     }
 }
 
 /// Asks what an answer has cost, until the gateway has counted it too.
-async fn ask(teller: &Teller) -> Result<Option<Receipt>, PayError> {
+async fn ask(teller: &Teller) -> Result<(), PayError> {
     for pause in PAUSES {
         sleep(pause).await;
-        let told = teller.reckon().await?;
-        if told.is_some() || teller.till.traffic().calm().is_none() {
-            return Ok(told);
+        if teller.reckon().await? || teller.till.traffic().calm().is_none() {
+            break;
         }
     }
-    Ok(None)
+    Ok(())
 }

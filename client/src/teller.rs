@@ -3,16 +3,21 @@
 //! The newest payment on the well-known path costs nothing, and its receipt has the account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farebox_channel::Msat;
 use farebox_channel::client::{Ahead, NoMore};
 use farebox_channel::message::Receipt;
+use tokio::time::timeout;
 
 use crate::error::{Limit, PayError};
 use crate::event::{Event, Observer};
 use crate::gateway::{Origin, step};
 use crate::policy::Allowance;
 use crate::till::Till;
+
+/// How long the gateway may take to tell the account.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who asks and pays for a till.
 #[derive(Debug)]
@@ -66,7 +71,10 @@ impl Teller {
     async fn ask(&self) -> Result<Receipt, PayError> {
         let channel = || PayError::NoChannel(self.origin.as_str().to_owned());
         let newest = self.till.purse().ok_or_else(channel)?;
-        let receipt: Receipt = step(&self.http, &self.origin, &newest.top_up()).await?;
+        let payment = newest.top_up();
+        let asked = timeout(PATIENCE, step(&self.http, &self.origin, &payment)).await;
+        let is_late = |_| PayError::NotNow("the account was not told in time".to_owned());
+        let receipt: Receipt = asked.map_err(is_late)??;
         self.till.account(|purse| {
             purse.check(&receipt)?;
             Ok(purse.clone())
@@ -100,10 +108,9 @@ impl Teller {
     }
 
     /// Where no answer runs any more, and it is not known what each has cost, asks for it. The
-    /// answer is believed only if nothing is under way on either side. Then the receipt says what
-    /// was not known, as its price.
-    pub(crate) async fn reckon(&self) -> Result<Option<Receipt>, PayError> {
-        let Some(calm) = self.till.traffic().calm() else { return Ok(None) };
+    /// answer is believed only if nothing is under way on either side. Tells whether it was.
+    pub(crate) async fn reckon(&self) -> Result<bool, PayError> {
+        let Some(calm) = self.till.traffic().calm() else { return Ok(false) };
         let receipt = self.ask().await?;
         let mut told = None;
         self.till.book(
@@ -118,6 +125,9 @@ impl Teller {
                 Ok(next)
             },
         )?;
-        Ok(told)
+        if let Some(receipt) = told {
+            self.observer.tell(&Event::Ended(receipt));
+        }
+        Ok(told.is_some())
     }
 }

@@ -174,6 +174,7 @@ async fn what_a_reader_leaves_comes_back_to_the_credit() {
     payer.flat(&stand).await;
 
     payer.agrees(&stand, 2 * PRICE_MSAT + 100_000).await;
+    assert_eq!(payer.costs(), [100_000], "it is told by then");
 }
 
 #[tokio::test]

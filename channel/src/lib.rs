@@ -112,6 +112,7 @@ mod pass;
 mod payment;
 mod payout;
 mod proof;
+mod rates;
 mod refund;
 mod settlement;
 mod units;

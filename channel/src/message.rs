@@ -17,6 +17,7 @@ use crate::pass::Pass;
 use crate::payment::Payment;
 use crate::payout::Payout;
 use crate::proof::{Proof, Subject};
+pub use crate::rates::{OfferedRate, OfferedRates};
 pub use crate::refund::RefundRequest;
 use crate::units::{Expiry, Msat, Sat, Seconds};
 
@@ -28,6 +29,9 @@ pub struct Offer {
     /// For how long that price holds, also if it is raised meanwhile; nothing means that nothing
     /// is promised.
     pub price_holds: Option<Seconds>,
+    /// What the answer costs in the end, where it is charged while it passes; nothing means that it
+    /// costs the price.
+    pub rates: Option<OfferedRates>,
     /// The network of the channels.
     pub network: Network,
     /// The kinds of contract that are taken.
@@ -270,6 +274,9 @@ pub struct Receipt {
     pub credit: Msat,
     /// What this request was charged.
     pub price: Msat,
+    /// Whether there is more to come: the answer that begins here goes on charging, or, where nothing
+    /// is charged, other requests of the channel are under way.
+    pub is_running: bool,
 }
 
 /// The client asks what is on record.

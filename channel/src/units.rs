@@ -132,6 +132,12 @@ impl Msat {
         Sat(self.0.div_ceil(MSAT_PER_SAT))
     }
 
+    /// Returns the greatest whole amount in satoshi that this one covers.
+    #[must_use]
+    pub fn to_sat_floor(self) -> Sat {
+        self.0.checked_div(MSAT_PER_SAT).map_or(Sat::ZERO, Sat)
+    }
+
     /// Returns the sum, or nothing above [`Msat::MAX`].
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
@@ -282,6 +288,7 @@ mod tests {
         assert_eq!(Msat(1).to_sat_ceil(), Sat(1));
         assert_eq!(Msat(1_000).to_sat_ceil(), Sat(1));
         assert_eq!(Msat(1_001).to_sat_ceil(), Sat(2));
+        assert_eq!([999, 1_000, 1_999].map(|msat| Msat(msat).to_sat_floor().get()), [0, 1, 1]);
     }
 
     #[test]

@@ -18,9 +18,12 @@ use crate::error::FileError;
 use crate::record::{Record, Stage, Wanted};
 
 /// The format that this release writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The tables of that format.
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("funding.sql"));
+/// What makes them of those of format 1.
+const FROM_1: &str =
+    concat!("ALTER TABLE channel ADD COLUMN known INTEGER;", include_str!("funding.sql"));
 
 /// The file of a client's channels. Clones share it; other processes are kept out.
 #[derive(Clone, Debug)]
@@ -52,15 +55,17 @@ impl ChannelFile {
         let format: u32 = connection
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(failed)?;
-        match format {
-            0 => {
-                let make = format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;");
-                connection.execute_batch(&make).map_err(failed)?;
-            }
-            FORMAT => {}
+        let change = match format {
+            0 => SCHEMA,
+            1 => FROM_1,
+            FORMAT => "",
             found => {
                 return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
             }
+        };
+        if format != FORMAT {
+            let make = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
+            connection.execute_batch(&make).map_err(failed)?;
         }
         let connection = Arc::new(Mutex::new(connection));
         Ok(Self { path: name, connection, _lock: Arc::new(lock) })
@@ -206,9 +211,9 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO channel VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
              ON CONFLICT (outpoint) DO UPDATE SET stage = ?4, refund_signature = ?13, \
-             paid = ?14, signature = ?15, spent = ?16, pass = ?17, settlement = ?18",
+             paid = ?14, signature = ?15, spent = ?16, pass = ?17, settlement = ?18, known = ?19",
         )?
         .execute(params![
             outpoint.to_string(),
@@ -229,6 +234,7 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
             purse.map(|purse| purse.spent.get()),
             purse.map(|purse| *purse.pass.as_bytes()),
             settlement.map(|txid| txid.to_string()),
+            purse.and_then(|purse| purse.known).map(Msat::get),
         ])
         .map(|_| ())
 }
@@ -328,7 +334,35 @@ fn purse(row: &Row<'_>, contract: Contract) -> Result<Purse, Damage> {
         refund: refund(row, contract)?,
         payment,
         spent: checked("spent", Msat::new(column(row, "spent")?))?,
+        known: checked("known", column::<Option<u64>>(row, "known")?.map(Msat::new).transpose())?,
         least: sat(row, "first_payment")?,
         pass: Pass::new(column(row, "pass")?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_format_is_made_one_of_this_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("channels.sqlite");
+        drop(private(&path).unwrap());
+        let old = Connection::open(&path).unwrap();
+        let channels = include_str!("schema.sql");
+        let first = format!("{channels} ALTER TABLE channel DROP COLUMN known;");
+        old.execute_batch(&format!("{first} PRAGMA user_version = 1;")).unwrap();
+        drop(old);
+
+        let file = ChannelFile::open(&path).unwrap();
+
+        assert_eq!(file.channels().unwrap(), []);
+        assert!(file.wanted().unwrap().is_empty());
+        let connection = file.connection.lock().unwrap();
+        let known = connection.query_row("SELECT count(known) FROM channel", [], |row| row.get(0));
+        assert_eq!(known, Ok(0));
+        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        assert_eq!(format, Ok(FORMAT));
+    }
 }

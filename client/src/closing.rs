@@ -1,7 +1,5 @@
 //! Closing a channel: for what is spent, so that unspent credit comes back.
 
-use std::sync::Arc;
-
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::Place;
@@ -57,19 +55,32 @@ impl<B: Chain + Wallet> PayingClient<B> {
         // Requests that are under way may still change the account of the till.
         let till = lock(&self.tills).remove(&origin);
         let till = till.filter(|till| till.record().outpoint() == channel);
-        let till = till.unwrap_or_else(|| Arc::new(Till::new(record, true)));
-        self.ask_what_is_spent(&till, &origin).await?;
-        let reply = match self.close_till(&till, &origin).await {
+        let till = till.unwrap_or_else(|| self.till_of(record, true));
+        till.traffic().is_closing = true;
+        let closed = self.close_for_what_is_spent(&till, &origin).await;
+        till.traffic().is_closing = false;
+        let reply = closed?;
+        self.observer.tell(&Event::Closing(channel, reply.settlement));
+        Ok(reply)
+    }
+
+    async fn close_for_what_is_spent(
+        &self,
+        till: &Till,
+        origin: &Origin,
+    ) -> Result<StateReply, PayError> {
+        self.ask_what_is_spent(till, origin).await?;
+        match self.close_till(till, origin).await {
             // One of the two records is old. What the gateway counts as spent it would take with
             // a close of its own too, as long as it is signed.
             Err(error) if is_one_of(&error, &[OUT_OF_BOUNDS]) => {
-                self.resynchronise(&till, &origin).await?;
-                self.close_till(&till, &origin).await
+                self.resynchronise(till, origin).await?;
+                // An answer that runs may have drawn more meanwhile.
+                self.ask_what_is_spent(till, origin).await?;
+                self.close_till(till, origin).await
             }
             reply => reply,
-        }?;
-        self.observer.tell(&Event::Closing(channel, reply.settlement));
-        Ok(reply)
+        }
     }
 
     /// Asks for the close. A refusal leaves the channel open.
@@ -101,8 +112,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         let Some(told) = told.first() else { return Ok(()) };
         if told.payment.paid >= own.payment.paid {
-            return self.account(till, |purse| {
-                Ok(Purse { spent: told.spent.min(purse.spent), ..purse.clone() })
+            return till.account(|purse| {
+                Ok(Purse { spent: told.spent.min(purse.spent), known: None, ..purse.clone() })
             });
         }
         // The newest payment was lost on its way, or the gateway's record is older than that.
@@ -110,7 +121,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
             receipt => receipt?,
         };
-        self.account(till, |purse| Ok(Purse { spent: receipt.spent, ..purse.catch_up(&receipt)? }))
+        till.account(|purse| {
+            Ok(Purse { spent: receipt.spent, known: None, ..purse.catch_up(&receipt)? })
+        })
     }
 
     /// Signs a close and saves that it was asked for.

@@ -4,7 +4,7 @@ use farebox_chain::ChainError;
 use farebox_channel::client::{CannotPay, Distrust, FundingMismatch, TermsRefused};
 use farebox_channel::message::StateName;
 use farebox_channel::wire::Malformed;
-use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError};
+use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError, Sat};
 use thiserror::Error;
 
 /// The channel file did not do its work.
@@ -57,6 +57,17 @@ pub enum FileError {
         /// The newest format known here.
         known: u32,
     },
+}
+
+/// What an answer that is charged while it passes has come up against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Limit {
+    /// It may cost no more.
+    #[error("it may cost {0} at most")]
+    Answer(Msat),
+    /// The channel holds no more.
+    #[error("the channel holds {0}")]
+    Channel(Sat),
 }
 
 /// Why a request could not be paid. Nothing was lost: what was signed is on record.
@@ -141,12 +152,31 @@ pub enum PayError {
     /// No random numbers are to be had.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// An answer that is charged while it passes was not paid any further.
+    #[error("the answer was not paid any further: {0}")]
+    Limit(Limit),
     /// There is no channel with this server.
     #[error("there is no channel with {0}")]
     NoChannel(String),
     /// The channel file failed.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl PayError {
+    /// Returns why an answer that is charged while it passes has ended before its time, where the
+    /// error of reading it comes from here.
+    #[must_use]
+    pub fn of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(ours) = error.downcast_ref() {
+                return Some(ours);
+            }
+            cause = error.source();
+        }
+        None
+    }
 }
 
 /// Joins an error's words with those of its causes.

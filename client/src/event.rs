@@ -25,8 +25,19 @@ pub enum Event {
     Exported(PathBuf),
     /// The contract was shown, and the channel is in this state.
     Shown(OutPoint, StateName),
-    /// A request was paid for.
+    /// A request was paid for. Where the receipt is running, that is what was charged first.
     Paid(Receipt),
+    /// More was paid ahead for answers that are charged while they pass.
+    ToppedUp {
+        /// The channel.
+        channel: OutPoint,
+        /// How much more was signed.
+        amount: Sat,
+        /// What the running answers of the channel have cost by then, as far as is known.
+        cost: Msat,
+    },
+    /// An answer that was charged while it passed has ended: its price is what it has cost.
+    Ended(Receipt),
     /// The two sides' records were brought together after a loss: what is paid and spent now.
     Resynchronised {
         /// The channel.

@@ -3,7 +3,8 @@
 //! [`PayingClient`] sends requests with `reqwest`. When a gateway answers 402 with an offer, it
 //! locks coins of a [`Wallet`](farebox_chain::Wallet) in a channel, refund first, and pays this
 //! request and the following ones with one signature each. It checks everything that the gateway
-//! says and keeps its channels in a file; each step is saved before it is sent.
+//! says and keeps its channels in a file; each step is saved before it is sent. An answer that is
+//! charged while it passes is paid for while it is read, up to [`Policy::answer_max`].
 //!
 //! ```no_run
 //! use farebox_chain::{Access, Bitcoind};
@@ -26,21 +27,28 @@ mod closing;
 mod error;
 mod event;
 mod gateway;
+mod notices;
 mod opening;
 mod outside;
+mod pace;
 mod paying;
 mod policy;
+mod prices;
 mod record;
 mod recovery;
 mod refunding;
 mod resync;
+mod running;
+mod teller;
+mod ticket;
 mod till;
+mod traffic;
 #[cfg(feature = "wallet")]
 mod wallet;
 mod wanting;
 
 pub use channel_file::ChannelFile;
-pub use error::{FileError, PayError};
+pub use error::{FileError, Limit, PayError};
 pub use event::{Event, Observer};
 pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;

@@ -1,15 +1,15 @@
 //! The paying client: one request in, one answer out, paid for where it must be.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::Msat;
-use farebox_channel::client::{CannotPay, Purse};
+use farebox_channel::client::CannotPay;
 use farebox_channel::message::{Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, PROBLEM_PREFIX};
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, Request, Response, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, TE};
+use reqwest::{Request, Response, StatusCode};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::channel_file::ChannelFile;
@@ -18,7 +18,11 @@ use crate::event::{Event, Observer};
 use crate::gateway::{Origin, field, offer, refused};
 use crate::opening::wall;
 use crate::policy::Policy;
+use crate::prices::{Prices, Quote};
 use crate::record::{Record, Stage};
+use crate::running::follow;
+use crate::teller::Teller;
+use crate::ticket::Ticket;
 use crate::till::Till;
 
 /// The problems that tell that the two sides' records of a channel differ.
@@ -26,8 +30,6 @@ const OUT_OF_STEP: [&str; 3] = ["channel-restored", "channel-unknown", "underpai
 /// The problems that tell that a channel is not served any more.
 const OVER: [&str; 5] =
     ["channel-closing", "channel-ended", "channel-expiring", "channel-late", "channel-unknown"];
-/// The greatest number of prices to remember.
-const PRICES_MAX: usize = 10_000;
 /// How often a request is sent: because its price was not known, its channel is over, both sides'
 /// records differ, and once more because the price has changed.
 const ATTEMPTS_MAX: usize = 5;
@@ -44,8 +46,9 @@ pub struct PayingClient<B> {
     pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Held while a channel is opened, so that parallel requests do not open several.
     opening: Arc<AsyncMutex<()>>,
-    /// What each resource cost the last time.
-    prices: Arc<Mutex<HashMap<(Method, Url), Msat>>>,
+    /// Every channel in use: answers may still pass of one that pays for no request any more.
+    in_use: Arc<Mutex<Vec<Weak<Till>>>>,
+    prices: Prices,
 }
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -69,7 +72,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             observer,
             tills: Arc::default(),
             opening: Arc::default(),
-            prices: Arc::default(),
+            in_use: Arc::default(),
+            prices: Prices::default(),
         })
     }
 
@@ -103,7 +107,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub async fn execute(&self, request: Request) -> Result<Response, PayError> {
         let origin = Origin::of(request.url())?;
         let resource = (request.method().clone(), request.url().clone());
-        let mut price = lock(&self.prices).get(&resource).copied();
+        let mut quote = self.prices.of(&resource);
         let mut request = Some(request);
         let mut is_in_step = false;
         for attempt in 1..=ATTEMPTS_MAX {
@@ -113,12 +117,21 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Err(PayError::OneShotBody);
             };
             let till = self.till(&origin);
-            let (signed_at, answered) = match (price, &till) {
-                (Some(price), Some(till)) => self.send_paid(&origin, till, sent, price).await,
+            let (signed_at, answered) = match (quote, &till) {
+                (Some(quote), Some(till)) => self.send_paid(&origin, till, sent, quote).await,
                 (Some(_), None) => (0, Err(PayError::NoChannel(origin.as_str().to_owned()))),
                 (None, _) => (0, self.http.execute(sent).await.map_err(PayError::from)),
             };
             let response = match (answered, &till) {
+                // A running answer was quicker.
+                (Err(error), Some(till))
+                    if is_one_of(&error, &["underpaid"])
+                        && till.traffic().sharers() > 0
+                        && attempt < ATTEMPTS_MAX
+                        && request.is_some() =>
+                {
+                    continue;
+                }
                 (Err(error), Some(till)) if is_one_of(&error, &OUT_OF_STEP) && !is_in_step => {
                     is_in_step = true;
                     self.bring_in_step(&origin, till, signed_at, &error).await?;
@@ -131,22 +144,27 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     if let Some(till) = till {
                         self.give_up(&origin, till, &error)?;
                     }
-                    price = None;
+                    quote = None;
                     continue;
                 }
                 (answered, _) => answered?,
             };
-            if response.headers().contains_key(Receipt::NAME) {
+            if let Ok(receipt) = field::<Receipt>(response.headers()) {
+                if let Some(Quote { price, is_running: false }) =
+                    quote.filter(|_| receipt.is_running)
+                {
+                    self.prices.remember(&resource, Quote { price, is_running: true });
+                }
                 return Ok(response);
             }
             let Some(offer) = offer(&response)? else { return Ok(response) };
-            if attempt == ATTEMPTS_MAX || price == Some(offer.price) {
+            if attempt == ATTEMPTS_MAX || quote.is_some_and(|quote| quote.price == offer.price) {
                 return Err(refused(response).await);
             }
             self.observer.tell(&Event::Offered(offer.clone()));
             self.agree(&origin, &offer).await?;
-            price = Some(offer.price);
-            self.remember(&resource, offer.price);
+            quote = Some(Quote::of(&offer));
+            self.prices.remember(&resource, Quote::of(&offer));
         }
         Err(PayError::NoOffer)
     }
@@ -170,20 +188,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Remembers what a resource costs, for a limited number of them.
-    fn remember(&self, resource: &(Method, Url), price: Msat) {
-        let mut prices = lock(&self.prices);
-        if prices.len() >= PRICES_MAX {
-            prices.clear();
-        }
-        prices.insert(resource.clone(), price);
-    }
-
     /// Checks a price, and makes sure that there is a channel to pay it with.
     async fn agree(&self, origin: &Origin, offer: &Offer) -> Result<(), PayError> {
-        if offer.price > self.policy.price_max {
-            return Err(PayError::TooExpensive { price: offer.price, most: self.policy.price_max });
-        }
+        self.policy.check(offer)?;
         let _opening = self.opening.lock().await;
         if let Some(till) = self.till(origin)
             && till.purse().is_some_and(|purse| purse.left() >= offer.price)
@@ -191,11 +198,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
             return Ok(());
         }
         let till = match self.resume(origin, offer.price)? {
-            Some(record) => Till::new(record, true),
-            None => Till::new(self.open(origin, offer).await?, false),
+            Some(record) => self.till_of(record, true),
+            None => self.till_of(self.open(origin, offer).await?, false),
         };
-        lock(&self.tills).insert(origin.clone(), Arc::new(till));
+        lock(&self.tills).insert(origin.clone(), till);
         Ok(())
+    }
+
+    /// Returns the till of a channel: the one in use, if there is one.
+    pub(crate) fn till_of(&self, record: Record, is_resumed: bool) -> Arc<Till> {
+        let mut in_use = lock(&self.in_use);
+        in_use.retain(|till| till.strong_count() > 0);
+        let is_same = |till: &Arc<Till>| till.record().outpoint() == record.outpoint();
+        if let Some(till) = in_use.iter().filter_map(Weak::upgrade).find(is_same) {
+            return till;
+        }
+        let till = Arc::new(Till::new(self.file.clone(), record, is_resumed));
+        in_use.push(Arc::downgrade(&till));
+        till
     }
 
     pub(crate) fn till(&self, origin: &Origin) -> Option<Arc<Till>> {
@@ -240,14 +260,25 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn send_paid(
         &self,
         origin: &Origin,
-        till: &Till,
+        till: &Arc<Till>,
         request: Request,
-        price: Msat,
+        quote: Quote,
     ) -> (u32, Result<Response, PayError>) {
-        match self.pay(till, price) {
-            Ok((payment, signed_at)) => {
-                let sent = self.send_signed(origin, till, request, payment, signed_at).await;
-                (signed_at, sent)
+        // What answers have cost that ran before is asked for once it can be known.
+        let reckoned = self.teller(origin, till).reckon().await;
+        // Whatever else fails, the request finds out.
+        if let Err(error @ (PayError::Distrust(_) | PayError::File(_))) = reckoned {
+            return (till.turns(), Err(error));
+        }
+        let bought = if quote.is_running {
+            Ticket::running(till, quote.price, self.policy.allowance())
+        } else {
+            Ticket::at_price(till, quote.price)
+        };
+        match bought {
+            Ok((ticket, payment)) => {
+                let signed_at = ticket.signed_at();
+                (signed_at, self.send_signed(origin, ticket, request, &payment).await)
             }
             Err(error) => (till.turns(), Err(error)),
         }
@@ -256,29 +287,29 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn send_signed(
         &self,
         origin: &Origin,
-        till: &Till,
+        mut ticket: Ticket,
         mut request: Request,
-        payment: PayRequest,
-        signed_at: u32,
+        payment: &PayRequest,
     ) -> Result<Response, PayError> {
-        let price = payment.price_max.unwrap_or_default();
         let value = payment.encode().parse().map_err(|_| PayError::NoField(PayRequest::NAME))?;
         request.headers_mut().insert(PayRequest::NAME, value);
+        // The receipt of the end stands among the trailers (RFC 9110 §6.5.1).
+        request.headers_mut().entry(TE).or_insert(HeaderValue::from_static("trailers"));
         let response = self.http.execute(request).await?;
-        // What was signed before both records were brought together counts as spent since.
-        let take_back = |purse: &Purse| {
-            let is_counted = till.turns() != signed_at;
-            Ok(if is_counted { purse.clone() } else { purse.take_back(price) })
-        };
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
                 self.observer.tell(&Event::Paid(receipt));
-                self.receive(origin, till, &receipt, price).await?;
-                Ok(response)
+                self.receive(origin, &mut ticket, &receipt).await?;
+                if !ticket.runs() {
+                    return Ok(response);
+                }
+                let teller = self.teller(origin, ticket.till());
+                Ok(follow(response, ticket, teller))
             }
             Err(_) if response.status() == StatusCode::PAYMENT_REQUIRED => {
-                self.account(till, take_back)?;
+                ticket.refused()?;
                 // With another price it is a new offer.
+                let price = ticket.price();
                 let is_offered = matches!(offer(&response), Ok(Some(it)) if it.price != price);
                 if is_offered { Ok(response) } else { Err(refused(response).await) }
             }
@@ -287,37 +318,28 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 // A refusal of the gateway changes nothing. Whoever else says no may have been
                 // paid, so the price stays on the account.
                 if is_of_gateway(&refused) {
-                    self.account(till, take_back)?;
+                    ticket.refused()?;
+                } else {
+                    ticket.answered();
                 }
                 Err(refused)
             }
-            Err(_) => Ok(response),
+            Err(_) => {
+                ticket.answered();
+                Ok(response)
+            }
         }
     }
 
-    /// Changes the account of an open channel and saves it.
-    pub(crate) fn account(
-        &self,
-        till: &Till,
-        change: impl FnOnce(&Purse) -> Result<Purse, PayError>,
-    ) -> Result<(), PayError> {
-        let mut record = till.record();
-        let Stage::Open(purse) = &record.stage else { return Ok(()) };
-        record.stage = Stage::Open(change(purse)?);
-        Ok(self.file.save(&record)?)
-    }
-
-    /// Signs for a price and saves it, so that nothing is sent that is not on record. Returns too
-    /// how often the till was brought in step by then.
-    fn pay(&self, till: &Till, price: Msat) -> Result<(PayRequest, u32), PayError> {
-        let mut record = till.record();
-        let Stage::Open(purse) = &record.stage else {
-            return Err(PayError::NoChannel(record.origin.clone()));
-        };
-        let (purse, payment) = purse.pay(price, &record.key)?;
-        record.stage = Stage::Open(purse);
-        self.file.save(&record)?;
-        Ok((payment, till.turns()))
+    /// Returns who asks and pays for a till.
+    fn teller(&self, origin: &Origin, till: &Arc<Till>) -> Teller {
+        Teller {
+            http: self.http.clone(),
+            origin: origin.clone(),
+            till: Arc::clone(till),
+            allowance: self.policy.allowance(),
+            observer: self.observer.clone(),
+        }
     }
 }
 

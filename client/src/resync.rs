@@ -1,5 +1,7 @@
 //! Going on after a loss, on either side: what is on record there is asked for, verified and saved.
 
+use std::sync::Arc;
+
 use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Distrust, Purse, Recovered};
@@ -7,7 +9,7 @@ use farebox_channel::message::{
     ChannelStatus, ContractRequest, Receipt, RefundReply, StateName, StateReply, StatusReply,
     StatusRequest, StatusSubject,
 };
-use farebox_channel::{Contract, Msat, Place, Proof};
+use farebox_channel::{Contract, Place, Proof};
 use reqwest::Url;
 use secp256k1::{SECP256K1, SecretKey};
 
@@ -17,6 +19,7 @@ use crate::gateway::{Origin, step};
 use crate::opening::wall;
 use crate::paying::PayingClient;
 use crate::record::{Record, Stage};
+use crate::ticket::Ticket;
 use crate::till::Till;
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -39,7 +42,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if let Some(till) =
                 self.till(&origin).filter(|it| it.record().outpoint() == told.channel)
             {
-                self.account(&till, |purse| Ok(purse.resynchronise(&told)?))?;
+                till.account(|purse| Ok(purse.resynchronise(&told)?))?;
                 open.push(told.channel);
                 continue;
             }
@@ -80,12 +83,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub(crate) async fn receive(
         &self,
         origin: &Origin,
-        till: &Till,
+        ticket: &mut Ticket,
         receipt: &Receipt,
-        price: Msat,
     ) -> Result<(), PayError> {
+        let (till, price) = (Arc::clone(ticket.till()), ticket.price());
         let seen = till.turns();
-        let distrust = match self.account(till, |purse| Ok(purse.receive(receipt, price)?)) {
+        let distrust = match ticket.receive(receipt) {
             Err(PayError::Distrust(distrust)) => distrust,
             other => return other,
         };
@@ -98,7 +101,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             return Err(distrust.into());
         }
         if let Some(_turn) = till.turn(seen).await {
-            match self.resynchronise(till, origin).await {
+            match self.resynchronise(&till, origin).await {
                 // The next request will find out.
                 Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
                     return Ok(());
@@ -125,7 +128,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         match self.status(origin, StatusSubject::Channel(channel), network, &key).await {
             Ok(told) => {
                 for told in told.iter().filter(|told| told.channel == channel) {
-                    self.account(till, |purse| {
+                    till.account(|purse| {
                         let next = purse.resynchronise(told)?;
                         is_believed |= next.spent > purse.spent && next.payment == purse.payment;
                         Ok(next)
@@ -138,7 +141,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         let Some(newest) = till.purse() else { return Ok(()) };
         let receipt: Receipt = step(&self.http, origin, &newest.top_up()).await?;
-        self.account(till, |purse| {
+        till.account(|purse| {
             till.finish_turn();
             let next = purse.catch_up(&receipt)?;
             is_believed |= next.spent > purse.spent;

@@ -6,12 +6,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use farebox_channel::client::Purse;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
+use crate::channel_file::ChannelFile;
+use crate::error::PayError;
 use crate::record::{Record, Stage};
+use crate::traffic::Traffic;
 
-/// An open channel in use.
+/// An open channel in use. Whatever changes it is saved first.
 #[derive(Debug)]
 pub(crate) struct Till {
+    file: ChannelFile,
     record: Mutex<Record>,
+    /// Locked after the record, where both are.
+    traffic: Mutex<Traffic>,
     is_resumed: bool,
     /// Whether what the gateway says of the amount spent was believed once.
     has_given_in: AtomicBool,
@@ -23,9 +29,12 @@ pub(crate) struct Till {
 
 impl Till {
     /// Makes a till of a channel that was opened in this run, or is `resumed` from the file.
-    pub(crate) fn new(record: Record, is_resumed: bool) -> Self {
+    pub(crate) fn new(file: ChannelFile, record: Record, is_resumed: bool) -> Self {
+        let is_shared = matches!(&record.stage, Stage::Open(purse) if purse.known.is_some());
         Self {
+            file,
             record: Mutex::new(record),
+            traffic: Mutex::new(Traffic::new(is_resumed, is_shared)),
             is_resumed,
             has_given_in: AtomicBool::default(),
             turn: AsyncMutex::default(),
@@ -38,12 +47,80 @@ impl Till {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks what is under way. No holder can leave it half changed.
+    pub(crate) fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the purse while the channel is open.
     pub(crate) fn purse(&self) -> Option<Purse> {
         match &self.record().stage {
             Stage::Open(purse) => Some(purse.clone()),
             Stage::Funded(_) | Stage::Held(_) | Stage::Closing(..) => None,
         }
+    }
+
+    /// Changes the account of an open channel and saves it.
+    pub(crate) fn account(
+        &self,
+        change: impl FnOnce(&Purse) -> Result<Purse, PayError>,
+    ) -> Result<(), PayError> {
+        let mut record = self.record();
+        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let next = change(purse)?;
+        self.keep(&mut record, next)
+    }
+
+    /// Notes what has come of a request or an answer, and changes the account by it. Where no answer
+    /// runs any more, and what each has cost is known, the rest of their pool is credit again.
+    pub(crate) fn book(
+        &self,
+        note: impl FnOnce(&mut Traffic),
+        change: impl FnOnce(&Purse, &mut Traffic) -> Result<Purse, PayError>,
+    ) -> Result<(), PayError> {
+        let mut record = self.record();
+        let mut traffic = self.traffic();
+        note(&mut traffic);
+        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let is_shared = traffic.sharers() > 0;
+        let next = if is_shared && !traffic.is_closing {
+            change(&purse.shared(), &mut traffic)?
+        } else {
+            change(purse, &mut traffic)?
+        };
+        let next = if traffic.sharers() == 0 { next.rest() } else { next };
+        self.keep(&mut record, next)
+    }
+
+    /// Saves a purse, unless it is on record like that.
+    fn keep(&self, record: &mut Record, next: Purse) -> Result<(), PayError> {
+        if matches!(&record.stage, Stage::Open(purse) if *purse == next) {
+            return Ok(());
+        }
+        record.stage = Stage::Open(next);
+        Ok(self.file.save(record)?)
+    }
+
+    /// Signs for something and saves it, so that nothing is sent that is not on record. What is
+    /// signed is noted as under way in the same step.
+    pub(crate) fn sign<T>(
+        &self,
+        sign: impl FnOnce(&Purse, &Record, &Traffic) -> Result<(Purse, T), PayError>,
+        note: impl FnOnce(&mut Traffic),
+    ) -> Result<T, PayError> {
+        let mut record = self.record();
+        let mut traffic = self.traffic();
+        let Stage::Open(purse) = &record.stage else {
+            return Err(PayError::NoChannel(record.origin.clone()));
+        };
+        if traffic.is_closing {
+            return Err(PayError::NoChannel(record.origin.clone()));
+        }
+        let purse = if traffic.sharers() > 0 { purse.shared() } else { purse.clone() };
+        let (next, signed) = sign(&purse, &record, &traffic)?;
+        self.keep(&mut record, next)?;
+        note(&mut traffic);
+        Ok(signed)
     }
 
     /// Returns how often both records were brought together.

@@ -89,6 +89,7 @@ fn told(purse: &Purse, bytes: &mut Bytes<'_>) -> Receipt {
         spent: if is_near { purse.spent.min(spent) } else { spent },
         credit: Msat::ZERO,
         price: msat(bytes.number()),
+        is_running: false,
     }
 }
 

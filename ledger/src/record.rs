@@ -99,7 +99,7 @@ fn write_attempt(
     let Some(attempt) = attempt else {
         return remove_attempt(transaction, contract, key);
     };
-    let Receipt { paid, spent, credit, price } = attempt.receipt;
+    let Receipt { paid, spent, credit, price, .. } = attempt.receipt;
     transaction
         .prepare_cached("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
         .execute(params![

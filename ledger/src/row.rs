@@ -241,6 +241,7 @@ pub(crate) fn attempt(row: Named<'_>) -> Result<Attempt, Damage> {
         spent: row.msat("spent")?,
         credit: row.msat("credit")?,
         price: row.msat("price")?,
+        is_running: false,
     };
     Ok(Attempt {
         request: row.column("request")?,

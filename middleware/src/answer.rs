@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use farebox_channel::message::{Memo, Offer, PayRequest};
+use farebox_channel::message::{Memo, Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, Malformed, Step};
 use farebox_channel::{Msat, Seconds};
 use http::header::{
@@ -19,7 +19,7 @@ use crate::headers::{Asked, insert};
 use crate::layer::Gate;
 use crate::node::Node;
 use crate::page::{JSON_QUERY, POLICY, is_preferred, page};
-use crate::pricing::{PricedRoute, Pricing};
+use crate::pricing::{Billing, PricedRoute, Pricing};
 use crate::problem::{Problem, ProblemKind};
 
 /// Says that a request is to be paid.
@@ -32,7 +32,7 @@ pub(crate) fn unpaid(price: Msat) -> Problem {
 /// began, so its time runs from then on.
 pub(crate) fn offering<N: Node, P>(
     gate: &Gate<N, P>,
-    price: Msat,
+    (price, billing): (Msat, &Billing),
     began: Instant,
     mut response: Response<Bytes>,
 ) -> Response<Bytes> {
@@ -40,7 +40,8 @@ pub(crate) fn offering<N: Node, P>(
         let gone = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
         let left = gate.quote.and_then(|quote| quote.get().checked_sub(gone));
         let price_holds = left.filter(|secs| *secs > 0).map(Seconds::new);
-        let offer = Offer { price_holds, ..gate.cashier.offer(price) };
+        let rates = billing.offered();
+        let offer = Offer { price_holds, rates, ..gate.cashier.offer(price) };
         insert(response.headers_mut(), &offer);
     }
     response
@@ -95,7 +96,7 @@ async fn top_up<N: Node>(
     memo: Option<Memo>,
 ) -> Result<Response<Bytes>, Problem> {
     let charge = cashier.pay(request, Msat::ZERO, None, memo, NonZeroU32::MAX).await?;
-    Ok(reply(&charge.receipt()))
+    Ok(reply(&Receipt { is_running: charge.has_others(), ..charge.receipt() }))
 }
 
 /// Makes an answer of a message.

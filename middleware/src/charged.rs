@@ -35,7 +35,7 @@ pub(crate) struct Charged {
     channel: OutPoint,
     label: Label,
     paid: Paid,
-    _hold: Hold,
+    hold: Hold,
     _run: Option<Run>,
 }
 
@@ -47,7 +47,7 @@ impl Charged {
         paid: Paid,
         (hold, run): (Hold, Option<Run>),
     ) -> Self {
-        Self { channel, label, paid, _hold: hold, _run: run }
+        Self { channel, label, paid, hold, _run: run }
     }
 
     /// Returns what is on record of the charge.
@@ -68,6 +68,11 @@ impl Charged {
     /// Returns the receipt, as far as is known now.
     pub(crate) const fn receipt(&self) -> Receipt {
         self.paid.receipt
+    }
+
+    /// Tells whether the channel had other requests under way when this one began.
+    pub(crate) const fn has_others(&self) -> bool {
+        self.hold.count() > 1
     }
 
     /// Returns who has paid.

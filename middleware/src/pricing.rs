@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use farebox_channel::message::OfferedRates;
 use farebox_channel::{Msat, Seconds};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -93,6 +94,14 @@ impl Billing {
             Self::Flat => Metering::Flat,
             Self::Reported(usage) => Metering::reported(usage, head),
             Self::Running(rates) => Metering::running(rates, head),
+        }
+    }
+
+    /// Returns what an offer tells of an answer that costs what passes.
+    pub(crate) fn offered(&self) -> Option<OfferedRates> {
+        match self {
+            Self::Flat | Self::Reported(_) => None,
+            Self::Running(rates) => Some(rates.offered()),
         }
     }
 

@@ -159,7 +159,7 @@ impl<S, N, P> Paywall<S, N, P> {
             Err(malformed) => Err(malformed.into()),
         };
         let response = outcome.unwrap_or_else(|problem| problem.response());
-        Ok(answer::offering(&gate, offered, began, response).map(PaidBody::told))
+        Ok(answer::offering(&gate, (offered, &billing), began, response).map(PaidBody::told))
     }
 
     /// Passes a request on that costs nothing, and reports what it would have cost where that is asked.
@@ -254,7 +254,8 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     };
     match gate.cashier.answer(&mut charge, used).await {
         Ok(receipt) => {
-            insert(response.headers_mut(), &receipt);
+            let is_running = matches!(metering, Metering::Running(..));
+            insert(response.headers_mut(), &Receipt { is_running, ..receipt });
             response.extensions_mut().insert(charge.paid_by());
         }
         Err(problem) => {

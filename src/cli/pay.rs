@@ -7,9 +7,9 @@ use bitcoin::consensus::encode::serialize_hex;
 use clap::Args;
 use farebox_channel::message::StateName;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
-use farebox_client::{Event, Observer, PayingClient, Policy};
+use farebox_client::{Event, Observer, PayError, PayingClient, Policy};
 use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Method, Request, Url};
+use reqwest::{Method, Request, Response, Url};
 
 use super::funds::PayerArguments;
 use super::node::FileArguments;
@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// The most to pay for this request
     #[arg(long, value_name = "SAT", value_parser = sat, default_value = "1000")]
     max_price: Sat,
+    /// The most that an answer may cost which is charged while it passes
+    #[arg(long, value_name = "SAT", value_parser = sat, default_value = "5000")]
+    max_answer: Sat,
     /// Print the signed refund of a new channel before its contract is shown
     #[arg(long)]
     print_refund: bool,
@@ -76,6 +79,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.lifetime = arguments.lifetime;
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
+    policy.answer_max = arguments.max_answer.to_msat();
     let print_refund = arguments.print_refund;
     let node = arguments.payer.node(&file).await?;
     let client = PayingClient::new(node, file, policy)?
@@ -85,11 +89,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     *request.body_mut() = arguments.data.map(Into::into);
     let mut answer = client.execute(request).await?;
     let status = answer.status();
-    let mut stdout = std::io::stdout().lock();
-    while let Some(chunk) = answer.chunk().await? {
-        stdout.write_all(&chunk)?;
-    }
-    stdout.flush()?;
+    let passed = pass_on(&mut answer).await;
+    drop(answer);
+    passed?;
     if arguments.close {
         client.close(arguments.url.as_str()).await?;
     }
@@ -99,6 +101,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         return Err(format!("the service answered {status}").into());
     }
     Ok(())
+}
+
+/// Writes an answer to the standard output as it comes.
+async fn pass_on(answer: &mut Response) -> Result<(), Box<dyn Error>> {
+    loop {
+        let chunk = match answer.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let reason = PayError::of(&error).map(ToString::to_string);
+                return Err(reason.map_or_else(|| error.into(), Into::into));
+            }
+        };
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&chunk)?;
+        stdout.flush()?;
+    }
 }
 
 /// Tells a person what happens to the money.
@@ -124,7 +143,13 @@ fn tell(event: &Event, print_refund: bool) {
             eprintln!("farebox: waiting for the contract's confirmations");
         }
         Event::Shown(_, state) => eprintln!("farebox: the channel is {state}"),
-        Event::Paid(receipt) => {
+        Event::Paid(receipt) if receipt.is_running => {
+            eprintln!("farebox: the answer costs what passes, and {} at first", receipt.price);
+        }
+        Event::ToppedUp { amount, cost, .. } => {
+            eprintln!("farebox: {cost} by now, so {amount} more are paid ahead");
+        }
+        Event::Paid(receipt) | Event::Ended(receipt) => {
             let left = Msat::to_sat_ceil(receipt.credit);
             eprintln!("farebox: paid {} · credit {left} · {} in all", receipt.price, receipt.paid);
         }

@@ -85,6 +85,8 @@ impl Stage {
             Event::Asked(..)
             | Event::Paid(_)
             | Event::Refunding(..)
+            | Event::ToppedUp { .. }
+            | Event::Ended(_)
             | Event::Resynchronised { .. } => {}
         }
     }

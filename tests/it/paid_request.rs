@@ -88,6 +88,7 @@ async fn prices_below_a_satoshi_add_up_exactly_and_each_receipt_says_so() {
                 spent: Msat::new(spent).unwrap(),
                 credit: Msat::new(paid * 1_000 - spent).unwrap(),
                 price: Msat::new(PRICE_MSAT).unwrap(),
+                is_running: false,
             }
         );
     }

@@ -289,8 +289,8 @@ async fn greedy(address: SocketAddr, offer: Offer, honest: ChannelStatus) {
             }
             if request.uri().path() != "/paid/x" {
                 let (paid, spent) = (told.payment.paid, told.spent);
-                let (credit, price) = Default::default();
-                set(Receipt::NAME, Receipt { paid, spent, credit, price }.encode());
+                let (credit, price, is_running) = Default::default();
+                set(Receipt::NAME, Receipt { paid, spent, credit, price, is_running }.encode());
                 return (StatusCode::OK, headers, String::new());
             }
             set(Offer::NAME, offer.encode());

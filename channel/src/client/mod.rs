@@ -6,7 +6,9 @@
 mod opening;
 mod purse;
 mod recovery;
+mod running;
 
 pub use opening::{Draft, Funded, FundingMismatch, Held, Limits, TermsRefused};
 pub use purse::{CannotPay, Distrust, Purse};
 pub use recovery::Recovered;
+pub use running::{Ahead, NoMore};

@@ -65,8 +65,11 @@ pub struct Purse {
     pub refund: Refund,
     /// The payment with the greatest amount.
     pub payment: Payment,
-    /// All that the client has agreed to be charged.
+    /// All that the client has agreed to be charged: while answers run, all that is signed.
     pub spent: Msat,
+    /// What it has agreed to be charged besides, while answers run that are charged as they pass, or
+    /// as long as it is not known what they have cost.
+    pub known: Option<Msat>,
     /// The least that a close settles for.
     pub least: Sat,
     /// The channel's pass.
@@ -77,7 +80,7 @@ impl Purse {
     /// Makes the purse of a channel that has just been shown.
     #[must_use]
     pub(super) const fn new(refund: Refund, payment: Payment, least: Sat, pass: Pass) -> Self {
-        Self { refund, payment, spent: Msat::ZERO, least, pass }
+        Self { refund, payment, spent: Msat::ZERO, known: None, least, pass }
     }
 
     /// Returns the contract.
@@ -109,7 +112,9 @@ impl Purse {
             Payment::sign(contract, paid, key)?
         };
         let request = PayRequest { payment, price_max: Some(price), ..self.top_up() };
-        Ok((Self { payment, spent, ..self.clone() }, request))
+        let known = self.known.and_then(|known| known.checked_add(price));
+        let next = Self { payment, spent, known, ..self.clone() };
+        Ok((if known.is_some() { next.shared() } else { next }, request))
     }
 
     /// Returns the newest payment as a message that pays for no request.
@@ -127,23 +132,26 @@ impl Purse {
     /// # Errors
     /// [`Distrust`] when the gateway claims more than was agreed to.
     pub fn receive(&self, receipt: &Receipt, price: Msat) -> Result<Self, Distrust> {
-        let agreed = self.spent;
-        if receipt.paid > self.payment.paid {
-            let (named, signed) = (receipt.paid, self.payment.paid);
-            return Err(Distrust::OtherPayment { named, signed });
+        self.check(receipt)?;
+        if receipt.price > price {
+            return Err(Distrust::Overcharged { charged: receipt.spent, agreed: self.spent });
         }
-        if receipt.spent > agreed || receipt.price > price {
-            return Err(Distrust::Overcharged { charged: receipt.spent, agreed });
-        }
-        let unspent = price.checked_sub(receipt.price).unwrap_or_default();
-        let spent = agreed.checked_sub(unspent).unwrap_or(agreed);
-        Ok(Self { spent, ..self.clone() })
+        Ok(self.less(price.checked_sub(receipt.price).unwrap_or_default()))
     }
 
     /// Takes back the price of a request that was refused before it was charged.
     #[must_use]
     pub fn take_back(&self, price: Msat) -> Self {
-        Self { spent: self.spent.checked_sub(price).unwrap_or(self.spent), ..self.clone() }
+        self.less(price)
+    }
+
+    /// Counts so much less. While answers run they may draw on it instead.
+    pub(super) fn less(&self, amount: Msat) -> Self {
+        let less = |sum: Msat| sum.checked_sub(amount).unwrap_or(sum);
+        match self.known {
+            Some(known) => Self { known: Some(less(known)), ..self.clone() },
+            None => Self { spent: less(self.spent), ..self.clone() },
+        }
     }
 
     /// Returns the final amount of a close: what is spent, and no less than the first payment.

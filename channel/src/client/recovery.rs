@@ -100,7 +100,8 @@ impl Purse {
         }
         let payment = signed(told, contract)?;
         let payment = if payment.paid > self.payment.paid { payment } else { self.payment };
-        Ok(Self { payment, spent: self.spent.max(told.spent), ..self.clone() })
+        let next = Self { payment, spent: self.spent.max(told.spent), ..self.clone() };
+        Ok(if next.known.is_some() { next.shared() } else { next })
     }
 
     /// Takes the receipt of the newest payment, sent as a top-up to a gateway whose record is old.

@@ -48,7 +48,8 @@ impl Account {
     /// Returns the account as a receipt for a request that cost `price`.
     #[must_use]
     pub fn receipt(&self, price: Msat) -> Receipt {
-        Receipt { paid: self.payment.paid(), spent: self.spent, credit: self.credit(), price }
+        let (paid, is_running) = (self.payment.paid(), false);
+        Receipt { paid, spent: self.spent, credit: self.credit(), price, is_running }
     }
 
     /// Returns what is left, if everything is paid.

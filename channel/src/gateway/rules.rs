@@ -92,6 +92,7 @@ impl Rules {
         Offer {
             price,
             price_holds: None,
+            rates: None,
             network,
             kinds: self.kinds.clone(),
             capacity: self.capacity.clone(),

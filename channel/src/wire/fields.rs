@@ -16,6 +16,7 @@ use crate::contract::Kind;
 use crate::pass::Pass;
 use crate::payment::Payment;
 use crate::payout::Payout;
+use crate::rates::OfferedRate;
 use crate::units::{Expiry, Msat, OutOfBounds, Sat, Seconds, Timestamp};
 
 /// Parses a field's value as a list or item.
@@ -126,6 +127,42 @@ impl<'a> Reader<'a> {
         if self.has(key) { self.msat(key).map(Some) } else { Ok(None) }
     }
 
+    pub(super) fn flag(&self, key: &'static str) -> Result<bool, Malformed> {
+        if !self.has(key) {
+            return Ok(false);
+        }
+        let RefBareItem::Boolean(flag) = self.item(key)? else {
+            return Err(self.fault(Fault::Type { key, expected: "a Boolean" }));
+        };
+        Ok(flag)
+    }
+
+    pub(super) fn rate_if(&self, key: &'static str) -> Result<Option<OfferedRate>, Malformed> {
+        let expected = "a price and a number of units in parentheses";
+        let wrong = || self.fault(Fault::Type { key, expected });
+        if !self.has(key) {
+            return Ok(None);
+        }
+        let integer = |item: &BareItemFromInput<'_>| {
+            item.as_integer().and_then(|integer| u64::try_from(i64::from(integer)).ok())
+        };
+        let Some([price, units]) = self.list(key) else { return Err(wrong()) };
+        let price = integer(price).ok_or_else(wrong)?;
+        let units = integer(units).ok_or_else(wrong)?;
+        let rate = Msat::new(price).and_then(|price| OfferedRate::new(price, units));
+        self.value(key, rate).map(Some)
+    }
+
+    fn list(&self, key: &'static str) -> Option<&[BareItemFromInput<'_>]> {
+        match self.source {
+            Source::Dictionary(entries) => match entries.get(key) {
+                Some(Value::List(items)) => Some(items),
+                Some(Value::Item(_)) | None => None,
+            },
+            Source::Parameters(_) => None,
+        }
+    }
+
     pub(super) fn expiry(&self, key: &'static str) -> Result<Expiry, Malformed> {
         self.integer_as(key, Expiry::new)
     }
@@ -208,11 +245,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn kinds(&self, key: &'static str) -> Result<Vec<Kind>, Malformed> {
         let expected = "a list of kinds in parentheses";
-        let list = match self.source {
-            Source::Dictionary(entries) => entries.get(key),
-            Source::Parameters(_) => None,
-        };
-        let Some(Value::List(items)) = list else {
+        let Some(items) = self.list(key) else {
             return Err(self.fault(Fault::Type { key, expected }));
         };
         // A kind that is not known here is another client's business.
@@ -236,6 +269,12 @@ impl FromStr for NetworkName {
     }
 }
 
+/// Returns a number as an Integer, and the greatest Integer where it is more.
+fn integer(value: u64) -> sfv::Integer {
+    let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
+    value.unwrap_or(sfv::Integer::MAX)
+}
+
 /// Writes the values of one field, key by key.
 pub(super) struct Writer(DictSerializer<String>);
 
@@ -252,8 +291,7 @@ impl Writer {
     }
 
     pub(super) fn integer(self, key: &'static str, value: u64) -> Self {
-        let value = i64::try_from(value).ok().and_then(|value| sfv::Integer::try_from(value).ok());
-        self.put(key, value.unwrap_or(sfv::Integer::MAX))
+        self.put(key, integer(value))
     }
 
     pub(super) fn sat(self, key: &'static str, value: Sat) -> Self {
@@ -269,6 +307,22 @@ impl Writer {
             Some(value) => self.msat(key, value),
             None => self,
         }
+    }
+
+    /// Writes a flag that is set. One that is not has no key.
+    pub(super) fn flag(self, key: &'static str, value: bool) -> Self {
+        if value { self.put(key, true) } else { self }
+    }
+
+    pub(super) fn rate_if(mut self, key: &'static str, rate: Option<OfferedRate>) -> Self {
+        if let (Ok(key), Some(rate)) = (KeyRef::from_str(key), rate) {
+            let mut list = self.0.inner_list(key);
+            for number in [rate.price().get(), rate.units()] {
+                let _item = list.bare_item(integer(number));
+            }
+            let _list = list.finish();
+        }
+        self
     }
 
     pub(super) fn expiry(self, key: &'static str, value: Expiry) -> Self {

@@ -5,11 +5,11 @@ use std::str::FromStr;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{ScriptBuf, Transaction, Txid};
 
-use super::fields::{Writer, read};
+use super::fields::{Reader, Writer, read};
 use super::{Fault, Field, Malformed};
 use crate::message::{
-    ContractRequest, Offer, OpenRequest, RefundReply, RefundRequest, StateReply, TermsReply,
-    WatchReply, WatchRequest,
+    ContractRequest, Offer, OfferedRates, OpenRequest, RefundReply, RefundRequest, StateReply,
+    TermsReply, WatchReply, WatchRequest,
 };
 
 impl Field for Offer {
@@ -19,6 +19,10 @@ impl Field for Offer {
         let writer = Writer::new().msat("price", self.price);
         let writer = match self.price_holds {
             Some(holds) => writer.integer("price-secs", u64::from(holds.get())),
+            None => writer,
+        };
+        let writer = match &self.rates {
+            Some(rates) => write_rates(writer, rates),
             None => writer,
         };
         writer
@@ -40,6 +44,7 @@ impl Field for Offer {
             Ok(Self {
                 price: reader.msat("price")?,
                 price_holds: reader.seconds_if("price-secs")?,
+                rates: read_rates(reader)?,
                 network: reader.network("network")?,
                 kinds: reader.kinds("kinds")?,
                 capacity: reader.sat("capacity-min")?..=reader.sat("capacity-max")?,
@@ -49,6 +54,36 @@ impl Field for Offer {
             })
         })
     }
+}
+
+/// Writes what an answer costs by what passes.
+fn write_rates(writer: Writer, rates: &OfferedRates) -> Writer {
+    writer
+        .msat("answer", rates.answer)
+        .rate_if("bytes", rates.bytes)
+        .rate_if("events", rates.events)
+        .rate_if("messages", rates.messages)
+        .rate_if("millis", rates.millis)
+        .rate_if("request-bytes", rates.request_bytes)
+        .rate_if("request-messages", rates.request_messages)
+        .integer("wait-secs", u64::from(rates.wait.get()))
+}
+
+/// Reads what an answer costs by what passes, where it does.
+fn read_rates(reader: &Reader<'_>) -> Result<Option<OfferedRates>, Malformed> {
+    if !reader.has("answer") {
+        return Ok(None);
+    }
+    Ok(Some(OfferedRates {
+        answer: reader.msat("answer")?,
+        bytes: reader.rate_if("bytes")?,
+        events: reader.rate_if("events")?,
+        messages: reader.rate_if("messages")?,
+        millis: reader.rate_if("millis")?,
+        request_bytes: reader.rate_if("request-bytes")?,
+        request_messages: reader.rate_if("request-messages")?,
+        wait: reader.seconds("wait-secs")?,
+    }))
 }
 
 impl Field for OpenRequest {

@@ -46,6 +46,7 @@ impl Field for Receipt {
             .msat("spent", self.spent)
             .msat("credit", self.credit)
             .msat("price", self.price)
+            .flag("running", self.is_running)
             .finish()
     }
 
@@ -56,6 +57,7 @@ impl Field for Receipt {
                 spent: reader.msat("spent")?,
                 credit: reader.msat("credit")?,
                 price: reader.msat("price")?,
+                is_running: reader.flag("running")?,
             })
         })
     }

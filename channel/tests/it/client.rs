@@ -212,6 +212,7 @@ fn an_offer_is_made_of_the_rules() {
     let made = Offer {
         price,
         price_holds: None,
+        rates: None,
         network,
         kinds,
         capacity,

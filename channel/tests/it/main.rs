@@ -25,6 +25,7 @@ mod recognise;
 mod recovery;
 mod refund;
 mod restored;
+mod running;
 mod script;
 mod settlement;
 mod shown;

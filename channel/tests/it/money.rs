@@ -56,7 +56,7 @@ fn an_amount_is_a_number_within_its_bounds_and_no_other() {
 fn every_amount_can_be_written_in_a_field() {
     law(200, (any_sat(), any_msat(), any_msat(), any_msat()), |(paid, spent, credit, price)| {
         assert!([spent, credit, price].iter().all(|amount| amount.get() <= INTEGER_MAX));
-        let receipt = Receipt { paid, spent, credit, price };
+        let receipt = Receipt { paid, spent, credit, price, is_running: false };
         assert!(receipt.encode().starts_with(&format!(
             "paid={}, spent={}",
             paid.get(),

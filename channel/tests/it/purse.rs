@@ -11,7 +11,7 @@ use crate::client::funded;
 use crate::support::{CAPACITY, FIRST, NOW, client_key, gateway, key, msat, public, sat};
 
 /// An open channel's purse after the first payment.
-fn purse() -> Purse {
+pub(crate) fn purse() -> Purse {
     let held = funded(Kind::Cltv).hold(None).unwrap();
     let shown = held.show(&client_key()).unwrap();
     let reply = StateReply {
@@ -71,7 +71,8 @@ fn a_gateway_that_overcharges_is_not_trusted() {
     let (purse, _) = purse().pay(msat(2_500), &client_key()).unwrap();
     let receive = |spent: u64, price: u64| {
         let credit = Msat::ZERO;
-        let receipt = Receipt { paid: sat(FIRST), spent: msat(spent), credit, price: msat(price) };
+        let (paid, spent, price, is_running) = (sat(FIRST), msat(spent), msat(price), false);
+        let receipt = Receipt { paid, spent, credit, price, is_running };
         purse.receive(&receipt, msat(2_500)).map(|purse| purse.spent.get())
     };
     assert_eq!(receive(2_500, 2_500), Ok(2_500));
@@ -87,8 +88,13 @@ fn a_gateway_that_overcharges_is_not_trusted() {
 fn a_receipt_leaves_other_requests_on_their_way_agreed_to() {
     let (purse, _) = purse().pay(msat(2_500), &client_key()).unwrap();
     let (purse, _) = purse.pay(msat(1_000), &client_key()).unwrap();
-    let receipt =
-        Receipt { paid: sat(FIRST), spent: msat(2_500), credit: msat(997_500), price: msat(2_500) };
+    let receipt = Receipt {
+        paid: sat(FIRST),
+        spent: msat(2_500),
+        credit: msat(997_500),
+        price: msat(2_500),
+        is_running: false,
+    };
     assert_eq!(purse.receive(&receipt, msat(2_500)).unwrap().spent, msat(3_500));
 }
 
@@ -100,6 +106,7 @@ fn a_gateway_that_names_a_payment_never_signed_is_not_trusted() {
         spent: Msat::ZERO,
         credit: Msat::ZERO,
         price: Msat::ZERO,
+        is_running: false,
     };
     let (named, signed) = (sat(FIRST + 1), sat(FIRST));
     let refused = purse.receive(&receipt(FIRST + 1), Msat::ZERO);

@@ -3,7 +3,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use farebox_channel::Msat;
+use farebox_channel::message::{OfferedRate, OfferedRates};
+use farebox_channel::{Msat, Seconds};
 use serde_json::{Value, json};
 
 use super::counter::Counter;
@@ -98,6 +99,21 @@ impl Rates {
             "millis": self.millis.map(rate),
             "wait_secs": self.patience.as_secs(),
         })
+    }
+
+    /// Returns the rates as an offer tells them.
+    pub(crate) fn offered(&self) -> OfferedRates {
+        let rate = |rate: Rate| OfferedRate::new(rate.price, rate.units.get()).ok();
+        OfferedRates {
+            answer: self.answer,
+            bytes: self.bytes.and_then(rate),
+            events: self.events.and_then(rate),
+            messages: self.messages.and_then(rate),
+            millis: self.millis.and_then(rate),
+            request_bytes: None,
+            request_messages: None,
+            wait: Seconds::new(u32::try_from(self.patience.as_secs()).unwrap_or(u32::MAX)),
+        }
     }
 
     /// Returns what so much of an answer costs after so long, all in all.

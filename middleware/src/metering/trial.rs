@@ -27,7 +27,7 @@ impl Purse for Trial {
 
 /// Returns the receipt of a charge that nobody pays.
 const fn given(price: Msat) -> Receipt {
-    Receipt { paid: Sat::ZERO, spent: Msat::ZERO, credit: Msat::MAX, price }
+    Receipt { paid: Sat::ZERO, spent: Msat::ZERO, credit: Msat::MAX, price, is_running: false }
 }
 
 /// Passes an answer on for nothing, and tells what it would cost with this price charged first.

@@ -52,7 +52,7 @@ async fn events_cost_what_they_are_each_and_comments_nothing() {
     let (mut listener, mut side) = stand.open(50_000, &[], EVENTS).await;
     side.chunk(": hello\n\n").await;
     let head = listener.hear(": hello\n\n").await.to_ascii_lowercase();
-    assert!(head.contains(&format!("price={DRAW_MSAT}\r\n")), "what is reserved: {head}");
+    assert!(head.contains(&format!("price={DRAW_MSAT}, running\r\n")), "what is reserved: {head}");
     for event in ["data: 1\n\n", ": still there\n\n", "data: 2\r\n\r\ndata: 3\n\n", "data: 4\n"] {
         side.chunk(event).await;
         assert_eq!(listener.hear(event).await, event, "it passes at once");

@@ -9,7 +9,11 @@ mod feed;
 mod listener;
 mod models;
 mod pauses;
+mod payer;
+mod paying;
 mod quoted;
+mod resuming;
+mod told;
 mod unconfirmed;
 mod usage;
 

@@ -84,7 +84,7 @@ impl Books {
 
     /// Checks a receipt that was made for a request while it ran, not for an earlier try of it.
     pub(super) fn check(&self, entry: Entry, receipt: &Receipt) {
-        let Receipt { paid, spent, credit, price } = *receipt;
+        let Receipt { paid, spent, credit, price, .. } = *receipt;
         let signed = self.page(entry.channel).signed;
         assert!(paid.get() <= signed, "{receipt:?}, and {signed} sat are signed");
         assert!(paid.get() >= entry.paid, "{receipt:?} forgets a payment: {entry:?}");

@@ -96,7 +96,7 @@ struct Mind {
 #[derive(Clone, Debug)]
 enum Asked {
     Offer,
-    Terms { offer: Offer, request: OpenRequest, key: SecretKey },
+    Terms { offer: Box<Offer>, request: OpenRequest, key: SecretKey },
     Refund,
     Show(Box<ContractRequest>),
     Pay { price: u64, name: Option<String>, is_first: bool },

@@ -40,6 +40,7 @@ impl Client {
             first_payment_max: Sat::new(2_000).unwrap(),
         };
         let request = limits.request(&offer, &key).unwrap();
+        let offer = Box::new(offer);
         self.step(&request, Asked::Terms { offer, request, key }, scene);
     }
 

@@ -69,7 +69,7 @@ fn paying() -> Vec<String> {
     let subject = StatusSubject::Channel(channel);
     vec![
         PayRequest { channel, pass, payment, price_max: Some(price) }.encode(),
-        Receipt { paid: payment.paid, spent, credit, price }.encode(),
+        Receipt { paid: payment.paid, spent, credit, price, is_running: true }.encode(),
         StatusRequest { subject, proof }.encode(),
         StatusReply { channels: vec![status.clone(), status] }.encode(),
         CloseRequest { channel, proof, payment }.encode(),

@@ -158,3 +158,19 @@ fn a_record_without_its_outpoints_is_refused() {
     let refused = StatusReply::decode(good.replace(";spent=1", ";spent=-1").as_bytes());
     assert_eq!(refused.err().as_ref().and_then(|refused| named(&refused.fault)), Some("spent"));
 }
+
+#[test]
+fn a_rate_that_is_none_is_refused_and_without_a_fixed_part_there_are_no_rates() {
+    let with_rates = |rates: &str| {
+        let offer = examples().swap_remove(0);
+        Offer::decode(format!("{offer}, {rates}").as_bytes())
+    };
+    let good = with_rates("answer=0, bytes=(3 1024), wait-secs=30").unwrap().rates.unwrap();
+    assert_eq!(good.bytes.map(|rate| (rate.price().get(), rate.units())), Some((3, 1_024)));
+    for value in ["3", "(3)", "(3 1 1)", "(-3 1)", "(3 a)", "(3 0)", "(999999999999001 1)"] {
+        let refused = with_rates(&format!("answer=0, events={value}, wait-secs=30"));
+        assert!(refused.is_err(), "{value}");
+    }
+    assert!(with_rates("answer=0, bytes=(3 1)").is_err(), "how long it waits is told too");
+    assert_eq!(with_rates("bytes=(3 1024)").unwrap().rates, None);
+}

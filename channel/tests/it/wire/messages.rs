@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use bitcoin::hashes::Hash;
 use bitcoin::{Network, OutPoint, ScriptBuf, Txid};
 use farebox_channel::message::{
-    ChannelStatus, CloseRequest, ContractRequest, Offer, OpenRequest, PayRequest, Receipt,
-    RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
-    TermsReply, WatchReply, WatchRequest,
+    ChannelStatus, CloseRequest, ContractRequest, Offer, OfferedRate, OfferedRates, OpenRequest,
+    PayRequest, Receipt, RefundReply, RefundRequest, StateName, StateReply, StatusReply,
+    StatusRequest, StatusSubject, TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::wire::{FIELD_LEN_MAX, Field, Step};
 use farebox_channel::{Expiry, Kind, Msat, Pass, Payment, Payout, Proof, Sat, Seconds, Timestamp};
@@ -99,6 +99,31 @@ fn any_state() -> impl Strategy<Value = StateName> {
     ])
 }
 
+fn any_rate() -> impl Strategy<Value = Option<OfferedRate>> {
+    let rate = |(price, units)| OfferedRate::new(price, units).unwrap();
+    option::of((any_msat(), 1..=999_999_999_999_999_u64).prop_map(rate))
+}
+
+fn any_rates() -> impl Strategy<Value = OfferedRates> {
+    let answer = (any_rate(), any_rate(), any_rate(), any_rate());
+    let request = (any_rate(), any_rate());
+    let wait = any::<u32>().prop_map(Seconds::new);
+    let parts = (any_msat(), answer, request, wait);
+    parts.prop_map(|(answer, (bytes, events, messages, millis), request, wait)| {
+        let (request_bytes, request_messages) = request;
+        OfferedRates {
+            answer,
+            bytes,
+            events,
+            messages,
+            millis,
+            request_bytes,
+            request_messages,
+            wait,
+        }
+    })
+}
+
 #[test]
 fn an_offer_is_read_as_it_was_written() {
     let seconds = || any::<u32>().prop_map(Seconds::new);
@@ -106,12 +131,14 @@ fn an_offer_is_read_as_it_was_written() {
     let kinds = vec(any_kind(), 0..3);
     let holds = option::of(seconds());
     let times = (seconds(), seconds(), any::<u32>(), holds);
-    law(100, (money, any_network(), kinds, times), |(money, network, kinds, times)| {
+    let offer = (money, any_network(), kinds, times, option::of(any_rates()));
+    law(100, offer, |(money, network, kinds, times, rates)| {
         let (price, least, most, first_payment) = money;
         let (shortest, longest, confirmations, price_holds) = times;
         round_trip(Offer {
             price,
             price_holds,
+            rates,
             network,
             kinds,
             capacity: least..=most,
@@ -179,13 +206,13 @@ fn contracts_are_read_as_they_were_written() {
 #[test]
 fn payments_receipts_and_states_are_read_as_they_were_written() {
     let pay = (any_outpoint(), any_pass(), any_payment(), option::of(any_msat()));
-    let receipt = (any_sat(), any_msat(), any_msat(), any_msat());
+    let receipt = (any_sat(), any_msat(), any_msat(), any_msat(), any::<bool>());
     let state = (any_state(), option::of(any::<[u8; 32]>()));
     law(100, (pay, receipt, state), |(pay, receipt, (state, settlement))| {
         let (channel, pass, payment, price_max) = pay;
         round_trip(PayRequest { channel, pass, payment, price_max });
-        let (paid, spent, credit, price) = receipt;
-        round_trip(Receipt { paid, spent, credit, price });
+        let (paid, spent, credit, price, is_running) = receipt;
+        round_trip(Receipt { paid, spent, credit, price, is_running });
         let settlement = settlement.map(Txid::from_byte_array);
         round_trip(StateReply { channel, state, pass, paid, settlement });
     });

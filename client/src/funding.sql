@@ -1,0 +1,29 @@
+-- One row per contract that somebody was asked to pay. The columns are those of `channel`.
+CREATE TABLE wanted (
+    address       TEXT    PRIMARY KEY,
+    origin        TEXT    NOT NULL,
+    secret_key    BLOB    NOT NULL,
+    network       TEXT    NOT NULL,
+    kind          TEXT    NOT NULL,
+    gateway_key   BLOB    NOT NULL,
+    expiry        INTEGER NOT NULL,
+    capacity      INTEGER NOT NULL,
+    payout        BLOB    NOT NULL,
+    first_payment INTEGER NOT NULL,
+    height        INTEGER NOT NULL        -- of the tip when it was agreed on
+) STRICT;
+
+-- The wallet's seed, if the file has one: its entropy (BIP-0039), sealed with a passphrase.
+CREATE TABLE seed (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    network TEXT    NOT NULL,
+    salt    BLOB    NOT NULL,
+    nonce   BLOB    NOT NULL,
+    sealed  BLOB    NOT NULL
+) STRICT;
+
+-- What the wallet has learned, as changes one after the other, in JSON.
+CREATE TABLE wallet_change (
+    number INTEGER PRIMARY KEY,
+    change TEXT    NOT NULL
+) STRICT;

@@ -1,0 +1,197 @@
+//! A request that is paid for, until it is known what it costs.
+
+use std::sync::Arc;
+
+use farebox_channel::Msat;
+use farebox_channel::client::{Ahead, Distrust, Purse};
+use farebox_channel::message::{PayRequest, Receipt};
+
+use crate::error::PayError;
+use crate::policy::Allowance;
+use crate::till::Till;
+
+/// A request that is paid for. When it is dropped before it is known what it costs, all that it may
+/// cost stays counted.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    till: Arc<Till>,
+    price: Msat,
+    phase: Phase,
+    /// How often both records had been brought together when it was signed.
+    signed_at: u32,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its head has not come, and it costs its price.
+    Waiting,
+    /// Its head has not come, and its answer is to run.
+    WaitingToRun,
+    /// Its answer runs.
+    Running,
+    /// It is known what it costs, or that nobody knows.
+    Over,
+}
+
+impl Ticket {
+    /// Signs for a request that costs `price` in the end, and saves it.
+    pub(crate) fn at_price(till: &Arc<Till>, price: Msat) -> Result<(Self, PayRequest), PayError> {
+        let (payment, signed_at) = till.sign(
+            |purse, record, _| {
+                let (next, payment) = purse.pay(price, &record.key)?;
+                Ok((next, (payment, till.turns())))
+            },
+            |traffic| traffic.begin(price),
+        )?;
+        let till = Arc::clone(till);
+        Ok((Self { till, price, phase: Phase::Waiting, signed_at }, payment))
+    }
+
+    /// Signs for a request whose answer runs, and for some of that ahead, and saves it.
+    pub(crate) fn running(
+        till: &Arc<Till>,
+        price: Msat,
+        allowance: Allowance,
+    ) -> Result<(Self, PayRequest), PayError> {
+        let (payment, signed_at) = till.sign(
+            |purse, record, traffic| {
+                let pool_max = allowance.pool_max(traffic.sharers().saturating_add(1));
+                let ahead = Ahead { wished: allowance.ahead, pool_max };
+                let (next, payment) = purse.begin(price, ahead, &record.key)?;
+                Ok((next, (payment, till.turns())))
+            },
+            |traffic| traffic.begin_running(),
+        )?;
+        let till = Arc::clone(till);
+        Ok((Self { till, price, phase: Phase::WaitingToRun, signed_at }, payment))
+    }
+
+    /// Returns the till.
+    pub(crate) const fn till(&self) -> &Arc<Till> {
+        &self.till
+    }
+
+    /// Returns the price that was agreed to.
+    pub(crate) const fn price(&self) -> Msat {
+        self.price
+    }
+
+    /// Returns how often both records had been brought together when it was signed.
+    pub(crate) const fn signed_at(&self) -> u32 {
+        self.signed_at
+    }
+
+    /// Tells whether the answer runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// Takes the receipt in the head of the answer.
+    pub(crate) fn receive(&mut self, receipt: &Receipt) -> Result<(), PayError> {
+        let price = self.price;
+        match (self.phase, receipt.is_running) {
+            (Phase::Waiting, false) => {
+                self.phase = Phase::Over;
+                let receive = |purse: &Purse| Ok(purse.receive(receipt, price)?);
+                self.till.book(|traffic| traffic.answered(), |purse, _| receive(purse))
+            }
+            (Phase::Waiting, true) => {
+                self.phase = Phase::Running;
+                let note = |traffic: &mut crate::traffic::Traffic| {
+                    traffic.answered();
+                    traffic.run();
+                };
+                self.till.book(note, |purse, _| head(&purse.adopt(price), receipt, price))
+            }
+            (Phase::WaitingToRun, _) => {
+                self.phase = Phase::Running;
+                self.till
+                    .book(|traffic| traffic.answered(), |purse, _| head(purse, receipt, price))?;
+                // There was nothing in it to be counted.
+                if receipt.is_running { Ok(()) } else { self.end(receipt) }
+            }
+            (Phase::Running | Phase::Over, _) => Ok(()),
+        }
+    }
+
+    /// Takes the receipt of the end.
+    pub(crate) fn end(&mut self, receipt: &Receipt) -> Result<(), PayError> {
+        if self.phase != Phase::Running {
+            return Ok(());
+        }
+        self.till.book(|_| {}, |purse, traffic| Ok(purse.end(receipt, traffic.slack())?))?;
+        self.phase = Phase::Over;
+        self.till.book(|traffic| traffic.end(true), |purse, _| Ok(purse.clone()))
+    }
+
+    /// Notes that the answer runs no more, and that it is not known what it has cost.
+    pub(crate) fn leave(&mut self) {
+        if self.runs() {
+            self.phase = Phase::Over;
+            self.till.traffic().end(false);
+        }
+    }
+
+    /// Notes that the request was refused before it was charged.
+    pub(crate) fn refused(&mut self) -> Result<(), PayError> {
+        let (phase, price) = (std::mem::replace(&mut self.phase, Phase::Over), self.price);
+        // What was signed before both records were brought together counts as spent since.
+        let is_counted = self.till.turns() != self.signed_at;
+        match phase {
+            Phase::Waiting => self.till.book(
+                |traffic| traffic.answered(),
+                |purse, traffic| {
+                    let is_kept = is_counted && traffic.sharers() == 0;
+                    Ok(if is_kept { purse.clone() } else { purse.take_back(price) })
+                },
+            ),
+            Phase::WaitingToRun => self.till.book(
+                |traffic| {
+                    traffic.answered();
+                    traffic.end(true);
+                },
+                |purse, _| Ok(purse.clone()),
+            ),
+            Phase::Running | Phase::Over => Ok(()),
+        }
+    }
+
+    /// Notes that the request was answered by somebody who does not say what it has cost.
+    pub(crate) fn answered(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Waiting => self.till.traffic().answered(),
+            Phase::WaitingToRun => {
+                let mut traffic = self.till.traffic();
+                traffic.answered();
+                traffic.end(false);
+            }
+            Phase::Running | Phase::Over => {}
+        }
+    }
+}
+
+impl Drop for Ticket {
+    /// Nobody waits for what comes.
+    fn drop(&mut self) {
+        let mut traffic = self.till.traffic();
+        match self.phase {
+            Phase::Waiting => traffic.lose(self.price),
+            Phase::WaitingToRun => {
+                traffic.lose(self.price);
+                traffic.end(false);
+            }
+            Phase::Running => traffic.end(false),
+            Phase::Over => {}
+        }
+    }
+}
+
+/// Checks the receipt in the head of an answer that runs.
+fn head(purse: &Purse, receipt: &Receipt, price: Msat) -> Result<Purse, PayError> {
+    purse.check(receipt)?;
+    if receipt.price > price {
+        return Err(Distrust::Overcharged { charged: receipt.price, agreed: price }.into());
+    }
+    Ok(purse.clone())
+}

@@ -1,0 +1,193 @@
+//! The paying client after it was cut off, and before a gateway that lies.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use farebox_channel::client::Distrust;
+use farebox_channel::message::{Offer, PayRequest, Receipt};
+use farebox_channel::wire::{Field, WELL_KNOWN};
+use farebox_channel::{Kind, Msat};
+use farebox_client::{ChannelFile, PayError, Stage};
+use futures_util::{StreamExt, stream};
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::net::TcpListener;
+
+use super::Stand;
+use super::feed::{CHUNKED, EVENTS};
+use super::payer::{Payer, hear, msat, read};
+use crate::support::PRICE_MSAT;
+
+#[tokio::test]
+async fn a_client_that_was_cut_off_takes_back_what_its_answer_did_not_use() {
+    let stand = Stand::start("events = { msat = 50_000 }").await;
+    let payer = Payer::new(&stand, |_| {}).await;
+    let (mut answer, mut side) = payer.open(&stand, EVENTS).await;
+    side.chunk("data: 1\n\n").await;
+    hear(&mut answer, "data: 1\n\n").await;
+    let before = payer.purse();
+    assert!(before.known.is_some(), "it is on record that an answer runs");
+
+    drop(answer);
+    side.left().await;
+    payer.until_spent(&stand, PRICE_MSAT + 50_000).await;
+    let payer = payer.again(&stand.world);
+    payer.flat(&stand).await;
+
+    payer.agrees(&stand, 2 * PRICE_MSAT + 50_000).await;
+    assert_eq!(payer.purse().payment, before.payment, "the rest has paid for it");
+}
+
+#[tokio::test]
+async fn a_program_that_is_killed_in_the_middle_loses_nothing_and_pays_nothing_twice() {
+    let stand = Stand::start("bytes = { msat = 1 }").await;
+    let _mining = stand.world.keep_mining();
+    let url = stand.world.gateway.url("/stream");
+    let file = stand.world.file("channels.sqlite");
+    let pay = |url: &str, arguments: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
+        program
+            .args(["pay", url])
+            .args(arguments)
+            .env("FAREBOX_BITCOIND_URL", stand.world.node.url())
+            .env("FAREBOX_COOKIE_FILE", stand.world.node.cookie_file())
+            .env("FAREBOX_WALLET", "client")
+            .env("FAREBOX_CHANNELS", &file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        program
+    };
+    let mut killed = pay(&url, &[]).spawn().unwrap();
+    let mut side = stand.feed.asked().await;
+    side.say(CHUNKED).await;
+    // More than is there at first, so that it has topped up by then.
+    for _ in 0..16 {
+        side.chunk(&"x".repeat(50_000)).await;
+    }
+    let mut stdout = killed.stdout.take().unwrap();
+    let got = tokio::task::spawn_blocking(move || {
+        let mut body = vec![0; 800_000];
+        std::io::Read::read_exact(&mut stdout, &mut body).unwrap();
+        (stdout, body.len())
+    });
+    let (_stdout, got) = got.await.unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    side.left().await;
+
+    // The same program again takes what is left for another answer, and ends with its cost.
+    let again = pay(&url, &["--max-answer", "2000"]).spawn().unwrap();
+    let mut side = stand.feed.asked().await;
+    side.say(CHUNKED).await;
+    side.chunk(&"x".repeat(500_000)).await;
+    side.end().await;
+    let ended = tokio::task::spawn_blocking(|| again.wait_with_output().unwrap()).await.unwrap();
+
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && ended.stdout.len() == 500_000, "{told}");
+    assert!(told.contains("paid 500000 msat"), "{told}");
+    let [record] = ChannelFile::open(&file).unwrap().channels().unwrap().try_into().unwrap();
+    let Stage::Open(purse) = &record.stage else { panic!("it is open") };
+    let account = stand.buyer.told(record.outpoint(), &record.key).await;
+    assert_eq!((purse.spent, purse.known), (account.spent, None), "both sides agree");
+    assert_eq!(purse.payment, account.payment);
+    let most = u64::try_from(got).unwrap() + 500_000;
+    assert!((most..most + 100_000).contains(&account.spent.get()), "{}", account.spent);
+}
+
+/// What a gateway claims.
+#[derive(Clone, Copy, Debug)]
+enum Lie {
+    /// More than is signed, while an answer runs.
+    Account,
+    /// That an answer has cost more than is signed.
+    End,
+}
+
+/// A gateway that takes every payment and has charged 1,000 msat for a running answer, but lies.
+async fn lie(address: SocketAddr, offer: Offer, lie: Lie) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let answer = move |request: Request| async move {
+        let Some(pay) = request.headers().get(PayRequest::NAME) else {
+            let answer = Response::builder().status(402).header(Offer::NAME, offer.encode());
+            return answer.body(Body::empty()).unwrap();
+        };
+        let paid = PayRequest::decode(pay.as_bytes()).unwrap().payment.paid;
+        let all = paid.to_msat().get();
+        let receipt = |spent: u64, price: u64, is_running| {
+            let (spent, price, credit) = (msat(spent), msat(price), Msat::ZERO);
+            Receipt { paid, spent, credit, price, is_running }.encode()
+        };
+        let answer = Response::builder();
+        if request.uri().path() == WELL_KNOWN {
+            let spent = if matches!(lie, Lie::Account) { all + 1 } else { PRICE_MSAT + 1_000 };
+            let answer = answer.header(Receipt::NAME, receipt(spent, 0, true));
+            return answer.body(Body::empty()).unwrap();
+        }
+        let answer = answer
+            .header(Receipt::NAME, receipt(PRICE_MSAT + 1_000, 1_000, true))
+            .header("trailer", Receipt::NAME);
+        let data = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("hello")))]);
+        let body = match lie {
+            Lie::Account => Body::new(StreamBody::new(data.chain(stream::pending()))),
+            Lie::End => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert(Receipt::NAME, receipt(all, all + 1, false).parse().unwrap());
+                let end = stream::iter([Ok(Frame::trailers(trailers))]);
+                Body::new(StreamBody::new(data.chain(end)))
+            }
+        };
+        answer.body(body).unwrap()
+    };
+    let router = Router::new().fallback(any(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+#[tokio::test]
+async fn a_gateway_that_claims_more_than_was_signed_is_not_trusted() {
+    for claim in [Lie::Account, Lie::End] {
+        let mut stand = Stand::start("bytes = { msat = 1 }").await;
+        let payer = Payer::new(&stand, |_| {}).await;
+        let offer: Offer = stand.buyer.send("/stream", &[]).await.message();
+        let address = stand.world.gateway.host.parse().unwrap();
+        stand.world.gateway.kill();
+        lie(address, offer, claim).await;
+        let payer = payer.again(&stand.world);
+
+        let mut answer = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), read(&mut answer)).await;
+        let (body, end) = read.unwrap();
+
+        assert_eq!(body, b"hello");
+        let error = end.unwrap_err();
+        let reason = PayError::of(&error);
+        let is_distrust = matches!(reason, Some(PayError::Distrust(Distrust::Overcharged { .. })));
+        assert!(is_distrust, "{claim:?}: {reason:?}");
+        let purse = payer.purse();
+        assert_eq!(purse.spent, purse.payment.paid.to_msat(), "what may be drawn stays counted");
+    }
+}
+
+#[tokio::test]
+async fn rates_that_are_too_dear_are_not_agreed_to() {
+    let stand = Stand::start("events = { msat = 1_000_001 }").await;
+    let payer = Payer::new(&stand, |_| {}).await;
+
+    let refused = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap_err();
+
+    let most = msat(1_000_000);
+    assert!(
+        matches!(refused, PayError::TooExpensive { price, most: allowed }
+            if price == msat(1_000_001) && allowed == most),
+        "{refused}"
+    );
+    assert_eq!(payer.purse().contract().terms.kind, Kind::Cltv);
+}

@@ -35,6 +35,13 @@ impl OfferedRate {
     pub const fn units(self) -> u64 {
         self.units
     }
+
+    /// Returns what a single unit costs, as it is rounded up.
+    fn each(self) -> Msat {
+        let rest = self.price.get().checked_rem(self.units).map_or(0, |rest| rest.min(1));
+        let each = self.price.get().checked_div(self.units);
+        each.and_then(|each| Msat::new(each.checked_add(rest)?).ok()).unwrap_or(self.price)
+    }
 }
 
 /// What an answer costs by what passes. Whatever has no rate costs nothing.
@@ -59,7 +66,8 @@ pub struct OfferedRates {
 }
 
 impl OfferedRates {
-    /// Returns the greatest of all prices.
+    /// Returns the greatest price that has to be paid at a time: that of the answer itself, or of a
+    /// single unit of what passes.
     #[must_use]
     pub fn dearest(&self) -> Msat {
         let Self {
@@ -68,7 +76,7 @@ impl OfferedRates {
         [bytes, events, messages, millis, request_bytes, request_messages]
             .into_iter()
             .flatten()
-            .map(OfferedRate::price)
+            .map(OfferedRate::each)
             .fold(answer, Msat::max)
     }
 }
@@ -85,11 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_price_is_that_of_an_answer_or_of_a_rate() {
+    fn the_dearest_price_is_that_of_the_answer_or_of_a_single_unit() {
         let msat = |msat| Msat::new(msat).unwrap();
-        let rate = |price| OfferedRate::new(msat(price), 1_000).ok();
-        let rates = OfferedRates { answer: msat(7), bytes: rate(3), ..OfferedRates::default() };
-        assert_eq!(rates.dearest(), msat(7));
-        assert_eq!(OfferedRates { request_messages: rate(9), ..rates }.dearest(), msat(9));
+        let rate = |price, units| OfferedRate::new(msat(price), units).ok();
+        let rates = OfferedRates { answer: msat(7), ..OfferedRates::default() };
+        let dearest = |bytes| OfferedRates { bytes, ..rates }.dearest().get();
+        let told = [None, rate(9, 1), rate(9_000, 1_000), rate(9_001, 1_000), rate(3, 1_024)];
+        assert_eq!(told.map(dearest), [7, 9, 9, 10, 7]);
+        assert_eq!(OfferedRates { request_messages: rate(9, 1), ..rates }.dearest(), msat(9));
     }
 }

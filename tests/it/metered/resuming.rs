@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +19,7 @@ use farebox_channel::{Kind, Msat};
 use farebox_client::{ChannelFile, PayError, Stage};
 use futures_util::{StreamExt, stream};
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::net::TcpListener;
@@ -110,13 +113,20 @@ enum Lie {
     Account,
     /// That an answer has cost more than is signed.
     End,
+    /// Nothing that is wrong: the running answer was quicker than the request at a price.
+    None,
 }
 
-/// A gateway that takes every payment and has charged 1,000 msat for a running answer, but lies.
-async fn lie(address: SocketAddr, offer: Offer, lie: Lie) {
+/// A gateway that takes every payment and has charged 1,000 msat for a running answer, but lies. Returns
+/// how often a request at a price was paid for.
+async fn lie(address: SocketAddr, offer: Offer, lie: Lie) -> Arc<AtomicU32> {
     let listener = TcpListener::bind(address).await.unwrap();
+    let underpaid = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&underpaid);
     let answer = move |request: Request| async move {
         let Some(pay) = request.headers().get(PayRequest::NAME) else {
+            let is_running = request.uri().path() == "/stream";
+            let offer = Offer { rates: offer.rates.filter(|_| is_running), ..offer };
             let answer = Response::builder().status(402).header(Offer::NAME, offer.encode());
             return answer.body(Body::empty()).unwrap();
         };
@@ -132,12 +142,21 @@ async fn lie(address: SocketAddr, offer: Offer, lie: Lie) {
             let answer = answer.header(Receipt::NAME, receipt(spent, 0, true));
             return answer.body(Body::empty()).unwrap();
         }
+        if request.uri().path() != "/stream" {
+            if counted.fetch_add(1, Ordering::Relaxed) < 2 {
+                let problem = r#"{"type": "urn:farebox:problem:underpaid"}"#;
+                let answer = answer.status(402).header(CONTENT_TYPE, "application/problem+json");
+                return answer.header(Offer::NAME, offer.encode()).body(problem.into()).unwrap();
+            }
+            let answer = answer.header(Receipt::NAME, receipt(PRICE_MSAT + 2_000, 1_000, false));
+            return answer.body("flat".into()).unwrap();
+        }
         let answer = answer
             .header(Receipt::NAME, receipt(PRICE_MSAT + 1_000, 1_000, true))
             .header("trailer", Receipt::NAME);
         let data = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("hello")))]);
         let body = match lie {
-            Lie::Account => Body::new(StreamBody::new(data.chain(stream::pending()))),
+            Lie::Account | Lie::None => Body::new(StreamBody::new(data.chain(stream::pending()))),
             Lie::End => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert(Receipt::NAME, receipt(all, all + 1, false).parse().unwrap());
@@ -149,6 +168,7 @@ async fn lie(address: SocketAddr, offer: Offer, lie: Lie) {
     };
     let router = Router::new().fallback(any(answer));
     tokio::spawn(async move { axum::serve(listener, router).await });
+    underpaid
 }
 
 #[tokio::test]
@@ -174,6 +194,29 @@ async fn a_gateway_that_claims_more_than_was_signed_is_not_trusted() {
         let purse = payer.purse();
         assert_eq!(purse.spent, purse.payment.paid.to_msat(), "what may be drawn stays counted");
     }
+}
+
+#[tokio::test]
+async fn a_request_whose_credit_a_running_answer_has_used_is_signed_for_anew() {
+    let mut stand = Stand::start("bytes = { msat = 1 }").await;
+    let payer = Payer::new(&stand, |_| {}).await;
+    let offer: Offer = stand.buyer.send("/stream", &[]).await.message();
+    let address = stand.world.gateway.host.parse().unwrap();
+    stand.world.gateway.kill();
+    let asked = lie(address, offer, Lie::None).await;
+    let payer = payer.again(&stand.world);
+    let mut answer = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap();
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), "hello");
+    let before = payer.purse();
+
+    let url = stand.world.gateway.url("/paid/x");
+    let flat = payer.client.get(&url).await.unwrap().text().await.unwrap();
+
+    assert_eq!((flat.as_str(), asked.load(Ordering::Relaxed)), ("flat", 3));
+    let after = payer.purse();
+    let known = |purse: &farebox_channel::client::Purse| purse.known.unwrap().get();
+    assert_eq!(known(&after), known(&before) + 1_000, "it is owed once");
+    assert_eq!(after.payment.paid.get(), before.payment.paid.get() + 3, "the rest may be drawn");
 }
 
 #[tokio::test]

@@ -130,10 +130,17 @@ impl Purse {
     }
 
     /// Takes back what is left of the pool: no answer runs, and what each has cost is known.
+    ///
+    /// Where more is owed than is signed, answers have used the credit of a request that is under way.
+    /// Nothing is left then, and what comes of that request is counted first.
     #[must_use]
     pub fn rest(&self) -> Self {
-        let spent = self.known.map_or(self.spent, |known| known.min(self.spent));
-        Self { spent, known: None, ..self.clone() }
+        match self.known {
+            Some(known) if known <= self.spent => {
+                Self { spent: known, known: None, ..self.clone() }
+            }
+            Some(_) | None => self.clone(),
+        }
     }
 
     /// The same where it is not known what each has cost, by the receipt of a top-up that was sent

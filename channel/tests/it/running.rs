@@ -104,6 +104,19 @@ fn what_is_not_known_is_reckoned_by_the_account() {
 }
 
 #[test]
+fn a_request_whose_credit_a_running_answer_has_used_up_is_not_taken_back_twice() {
+    let (purse, _) = purse().pay(msat(100), &client_key()).unwrap();
+    let none = ahead(0, 1);
+    let (purse, _) = purse.begin(Msat::ZERO, none, &client_key()).unwrap();
+    let told = receipt(sat(FIRST), FIRST * 1_000, FIRST * 1_000);
+    let ended = purse.end(&told, msat(100)).unwrap().rest();
+    assert_eq!(ended.spent, msat(FIRST * 1_000));
+
+    let refused = ended.take_back(msat(100)).rest();
+    assert_eq!((refused.spent, refused.known), (msat(FIRST * 1_000), None));
+}
+
+#[test]
 fn an_answer_that_turns_out_to_run_is_counted_as_one() {
     let (purse, _) = purse().pay(msat(100), &client_key()).unwrap();
     let (purse, _) = purse.pay(msat(500), &client_key()).unwrap();
@@ -248,7 +261,7 @@ fn a_gateway_that_keeps_to_the_rules_is_believed_and_both_agree_in_the_end() {
         while !play.running.is_empty() {
             play.step(6, 5);
         }
-        assert!(play.purse.known.is_none());
+        assert!(play.purse.known.is_none() || play.lost > 0);
         assert!(play.purse.spent.get() - play.spent <= play.lost, "to the millisatoshi");
     });
 }

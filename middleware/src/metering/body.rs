@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::account::behind;
 use super::notice::Notice;
+use super::pace::Ask;
 use super::purse::{Denied, Later};
 use super::tab::Tab;
 use crate::grpc;
@@ -54,7 +55,7 @@ enum Step {
     /// To pass on what comes.
     Pass,
     /// To charge more: so much, if it is there.
-    Draw(Later<Result<Receipt, Denied>>, Msat),
+    Draw(Later<Result<Receipt, Denied>>, Ask),
     /// To wait for credit.
     Wait(Later<()>, Pin<Box<Sleep>>),
     /// To settle, and then to end with these trailers, or with an error.
@@ -86,10 +87,10 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                         return Poll::Ready(piece);
                     }
                 }
-                Step::Draw(drawing, wanted) => {
-                    let wanted = *wanted;
+                Step::Draw(drawing, ask) => {
+                    let ask = *ask;
                     let drew = ready!(drawing.as_mut().poll(context));
-                    self.drew(drew, wanted);
+                    self.drew(drew, ask);
                 }
                 Step::Wait(credited, alarm) => {
                     if credited.as_mut().poll(context).is_ready() {
@@ -184,17 +185,18 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 
     /// Begins to charge what is `owed`, and some more.
     fn draw(&mut self, owed: Msat) {
-        if let Some((drawing, wanted)) = self.tab.draw(owed) {
-            self.step = Step::Draw(drawing, wanted);
+        if let Some((drawing, ask)) = self.tab.draw(owed) {
+            self.step = Step::Draw(drawing, ask);
         }
     }
 
     /// Goes on with what was charged, or waits for credit.
-    fn drew(&mut self, drew: Result<Receipt, Denied>, wanted: Msat) {
+    fn drew(&mut self, drew: Result<Receipt, Denied>, ask: Ask) {
         match drew {
             Ok(receipt) => {
-                self.tab.drew(receipt);
-                let was_low = std::mem::replace(&mut self.is_low, receipt.credit < wanted);
+                self.tab.drew(receipt, ask);
+                let is_low = receipt.credit < ask.wished;
+                let was_low = std::mem::replace(&mut self.is_low, is_low);
                 if self.is_low && !was_low {
                     self.notice = Some(Notice::Low);
                 }

@@ -10,6 +10,7 @@ mod body;
 mod clock;
 mod counter;
 mod notice;
+mod pace;
 mod purse;
 mod rates;
 mod reported;

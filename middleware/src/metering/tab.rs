@@ -10,15 +10,9 @@ use tokio::time::Instant;
 use super::account::Account;
 use super::clock::StopClock;
 use super::counter::Counter;
+use super::pace::{Ask, Pace};
 use super::purse::{Denied, Later};
 use super::rates::{Counts, Rates};
-
-/// A draw is meant to last for so long. One that was used up sooner is followed by a greater one.
-const DRAW_LASTS: Duration = Duration::from_millis(100);
-/// What a draw grows by then.
-const DRAW_GROWS: u64 = 2;
-/// Draws that last longer than this are as small as at first again.
-const DRAW_IDLES: Duration = Duration::from_millis(400);
 
 /// The tab of an answer: what has passed, and what is charged for it.
 pub(crate) struct Tab {
@@ -26,9 +20,7 @@ pub(crate) struct Tab {
     pub(crate) clock: StopClock,
     rates: Arc<Rates>,
     account: Account,
-    /// How much is drawn next, and when it was drawn last.
-    draw: Msat,
-    drawn_at: Instant,
+    pace: Pace,
 }
 
 impl Tab {
@@ -37,8 +29,7 @@ impl Tab {
         let tab = Self {
             counter,
             clock: StopClock::start(),
-            draw: rates.draw,
-            drawn_at: Instant::now(),
+            pace: Pace::new(rates.draw, Instant::now()),
             rates,
             account,
         };
@@ -95,22 +86,15 @@ impl Tab {
     }
 
     /// Begins to charge what is `owed`, and some more. Returns how much was asked for.
-    pub(crate) fn draw(&mut self, owed: Msat) -> Option<(Later<Result<Receipt, Denied>>, Msat)> {
-        let lasted = self.drawn_at.elapsed();
-        if lasted < DRAW_LASTS {
-            let greater = self.draw.get().saturating_mul(DRAW_GROWS);
-            self.draw = Msat::new(greater).unwrap_or(Msat::MAX);
-        } else if lasted > DRAW_IDLES {
-            self.draw = self.rates.draw;
-        }
-        self.drawn_at = Instant::now();
+    pub(crate) fn draw(&mut self, owed: Msat) -> Option<(Later<Result<Receipt, Denied>>, Ask)> {
         let missing = owed.checked_sub(self.drawn()).unwrap_or_default();
-        let most = missing.max(self.draw);
-        Some((self.account.draw(most)?, most))
+        let ask = self.pace.ask(Instant::now(), self.cost(), missing, self.credit());
+        Some((self.account.draw(ask.most)?, ask))
     }
 
-    /// Notes what was charged.
-    pub(crate) fn drew(&mut self, receipt: Receipt) {
+    /// Notes what was charged of what was asked for.
+    pub(crate) fn drew(&mut self, receipt: Receipt, ask: Ask) {
+        self.pace.drew(receipt.price >= ask.most);
         self.account.drew(receipt);
         self.clock.go_on();
     }

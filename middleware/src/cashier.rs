@@ -240,6 +240,11 @@ impl<N: Node> Cashier<N> {
         self.ledger.credited(channel)
     }
 
+    /// Tells whether a channel is open. One that closes neither gives nor takes back.
+    pub(crate) fn serves(&self, channel: OutPoint) -> bool {
+        matches!(self.ledger.channel(channel), Some(Channel::Open(_)))
+    }
+
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
     pub(crate) async fn release(&self, charge: &Charged) -> Result<Receipt, Problem> {

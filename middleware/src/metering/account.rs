@@ -92,8 +92,8 @@ impl Account {
     /// Gives back what was not used, once it is known what was charged last.
     pub(crate) fn settle_after(&mut self, drawing: Later<Result<Receipt, Denied>>, cost: Msat) {
         let charged = self.charged;
-        self.bill.set(cost);
         let Some(purse) = self.purse.take() else { return };
+        self.bill.set(if purse.takes_back() { cost } else { charged.price });
         begin(async move {
             let charged = match drawing.await {
                 Ok(receipt) => together(charged, receipt),
@@ -105,8 +105,15 @@ impl Account {
 
     fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
         let purse = self.purse.take()?;
-        self.bill.set(closing.cost());
-        Some(purse.settle(self.charged, closing))
+        let (charged, bill) = (self.charged.price, self.bill.clone());
+        // What is not heard of in the end is charged as it was.
+        bill.set(if purse.takes_back() { closing.cost() } else { charged });
+        let settling = purse.settle(self.charged, closing);
+        Some(Box::pin(async move {
+            let receipt = settling.await;
+            bill.set(receipt.map_or(charged, |receipt| receipt.price));
+            receipt
+        }))
     }
 }
 

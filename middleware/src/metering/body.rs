@@ -60,6 +60,8 @@ enum Step {
     Wait(Later<()>, Pin<Box<Sleep>>),
     /// To settle, and then to end with these trailers, or with an error.
     Settle(Later<Option<Receipt>>, Result<HeaderMap, ProblemKind>),
+    /// To end, with the receipt of all that was charged.
+    End(Option<Receipt>, Result<HeaderMap, ProblemKind>),
     /// Nothing.
     Rest,
 }
@@ -105,6 +107,11 @@ impl<B: Body<Data = Bytes>> Metered<B> {
                 }
                 Step::Settle(settling, end) => {
                     let receipt = ready!(settling.as_mut().poll(context));
+                    let end = std::mem::replace(end, Ok(HeaderMap::new()));
+                    self.step = Step::End(receipt, end);
+                }
+                Step::End(receipt, end) => {
+                    let receipt = *receipt;
                     let end = std::mem::replace(end, Ok(HeaderMap::new()));
                     self.step = Step::Rest;
                     return Poll::Ready(Some(match end {
@@ -252,8 +259,15 @@ impl<B: Body<Data = Bytes>> Metered<B> {
     /// Returns an event of the paywall's own, where there is one to tell and it can stand.
     fn event(&mut self) -> Option<Bytes> {
         let can_stand = self.may_tell && self.tab.counter.is_between_events();
+        // What it has cost in the end is known once it is settled.
+        let (cost, credit) = match (&self.step, self.notice?) {
+            (Step::Settle(..), Notice::Ended(_)) => return None,
+            (Step::End(Some(receipt), _), _) => (receipt.price, receipt.credit),
+            (Step::End(None, _), _) => (self.tab.drawn(), self.tab.credit()),
+            _ => (self.tab.cost(), self.tab.credit()),
+        };
         let notice = self.notice.take_if(|_| can_stand)?;
-        Some(notice.event(self.tab.cost(), self.tab.credit()))
+        Some(notice.event(cost, credit))
     }
 
     /// Tells whether nothing comes any more. There may be trailers, so only the end itself tells.
@@ -275,7 +289,7 @@ impl<B> Drop for Metered<B> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.step, Step::Rest) {
             Step::Draw(drawing, _) => self.tab.settle_after(drawing),
-            Step::Pass | Step::Wait(..) | Step::Settle(..) | Step::Rest => {
+            Step::Pass | Step::Wait(..) | Step::Settle(..) | Step::End(..) | Step::Rest => {
                 behind(self.tab.settle());
             }
         }

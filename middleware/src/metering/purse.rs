@@ -49,6 +49,10 @@ pub(crate) trait Purse: Send {
     /// Charges more: `most`, or what there is, but no less than `least`.
     fn draw(&self, least: Msat, most: Msat) -> Later<Result<Receipt, Denied>>;
 
+    /// Tells whether there is still something that could be taken back: not once the channel closes,
+    /// because what is settled is signed already.
+    fn takes_back(&self) -> bool;
+
     /// Takes back what the answer did not use. The receipt is that of the last charge, and its price
     /// all that was charged. Returns the receipt of the end, if that is on record.
     fn settle(self: Box<Self>, charged: Receipt, closing: Closing) -> Later<Option<Receipt>>;
@@ -71,6 +75,10 @@ impl<N: Node> Purse for Running<N> {
                 error => Denied::Refused(error.into()),
             })
         })
+    }
+
+    fn takes_back(&self) -> bool {
+        self.cashier.serves(self.charge.channel())
     }
 
     fn settle(self: Box<Self>, charged: Receipt, closing: Closing) -> Later<Option<Receipt>> {

@@ -37,11 +37,11 @@ impl Stand {
     async fn start_with(billing: &str) -> Self {
         let feed = Feed::start().await;
         let (url, billing) = (format!("url = \"http://{}\"", feed.address), billing.to_owned());
-        let world = World::start_with(move |config| {
+        let world = World::start_logged(move |config| {
             let (before, after) = config.split_once("[upstream]\n").unwrap();
             let (_url, after) = after.split_once('\n').unwrap();
             format!(
-                "{before}[upstream]\n{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
+                "{before}[log]\naccess = \"text\"\n\n[upstream]\n{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
                  price_msat = {DRAW_MSAT}\n\n{billing}\n"
             )
         })
@@ -79,6 +79,17 @@ impl Stand {
     /// What is on record of the channel. It is asked with the newest payment.
     async fn account(&self) -> Receipt {
         self.buyer.ask(self.payment.as_ref().unwrap()).await
+    }
+
+    /// Waits until a request of the metered route is logged whose line has these words.
+    async fn until_logged(&self, words: &str) {
+        let mut log = String::new();
+        let what = format!("{words:?} is logged");
+        crate::support::until(&what, async || {
+            log = std::fs::read_to_string(self.world.file("log")).unwrap();
+            log.lines().any(|line| line.contains("/stream") && line.contains(words))
+        })
+        .await;
     }
 
     /// Waits until so much is spent.

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::host;
-use crate::metering::{Metering, Rates, Usage};
+use crate::metering::{Counter, Metering, Rates, Usage};
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
@@ -68,6 +68,13 @@ impl Billing {
             Self::Reported(usage) => Metering::reported(usage, head),
             Self::Running(rates) => Metering::running(rates, head),
         }
+    }
+
+    /// Begins to count a request with this head, where what passes of it costs something.
+    pub(crate) fn upload(&self, head: &HeaderMap) -> Option<(Arc<Rates>, Counter)> {
+        let Self::Running(rates) = self else { return None };
+        let counter = Counter::of_request(head);
+        rates.apply_to_request(&counter).then(|| (Arc::clone(rates), counter))
     }
 
     /// Tells whether the body of an answer is read, so that it must not be encoded.

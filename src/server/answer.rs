@@ -140,6 +140,10 @@ impl Ending {
         let duration = call.began.elapsed();
         let now = SystemTime::now();
         let tally = self.toll.as_ref().map(|toll| toll.tally());
+        // Where the client has left before the answer, nobody has told who pays.
+        let begun = call.paid.get();
+        let paid = self.paid.or_else(|| begun.map(|(paid, _)| *paid));
+        let bill = self.bill.as_ref().or_else(|| begun.map(|(_, bill)| bill));
         Record {
             id: call.id,
             began: now.checked_sub(duration).unwrap_or(now),
@@ -157,16 +161,12 @@ impl Ending {
             first_byte: Some(self.first_byte),
             route: call.lane().map(|lane| Arc::clone(&lane.name)),
             upstream: call.asked.get().cloned(),
-            channel: self.paid.map(|paid| paid.channel),
-            price: self
-                .bill
-                .as_ref()
-                .map(RunningBill::cost)
-                .or_else(|| self.paid.map(|paid| paid.price)),
-            credit: self.paid.map(|paid| paid.credit),
+            channel: paid.map(|paid| paid.channel),
+            price: bill.map(RunningBill::cost).or_else(|| paid.map(|paid| paid.price)),
+            credit: paid.map(|paid| paid.credit),
             refusal: self.refusal,
             would_charge: call.would_charge(),
-            is_released: self.paid.is_some_and(|paid| paid.is_released),
+            is_released: paid.is_some_and(|paid| paid.is_released),
             has_client_left: !self.is_whole,
             trace: call.trace,
         }

@@ -6,12 +6,16 @@ mod endings;
 mod feed;
 mod listener;
 mod pauses;
+mod uploads;
 mod usage;
 
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::{Kind, Msat};
 
 use crate::support::{Buyer, World, header};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use feed::Feed;
 use listener::Listener;
 
@@ -35,13 +39,20 @@ impl Stand {
 
     /// Starts all of it, with this at the end of the route.
     async fn start_with(billing: &str) -> Self {
+        Self::start_changed(billing, |config| config).await
+    }
+
+    /// The same, with another change of the configuration.
+    async fn start_changed(billing: &str, change: impl FnOnce(String) -> String) -> Self {
         let feed = Feed::start().await;
         let (url, billing) = (format!("url = \"http://{}\"", feed.address), billing.to_owned());
         let world = World::start_logged(move |config| {
+            let config = change(config);
             let (before, after) = config.split_once("[upstream]\n").unwrap();
+            let (keys, after) = after.split_once("url = ").unwrap();
             let (_url, after) = after.split_once('\n').unwrap();
             format!(
-                "{before}[log]\naccess = \"text\"\n\n[upstream]\n{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
+                "{before}[log]\naccess = \"text\"\n\n[upstream]\n{keys}{url}\n{after}\n[[route]]\npath = \"/stream\"\n\
                  price_msat = {DRAW_MSAT}\n\n{billing}\n"
             )
         })
@@ -68,6 +79,38 @@ impl Stand {
         let mut side = self.feed.asked().await;
         side.say(head).await;
         (listener, side)
+    }
+
+    /// Uploads so many bytes with curl, with a payment that adds so much. Returns them too.
+    async fn upload(
+        &mut self,
+        msat: u64,
+        arguments: &[&str],
+        length: usize,
+    ) -> (Listener, feed::Side, Vec<u8>) {
+        let given: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[at % 2]).collect();
+        let file = self.world.file("upload");
+        std::fs::write(&file, &given).unwrap();
+        let (payment, url) = (self.payment(msat), self.world.gateway.url("/stream"));
+        let file = file.to_str().unwrap();
+        let upload = ["--upload-file", file, "--header", &payment, &url];
+        let listener = Listener::start(&[arguments, &upload].concat());
+        (listener, self.feed.asked().await, given)
+    }
+
+    /// Begins an upload by hand, with a payment that adds so much, and sends so much of a hundred
+    /// thousand bytes.
+    async fn begin(&mut self, msat: u64, length: usize) -> (TcpStream, feed::Side) {
+        let (payment, host) = (self.payment(msat), self.world.gateway.host.clone());
+        let mut socket = TcpStream::connect(&host).await.unwrap();
+        let head = format!(
+            "POST /stream HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n{payment}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut side = self.feed.asked().await;
+        side.read(length).await;
+        (socket, side)
     }
 
     /// Pays so much more, on another request of the channel.

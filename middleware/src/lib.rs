@@ -55,7 +55,9 @@ pub use grpc::{in_grpc, is_grpc};
 pub use headers::begins;
 pub use host::{bare_host, host_and_port};
 pub use layer::{PaywallLayer, ReleasePolicy};
-pub use metering::{PaidUpload, Rate, Rates, RunningBill, UploadError, Usage};
+pub use metering::{
+    Load, PaidUpload, Party, Passage, Rate, Rates, RunningBill, UploadError, Usage,
+};
 pub use node::{Node, NodeError};
 pub use pricing::{Billing, FreeAllowance, PricedRoute, Pricing};
 pub use problem::{Problem, ProblemKind};

@@ -62,9 +62,12 @@ impl Billing {
     /// Begins to meter an answer with this head.
     pub(crate) fn metering(self, status: StatusCode, head: &HeaderMap) -> Metering {
         match self {
-            // What follows is no answer, and nobody counts it.
-            _ if status == StatusCode::SWITCHING_PROTOCOLS => Metering::Flat,
             Self::Flat => Metering::Flat,
+            Self::Running(rates) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                if rates.apply_beyond_http() { Metering::Left(rates) } else { Metering::Flat }
+            }
+            // What follows is no answer, and no service reports what it has used.
+            Self::Reported(_) if status == StatusCode::SWITCHING_PROTOCOLS => Metering::Flat,
             Self::Reported(usage) => Metering::reported(usage, head),
             Self::Running(rates) => Metering::running(rates, head),
         }

@@ -264,7 +264,7 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     let used = match &metering {
         Metering::Flat => used,
         Metering::Known(cost) => *cost,
-        Metering::Reported(_) | Metering::Running(..) => None,
+        Metering::Reported(_) | Metering::Running(..) | Metering::Left(_) => None,
     };
     match gate.cashier.answer(&mut charge, used).await {
         Ok(receipt) => {
@@ -285,6 +285,10 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
             tell_cost(account.bill(), &mut response);
             let reported = |body| PaidBody::reported(Reported::new(body, reading, account));
             return response.map(reported);
+        }
+        Metering::Left(rates) => {
+            let meter = Meter::new(rates, account(&gate, charge, fault));
+            return response.map(|body| PaidBody::left(body, meter));
         }
         Metering::Running(rates, counter) => {
             let meter = Meter::new(rates, account(&gate, charge, fault));

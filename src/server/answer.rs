@@ -109,6 +109,7 @@ impl Ending {
     ) -> (Response<Answer>, Box<Self>, B) {
         self.begin(&response);
         self.paid = response.extensions_mut().remove::<PaidBy>();
+        self.bill = toll.bill();
         self.decorate(&mut response, origin);
         self.toll = Some(toll);
         let (head, body) = response.into_parts();

@@ -193,6 +193,45 @@ impl Meter {
         Poll::Pending
     }
 
+    /// Lets so much more pass from one side, whole or not at all.
+    pub(crate) fn poll_load(
+        &self,
+        from: Party,
+        load: Counts,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), Halt>> {
+        let mut tab = self.lock();
+        if let Some(halt) = halted(&tab) {
+            return Poll::Ready(Err(halt));
+        }
+        let counts = tab.passed(from).and(load);
+        if tab.covers(from, counts) && !tab.is_paused() {
+            tab.deliver(from, counts);
+            return Poll::Ready(Ok(()));
+        }
+        tab.want(from, counts, context.waker());
+        self.fund(tab);
+        Poll::Pending
+    }
+
+    /// Notes that so many bytes have not passed from one side that were charged.
+    pub(crate) fn take_back(&self, from: Party, bytes: u64) {
+        self.lock().take_back(from, bytes);
+    }
+
+    /// Charges the time that has passed, and waits until nothing more is paid.
+    pub(crate) fn poll_time(&self, context: &Context<'_>) -> Poll<Halt> {
+        let mut tab = self.lock();
+        if let Some(halt) = halted(&tab) {
+            return Poll::Ready(halt);
+        }
+        tab.watch(context.waker());
+        if !tab.covers(Party::Service, tab.passed(Party::Service)) {
+            self.fund(tab);
+        }
+        Poll::Pending
+    }
+
     /// Tells whether there is no credit.
     pub(crate) fn is_unpaid(&self) -> bool {
         matches!(self.lock().funding, Funding::Waiting | Funding::Stopped(_))

@@ -12,6 +12,7 @@ mod counter;
 mod meter;
 mod notice;
 mod pace;
+mod passage;
 mod purse;
 mod rates;
 mod reported;
@@ -29,11 +30,13 @@ pub use bill::RunningBill;
 pub(crate) use body::{Metered, Stop};
 pub(crate) use counter::Counter;
 pub(crate) use meter::{End, Meter};
+pub use passage::{Load, Passage};
 pub(crate) use purse::Running;
 pub use rates::{Rate, Rates};
 use reported::Reading;
 pub(crate) use reported::Reported;
 pub use reported::Usage;
+pub use tab::Party;
 pub use upload::{PaidUpload, UploadError};
 
 /// What is left to be known of an answer's cost, once its head has come.
@@ -46,6 +49,8 @@ pub(crate) enum Metering {
     Reported(Reading),
     /// What passes.
     Running(Arc<Rates>, Counter),
+    /// What passes once it has left HTTP, if somebody counts that.
+    Left(Arc<Rates>),
 }
 
 impl Metering {

@@ -59,7 +59,25 @@ pub(crate) struct Counts {
     pub(crate) messages: u64,
 }
 
+impl Counts {
+    /// Returns the same with so much more.
+    pub(crate) const fn and(self, more: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(more.bytes),
+            events: self.events.saturating_add(more.events),
+            messages: self.messages.saturating_add(more.messages),
+        }
+    }
+}
+
 impl Rates {
+    /// Tells whether something is counted of what has left HTTP. Events are not.
+    pub(crate) fn apply_beyond_http(&self) -> bool {
+        [self.bytes, self.messages, self.request_bytes, self.request_messages, self.millis]
+            .iter()
+            .any(Option::is_some)
+    }
+
     /// Tells whether an answer with such a body has anything that is counted. Of a request that has
     /// nothing either way, the price is charged.
     pub(crate) fn apply_to(&self, counter: &Counter) -> bool {

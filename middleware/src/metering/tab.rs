@@ -18,7 +18,7 @@ use crate::problem::Problem;
 
 /// Who sends what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Party {
+pub enum Party {
     /// Who has asked, and pays.
     Client,
     /// Who answers.
@@ -38,6 +38,8 @@ pub(super) struct Tab {
     pub(super) is_low: bool,
     client: Flow,
     service: Flow,
+    /// Who is woken besides, where time is charged while nothing passes.
+    watcher: Option<Waker>,
     /// How it ends once the draw is made that is under way, and who is to be told.
     pub(super) ending: Option<(Closing, oneshot::Sender<Option<Receipt>>)>,
     /// Whether nothing passes any more.
@@ -78,6 +80,7 @@ impl Tab {
             is_low: false,
             client: Flow::default(),
             service: Flow::default(),
+            watcher: None,
             ending: None,
             is_over: false,
         };
@@ -159,12 +162,25 @@ impl Tab {
         flow.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
     }
 
-    /// Wakes both ways.
+    /// Notes who else is woken when there is news.
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        self.watcher.get_or_insert_with(|| waker.clone()).clone_from(waker);
+    }
+
+    /// Wakes all who wait.
     pub(super) fn wake(&mut self) {
-        [&mut self.client, &mut self.service]
+        [&mut self.client.waker, &mut self.service.waker, &mut self.watcher]
             .into_iter()
-            .filter_map(|flow| flow.waker.take())
+            .filter_map(Option::take)
             .for_each(Waker::wake);
+    }
+
+    /// Notes that so many bytes have not passed one way that were charged.
+    pub(super) fn take_back(&mut self, from: Party, bytes: u64) {
+        let flow = self.flow(from);
+        flow.passed.bytes = flow.passed.bytes.saturating_sub(bytes);
+        flow.wanted = flow.passed;
+        self.note();
     }
 
     /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.

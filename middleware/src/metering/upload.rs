@@ -66,7 +66,7 @@ impl<B> PaidUpload<B> {
 impl Toll {
     /// Passes on what is paid of what is held. Returns nothing where nothing is held, and more may be
     /// taken in.
-    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, UploadError>> {
+    fn poll_held(&mut self, context: &Context<'_>) -> Poll<Result<Option<Bytes>, UploadError>> {
         let Self { meter, counter, held } = self;
         let passed = if held.is_empty() {
             ready!(meter.poll_ready(Party::Client, context)).map(|()| None)

@@ -1,6 +1,7 @@
 //! Answers that cost what passes: bytes, events, messages, time.
 
 mod stream;
+mod uploads;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};

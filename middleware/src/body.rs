@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::grpc::has_failed;
 use crate::headers::strip;
-use crate::metering::{Metered, Reported, Stop};
+use crate::metering::{Meter, Metered, Passage, Reported, Stop};
 use crate::problem::ProblemKind;
 use crate::stall::Stall;
 
@@ -47,13 +47,14 @@ pin_project! {
     pub struct PaidBody<B> {
         #[pin]
         state: State<B>,
+        passage: Option<Meter>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
     enum State<B> {
-        Served { #[pin] inner: B, meter: Meter },
+        Served { #[pin] inner: B, watch: Watch },
         Metered { metered: Box<Metered<B>> },
         Reported { reported: Box<Reported<B>> },
         Told { #[pin] document: Full<Bytes> },
@@ -61,14 +62,14 @@ pin_project! {
 }
 
 /// Watches who breaks an answer off.
-struct Meter {
+struct Watch {
     on_break: Option<OnBreak>,
     /// Whether the client has got anything of the answer.
     has_begun: bool,
     stall: Stall,
 }
 
-impl Meter {
+impl Watch {
     /// Notes what the service had to give.
     fn handed<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>) {
         let fails = |trailers| !self.has_begun && has_failed(trailers);
@@ -95,23 +96,35 @@ impl Meter {
 impl<B> PaidBody<B> {
     /// Passes on the service's body, and tells when it breaks off.
     pub(crate) fn served(inner: B, on_break: Option<OnBreak>) -> Self {
-        let meter = Meter { on_break, has_begun: false, stall: Stall::default() };
-        Self { state: State::Served { inner, meter } }
+        let watch = Watch { on_break, has_begun: false, stall: Stall::default() };
+        Self { state: State::Served { inner, watch }, passage: None }
     }
 
     /// Passes on the service's body, as far as it is paid.
     pub(crate) fn metered(metered: Metered<B>) -> Self {
-        Self { state: State::Metered { metered: Box::new(metered) } }
+        Self { state: State::Metered { metered: Box::new(metered) }, passage: None }
     }
 
     /// Passes on the service's body, and reads what it has used.
     pub(crate) fn reported(reported: Reported<B>) -> Self {
-        Self { state: State::Reported { reported: Box::new(reported) } }
+        Self { state: State::Reported { reported: Box::new(reported) }, passage: None }
+    }
+
+    /// Makes a body of an answer that leaves HTTP.
+    pub(crate) fn left(inner: B, meter: Meter) -> Self {
+        Self { passage: Some(meter), ..Self::served(inner, None) }
+    }
+
+    /// Takes over what goes on after an answer that leaves HTTP, where it is charged by what passes.
+    /// Where nobody does, it costs the price.
+    #[must_use]
+    pub fn passage(&mut self) -> Option<Passage> {
+        self.passage.take().map(Passage::new)
     }
 
     /// Makes a body of a document.
     pub(crate) fn told(document: Bytes) -> Self {
-        Self { state: State::Told { document: Full::new(document) } }
+        Self { state: State::Told { document: Full::new(document) }, passage: None }
     }
 }
 
@@ -133,10 +146,10 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().state.project() {
-            StateProjection::Served { inner, meter } => {
-                meter.stall.wanted();
+            StateProjection::Served { inner, watch } => {
+                watch.stall.wanted();
                 let frame = ready!(inner.poll_frame(context));
-                meter.handed(frame.as_ref());
+                watch.handed(frame.as_ref());
                 let frame = frame.map(|frame| frame.map(without_payment));
                 Poll::Ready(
                     frame.map(|frame| frame.map_err(|error| BodyError::Service(error.into()))),

@@ -206,22 +206,49 @@ impl<N: Node> Cashier<N> {
         charge: &mut Charged,
         used: Option<Msat>,
     ) -> Result<Receipt, Problem> {
-        let (channel, paid) = (charge.channel(), charge.paid());
+        let receipt = self.answered(charge.channel(), charge.paid(), used).await?;
+        charge.amount_to(receipt);
+        Ok(receipt)
+    }
+
+    /// The same for what is on record of a charge.
+    pub(crate) async fn answered(
+        &self,
+        channel: OutPoint,
+        paid: Paid,
+        used: Option<Msat>,
+    ) -> Result<Receipt, Problem> {
         let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
         let unused = unused.unwrap_or_default();
         let ledger = &self.ledger;
-        let receipt = match ledger.answer(channel, self.clock(), paid, unused).await {
+        match ledger.answer(channel, self.clock(), paid, unused).await {
             // The channel has begun to close, and what is settled is signed already; or the store
             // has failed, or the ledger has stopped. The charge stays whole, and the receipt says
             // so. Without a name there is nothing else to save, so the client gets what it has paid
             // for.
             Err(LedgerError::Refused(_) | LedgerError::Store(_) | LedgerError::Stopped) => {
-                ledger.answer(channel, self.clock(), paid, Msat::ZERO).await?
+                Ok(ledger.answer(channel, self.clock(), paid, Msat::ZERO).await?)
             }
-            receipt => receipt?,
-        };
-        charge.amount_to(receipt);
-        Ok(receipt)
+            receipt => Ok(receipt?),
+        }
+    }
+
+    /// Takes back what a request has not used that got no answer, and costs something all the same.
+    /// What was `reserved` for a name stays charged: it is good for when the name is asked again.
+    pub(crate) async fn part(
+        &self,
+        charge: &Charged,
+        reserved: Msat,
+        cost: Msat,
+    ) -> Result<Receipt, Problem> {
+        let (channel, paid) = (charge.channel(), charge.paid());
+        if paid.id.is_none() {
+            return self.answered(channel, paid, Some(cost)).await;
+        }
+        let kept = cost.max(reserved).min(paid.receipt.price);
+        let unused = paid.receipt.price.checked_sub(kept).unwrap_or_default();
+        let channel = self.ledger.release(channel, self.clock(), unused, None).await?;
+        Ok(channel.account().receipt(kept))
     }
 
     /// Charges a request that is under way for more: `most`, or what there is, but no less than
@@ -238,6 +265,11 @@ impl<N: Node> Cashier<N> {
     /// Tells from now on when a channel may have credit again.
     pub(crate) fn credited(&self, channel: OutPoint) -> Credited {
         self.ledger.credited(channel)
+    }
+
+    /// Tells whether a channel is open. One that closes neither gives nor takes back.
+    pub(crate) fn serves(&self, channel: OutPoint) -> bool {
+        matches!(self.ledger.channel(channel), Some(Channel::Open(_)))
     }
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,

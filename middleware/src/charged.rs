@@ -22,6 +22,12 @@ pub struct PaidBy {
 }
 
 impl PaidBy {
+    /// Returns the same once something else was charged, with the receipt of that.
+    pub(crate) const fn charged(self, receipt: Receipt) -> Self {
+        let Receipt { price, credit, .. } = receipt;
+        Self { price, credit, ..self }
+    }
+
     /// Returns the same once the charge was taken back, with the receipt of that.
     pub(crate) const fn released(self, receipt: Receipt) -> Self {
         let Receipt { price, credit, .. } = receipt;

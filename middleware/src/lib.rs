@@ -45,6 +45,7 @@ mod problem;
 mod service;
 mod stall;
 mod telling;
+mod uploaded;
 mod usage;
 
 pub use body::{BodyError, PaidBody};
@@ -54,7 +55,9 @@ pub use grpc::{in_grpc, is_grpc};
 pub use headers::begins;
 pub use host::{bare_host, host_and_port};
 pub use layer::{PaywallLayer, ReleasePolicy};
-pub use metering::{Rate, Rates, RunningBill, Usage};
+pub use metering::{
+    Load, PaidUpload, Party, Passage, Rate, Rates, RunningBill, UploadError, Usage,
+};
 pub use node::{Node, NodeError};
 pub use pricing::{Billing, FreeAllowance, PricedRoute, Pricing};
 pub use problem::{Problem, ProblemKind};

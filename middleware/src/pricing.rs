@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::host;
-use crate::metering::{Metering, Rates, Usage};
+use crate::metering::{Counter, Metering, Rates, Usage};
 
 /// Tells what a request costs, from its head alone.
 pub trait Pricing: Clone + Send + Sync + 'static {
@@ -89,9 +89,12 @@ impl Billing {
     /// Begins to meter an answer with this head.
     pub(crate) fn metering(self, status: StatusCode, head: &HeaderMap) -> Metering {
         match self {
-            // What follows is no answer, and nobody counts it.
-            _ if status == StatusCode::SWITCHING_PROTOCOLS => Metering::Flat,
             Self::Flat => Metering::Flat,
+            Self::Running(rates) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                if rates.apply_beyond_http() { Metering::Left(rates) } else { Metering::Flat }
+            }
+            // What follows is no answer, and no service reports what it has used.
+            Self::Reported(_) if status == StatusCode::SWITCHING_PROTOCOLS => Metering::Flat,
             Self::Reported(usage) => Metering::reported(usage, head),
             Self::Running(rates) => Metering::running(rates, head),
         }
@@ -103,6 +106,13 @@ impl Billing {
             Self::Flat | Self::Reported(_) => None,
             Self::Running(rates) => Some(rates.offered()),
         }
+    }
+
+    /// Begins to count a request with this head, where what passes of it costs something.
+    pub(crate) fn upload(&self, head: &HeaderMap) -> Option<(Arc<Rates>, Counter)> {
+        let Self::Running(rates) = self else { return None };
+        let counter = Counter::of_request(head);
+        rates.apply_to_request(&counter).then(|| (Arc::clone(rates), counter))
     }
 
     /// Tells whether the body of an answer is read, so that it must not be encoded.

@@ -1,7 +1,7 @@
 //! The service: reads the step, charges, serves, and hands out the receipt.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,11 +29,15 @@ use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
 };
 use crate::layer::{Gate, ServiceFields};
-use crate::metering::{Account, Forgiveness, Metered, Metering, Reported, Running, Tab, tried};
+use crate::metering::{
+    Account, Counter, End, Forgiveness, Meter, Metered, Metering, PaidUpload, Rates, Reported,
+    Running, RunningBill, tried,
+};
 use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::{Billing, Pricing};
 use crate::problem::Problem;
+use crate::uploaded::Uploaded;
 
 /// A service behind a paywall.
 #[derive(Debug)]
@@ -83,12 +87,12 @@ impl<B, E> fmt::Debug for ResponseFuture<B, E> {
 
 impl<S, N, P, ReqBody, ResBody> Service<Request<ReqBody>> for Paywall<S, N, P>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     N: Node,
     P: Pricing,
-    ReqBody: Send + 'static,
+    ReqBody: Body + Send + 'static,
     ResBody: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<PaidBody<ResBody>>;
@@ -112,9 +116,10 @@ impl<S, N, P> Paywall<S, N, P> {
     /// Serves one request.
     async fn serve<ReqBody, ResBody>(self, request: Request<ReqBody>) -> Served<ResBody, S::Error>
     where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
         N: Node,
         P: Pricing,
+        ReqBody: Body,
         ResBody: Body<Data = Bytes>,
     {
         let (mut parts, body) = request.into_parts();
@@ -146,7 +151,13 @@ impl<S, N, P> Paywall<S, N, P> {
                         }
                         parts.extensions.insert(charge.paid_by());
                         ask_plainly(&billing, &mut parts.headers);
-                        let request = Request::from_parts(parts, body);
+                        let upload = billing.upload(&parts.headers);
+                        if let Some(upload) = upload.filter(|_| !body.is_end_stream()) {
+                            let request = Request::from_parts(parts, body);
+                            // Boxed, because few requests need it and all would carry it.
+                            return Box::pin(self.meter(request, charge, upload)).await;
+                        }
+                        let request = Request::from_parts(parts, PaidUpload::plain(body));
                         return self.forward(request, charge, billing).await;
                     }
                     Err(problem) => Err(problem),
@@ -165,17 +176,17 @@ impl<S, N, P> Paywall<S, N, P> {
     /// Passes a request on that costs nothing, and reports what it would have cost where that is asked.
     async fn give<ReqBody, ResBody>(
         mut self,
-        mut request: Request<ReqBody>,
+        request: Request<ReqBody>,
     ) -> Served<ResBody, S::Error>
     where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
         P: Pricing,
         ResBody: Body<Data = Bytes>,
     {
         let (parts, body) = request.into_parts();
         let trial = self.gate.pricing.trial(&parts);
         let trial = trial.map(|price| (price, self.gate.pricing.billing(&parts)));
-        request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, PaidUpload::plain(body));
         if let Some((_, billing)) = &trial {
             ask_plainly(billing, request.headers_mut());
         }
@@ -193,12 +204,12 @@ impl<S, N, P> Paywall<S, N, P> {
     /// Passes a request on, and releases its charge when it gets no answer.
     async fn forward<ReqBody, ResBody>(
         mut self,
-        request: Request<ReqBody>,
+        request: Request<PaidUpload<ReqBody>>,
         charge: Charged,
         billing: Billing,
     ) -> Served<ResBody, S::Error>
     where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
         N: Node,
         P: Pricing,
         ResBody: Body<Data = Bytes>,
@@ -207,6 +218,42 @@ impl<S, N, P> Paywall<S, N, P> {
             Ok(response) => Ok(bill(self.gate, charge, response, billing).await),
             Err(error) => {
                 release(&self.gate.cashier, &charge).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Passes a request on whose body is charged by what passes. Where that is not paid any further
+    /// before there is an answer, it is answered here.
+    async fn meter<ReqBody, ResBody>(
+        mut self,
+        request: Request<ReqBody>,
+        charge: Charged,
+        (rates, counter): (Arc<Rates>, Counter),
+    ) -> Served<ResBody, S::Error>
+    where
+        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
+        N: Node,
+        P: Pricing,
+        ResBody: Body<Data = Bytes>,
+    {
+        let paid = charge.paid_by();
+        let account = account(&self.gate, charge, ClientFault::default());
+        let uploaded = Uploaded { meter: Meter::new(rates, account), paid };
+        let meter = uploaded.meter.clone();
+        let mut request = request.map(|body| PaidUpload::metered(body, meter.clone(), counter));
+        request.extensions_mut().insert(meter.bill());
+        let answered = tokio::select! {
+            biased;
+            answered = self.inner.call(request) => answered,
+            problem = poll_fn(|context| meter.poll_stopped(context)) => {
+                return Ok(uploaded.refuse(problem).await.map(PaidBody::told));
+            }
+        };
+        match answered {
+            Ok(response) => Ok(uploaded.bill(&self.gate, response).await),
+            Err(error) => {
+                let _released = uploaded.end(End::Void).await;
                 Err(error)
             }
         }
@@ -227,18 +274,9 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     mut response: Response<B>,
     billing: Billing,
 ) -> Response<PaidBody<B>> {
-    let ServiceFields { usage: used, memo } = &gate.fields;
-    let used = used.as_ref().and_then(|field| usage(response.headers(), field));
-    let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
-    strip(response.headers_mut());
-    if let Some(memo) = memo {
-        insert(response.headers_mut(), &memo);
-    }
-    make_private(response.headers_mut());
+    let used = dress(&gate, &mut response);
     let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-    let says_so = is_grpc(response.headers()) && has_failed(response.headers());
-    let has_failed = (response.status().is_server_error() || says_so) && !fault.is_set();
-    if has_failed && gate.release.server_error {
+    if is_failure(&response) && !fault.is_set() && gate.release.server_error {
         let released = release(&gate.cashier, &charge).await;
         insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
         let paid = charge.paid_by();
@@ -250,11 +288,11 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     let used = match &metering {
         Metering::Flat => used,
         Metering::Known(cost) => *cost,
-        Metering::Reported(_) | Metering::Running(..) => None,
+        Metering::Reported(_) | Metering::Running(..) | Metering::Left(_) => None,
     };
     match gate.cashier.answer(&mut charge, used).await {
         Ok(receipt) => {
-            let is_running = matches!(metering, Metering::Running(..));
+            let is_running = matches!(metering, Metering::Running(..) | Metering::Left(_));
             insert(response.headers_mut(), &Receipt { is_running, ..receipt });
             response.extensions_mut().insert(charge.paid_by());
         }
@@ -268,13 +306,20 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     match metering {
         Metering::Flat | Metering::Known(_) => {}
         Metering::Reported(reading) => {
-            let account = account(&gate, charge, fault, &mut response);
+            let account = account(&gate, charge, fault);
+            tell_cost(account.bill(), &mut response);
             let reported = |body| PaidBody::reported(Reported::new(body, reading, account));
             return response.map(reported);
         }
+        Metering::Left(rates) => {
+            let meter = Meter::new(rates, account(&gate, charge, fault));
+            return response.map(|body| PaidBody::left(body, meter));
+        }
         Metering::Running(rates, counter) => {
-            let tab = Tab::new(counter, rates, account(&gate, charge, fault, &mut response));
-            return response.map(|body| PaidBody::metered(Metered::new(body, tab)));
+            let meter = Meter::new(rates, account(&gate, charge, fault));
+            meter.begin();
+            tell_cost(meter.bill(), &mut response);
+            return response.map(|body| PaidBody::metered(Metered::new(body, meter, counter)));
         }
     }
     let on_break: OnBreak = Box::new(move || {
@@ -287,23 +332,41 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     response.map(|body| PaidBody::served(body, Some(on_break)))
 }
 
-/// Begins to charge an answer until its end, whose receipt stands in the trailers where there can be
-/// any.
-fn account<N: Node, P, B: Body>(
-    gate: &Gate<N, P>,
-    charge: Charged,
-    fault: ClientFault,
-    response: &mut Response<B>,
-) -> Account {
+/// Takes from the head of an answer what is the paywall's to say, and returns what its service says
+/// that it has used.
+pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> Option<Msat> {
+    let ServiceFields { usage: used, memo } = &gate.fields;
+    let used = used.as_ref().and_then(|field| usage(response.headers(), field));
+    let memo = memo.as_ref().and_then(|field| take_memo(response.headers_mut(), field));
+    strip(response.headers_mut());
+    if let Some(memo) = memo {
+        insert(response.headers_mut(), &memo);
+    }
+    make_private(response.headers_mut());
+    used
+}
+
+/// Tells whether a service says by the head of its answer that it has failed.
+pub(crate) fn is_failure<B>(response: &Response<B>) -> bool {
+    let says_so = is_grpc(response.headers()) && has_failed(response.headers());
+    response.status().is_server_error() || says_so
+}
+
+/// Begins to charge a request until its end.
+fn account<N: Node, P>(gate: &Gate<N, P>, charge: Charged, fault: ClientFault) -> Account {
     let forgiveness = Forgiveness { is_granted: gate.release.broken_answer, fault };
     let receipt = charge.receipt();
     let purse = Box::new(Running { cashier: gate.cashier.clone(), charge });
-    let account = Account::new((purse, receipt), forgiveness);
-    response.extensions_mut().insert(account.bill());
+    Account::new((purse, receipt), forgiveness)
+}
+
+/// Says where the cost of a running answer is to be found: its last receipt stands in the trailers,
+/// where there can be any.
+pub(crate) fn tell_cost<B: Body>(bill: RunningBill, response: &mut Response<B>) {
+    response.extensions_mut().insert(bill);
     if response.body().size_hint().exact().is_none() {
         response.headers_mut().append(TRAILER, HeaderValue::from_static(Receipt::NAME));
     }
-    account
 }
 
 /// Takes a payment and charges a request.

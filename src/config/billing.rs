@@ -1,4 +1,4 @@
-//! What answers cost by what they are: the `[route.usage]` and `[route.rates]` sections.
+//! What requests cost by what they are: the `[route.usage]` and `[route.rates]` sections.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{Checker, ConfigError, raw};
 
 /// The greatest number of units that a price is for.
 const UNITS_MAX: u64 = 1_000_000_000;
-/// The longest that an answer waits for credit, in seconds.
+/// The longest that a request waits for credit, in seconds.
 const WAIT_MAX_SECS: u32 = 60 * 60;
 /// How many units of time are in a second.
 const MILLIS: u64 = 1_000;
@@ -73,11 +73,17 @@ impl Checker<'_> {
         Ok(Billing::Reported(Arc::new(Usage { sources, unit })))
     }
 
-    /// Checks what answers cost by what passes.
+    /// Checks what requests cost by what passes.
     fn rates(&self, section: &str, rates: &raw::Rates, draw: Msat) -> Result<Billing, ConfigError> {
-        let raw::Rates { answer_msat, bytes, events, messages, secs, wait_secs } = rates;
-        if bytes.is_none() && events.is_none() && messages.is_none() && secs.is_none() {
-            let allowed = "one of `bytes`, `events`, `messages` and `secs` at least";
+        let raw::Rates { answer_msat, wait_secs, .. } = rates;
+        let raw::Rates { bytes, events, messages, request_bytes, request_messages, secs, .. } =
+            rates;
+        if [bytes, events, messages, request_bytes, request_messages, secs]
+            .into_iter()
+            .all(Option::is_none)
+        {
+            let allowed = "one of `bytes`, `events`, `messages`, `request_bytes`, \
+                           `request_messages` and `secs` at least";
             return Err(self.refuse(section, allowed));
         }
         if *wait_secs > WAIT_MAX_SECS {
@@ -94,6 +100,8 @@ impl Checker<'_> {
             bytes: rate("bytes", bytes, 1)?,
             events: rate("events", events, 1)?,
             messages: rate("messages", messages, 1)?,
+            request_bytes: rate("request_bytes", request_bytes, 1)?,
+            request_messages: rate("request_messages", request_messages, 1)?,
             millis: rate("secs", secs, MILLIS)?,
             draw,
             patience: Duration::from_secs((*wait_secs).into()),

@@ -239,9 +239,17 @@ mod tests {
         };
         let rates = |answer| {
             let answer = Msat::new(answer).unwrap();
-            let (bytes, events, messages, millis) = (None, None, None, None);
-            let (draw, patience) = (answer, Duration::ZERO);
-            let rates = Rates { answer, bytes, events, messages, millis, draw, patience };
+            let rates = Rates {
+                answer,
+                bytes: None,
+                events: None,
+                messages: None,
+                request_bytes: None,
+                request_messages: None,
+                millis: None,
+                draw: answer,
+                patience: Duration::ZERO,
+            };
             Billing::Running(Arc::new(rates))
         };
         let table = |billing: &Billing| {

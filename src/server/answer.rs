@@ -109,6 +109,7 @@ impl Ending {
     ) -> (Response<Answer>, Box<Self>, B) {
         self.begin(&response);
         self.paid = response.extensions_mut().remove::<PaidBy>();
+        self.bill = toll.bill();
         self.decorate(&mut response, origin);
         self.toll = Some(toll);
         let (head, body) = response.into_parts();
@@ -139,8 +140,12 @@ impl Ending {
         let call = &self.call;
         let duration = call.began.elapsed();
         let now = SystemTime::now();
-        let cost = self.bill.as_ref().map(RunningBill::cost);
         let tally = self.toll.as_ref().map(|toll| toll.tally());
+        // Where the client has left before the answer, nobody has told who pays.
+        let begun = call.paid.get();
+        let paid = self.paid.or_else(|| begun.map(|(paid, _)| *paid));
+        let bill = self.bill.as_ref().or_else(|| begun.map(|(_, bill)| bill));
+        let cost = bill.map(RunningBill::cost);
         Record {
             id: call.id,
             began: now.checked_sub(duration).unwrap_or(now),
@@ -158,12 +163,12 @@ impl Ending {
             first_byte: Some(self.first_byte),
             route: call.lane().map(|lane| Arc::clone(&lane.name)),
             upstream: call.asked.get().cloned(),
-            channel: self.paid.map(|paid| paid.channel),
-            price: self.paid.map(|paid| cost.unwrap_or(paid.price)),
-            credit: self.paid.map(|paid| paid.credit),
+            channel: paid.map(|paid| paid.channel),
+            price: paid.map(|paid| cost.unwrap_or(paid.price)),
+            credit: paid.map(|paid| paid.credit),
             refusal: self.refusal,
             would_charge: call.would_charge().map(|price| cost.unwrap_or(price)),
-            is_released: self.paid.is_some_and(|paid| paid.is_released),
+            is_released: paid.is_some_and(|paid| paid.is_released),
             has_client_left: !self.is_whole,
             trace: call.trace,
         }

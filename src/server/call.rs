@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use farebox_channel::Msat;
-use farebox_middleware::{Billing, PricedRoute, Pricing, bare_host};
+use farebox_middleware::{Billing, PaidBy, PricedRoute, Pricing, RunningBill, bare_host};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -55,6 +55,11 @@ pub(crate) struct Call {
     pub(crate) upload: UploadLimits,
     /// How much of its body has come, in bytes.
     pub(crate) received: AtomicU64,
+    /// Whether its body waits for credit.
+    pub(crate) is_unpaid: AtomicBool,
+    /// Who pays for it, and what tells the cost, where its body costs something. So it is known also
+    /// where there is no answer.
+    pub(crate) paid: OnceLock<(PaidBy, RunningBill)>,
     /// The address that has answered, or was asked last.
     pub(crate) asked: OnceLock<Arc<str>>,
     /// Where it goes, once that is decided.
@@ -119,6 +124,23 @@ impl Call {
     /// Returns how much of its body has come, in bytes.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether its body waits for credit.
+    pub(crate) fn waits_for_credit(&self, is_unpaid: bool) {
+        self.is_unpaid.store(is_unpaid, Ordering::Relaxed);
+    }
+
+    /// Tells whether it does.
+    pub(crate) fn is_waiting_for_credit(&self) -> bool {
+        self.is_unpaid.load(Ordering::Relaxed)
+    }
+
+    /// Notes who pays for it, and what tells the cost.
+    pub(crate) fn note_charge(&self, paid: Option<PaidBy>, bill: Option<RunningBill>) {
+        if let (Some(paid), Some(bill)) = (paid, bill) {
+            let _noted = self.paid.set((paid, bill));
+        }
     }
 
     /// Sets the fields that tell the service of the trace.

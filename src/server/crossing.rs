@@ -32,7 +32,7 @@ impl Crossing {
     ) -> (Response<Answer>, Self) {
         let service = upgrade::on(&mut response);
         let pause = lane.upstream.setup().patience.pause;
-        let toll = Arc::new(Toll::new());
+        let toll = Arc::new(Toll::new(response.body_mut().passage()));
         let (answer, ending, paid) = ending.switch(response, origin, Arc::clone(&toll));
         let tunnel = Tunnel { client, service, pause };
         (answer, Self { tunnel, toll, ending, _paid: paid })
@@ -44,6 +44,8 @@ impl Crossing {
         if tunnel.run(&toll, stopped).await {
             ending.is_over();
         }
+        // What it has cost is on record before it is told, and before a gateway that stops has ended.
+        toll.settle().await;
     }
 }
 

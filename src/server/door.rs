@@ -1,7 +1,7 @@
 //! The way of a request, from its head to the paywall and its answer back.
 
 use std::convert::Infallible;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -167,6 +167,8 @@ impl Door {
                 pause: site.limits.body_timeout,
             },
             received: AtomicU64::new(0),
+            is_unpaid: AtomicBool::new(false),
+            paid: OnceLock::new(),
             asked: OnceLock::new(),
             lane: OnceLock::new(),
             costs: OnceLock::new(),

@@ -1,10 +1,14 @@
 //! The frames of a WebSocket (RFC 6455 §5), as far as somebody in between has to know them: where each
 //! begins and ends, and what it is. No payload is kept or unmasked.
 
+use farebox_middleware::Load;
 use thiserror::Error;
 
 /// The length of the longest head of a frame, in bytes.
 pub(super) const HEAD_MAX: usize = 14;
+/// The greatest length of a data frame's payload that is paid as a whole before any of it passes, in
+/// bytes: nobody can use half a frame.
+const WHOLE_MAX: u64 = 64 << 10;
 /// The greatest length of a control frame's payload (§5.5).
 const CONTROL_MAX: u64 = 125;
 /// The greatest length of the reason in a close frame, which has a code before it.
@@ -70,6 +74,11 @@ pub(super) struct Piece {
     pub(super) payload: u64,
     /// How many data messages have their last frame begin in it.
     pub(super) messages: u64,
+    /// What is charged for it: payload of data frames, and messages that begin. Short frames are charged
+    /// with their first piece.
+    pub(super) load: Load,
+    /// Whether it begins with the head of a frame.
+    pub(super) begins: bool,
 }
 
 /// How many frames a piece may have.
@@ -90,11 +99,21 @@ pub(super) struct Scanner {
     /// Whether a message has begun whose last frame has not.
     is_in_message: bool,
     has_closed: bool,
+    /// Whether what is left is to be charged yet.
+    is_due: bool,
+    /// Whether it was charged with what stands before it.
+    is_prepaid: bool,
 }
 
 impl Scanner {
     pub(super) const fn new(from: Side) -> Self {
-        Self { from, left: 0, is_in_message: false, has_closed: false }
+        let (is_in_message, has_closed, is_due, is_prepaid) = (false, false, false, false);
+        Self { from, left: 0, is_in_message, has_closed, is_due, is_prepaid }
+    }
+
+    /// Returns how much is to come of a frame that was charged as a whole.
+    pub(super) const fn prepaid(&self) -> u64 {
+        if self.is_prepaid { self.left } else { 0 }
     }
 
     /// Tells whether a frame may begin after what was scanned.
@@ -128,6 +147,9 @@ impl Scanner {
             all.length = all.length.saturating_add(piece.length);
             all.payload = all.payload.saturating_add(piece.payload);
             all.messages = all.messages.saturating_add(piece.messages);
+            all.load.bytes = all.load.bytes.saturating_add(piece.load.bytes);
+            all.load.messages = all.load.messages.saturating_add(piece.load.messages);
+            all.begins |= piece.begins;
             if frames == Frames::One {
                 return Ok(all);
             }
@@ -146,7 +168,13 @@ impl Scanner {
                     (true, true) | (false, false) => self.is_in_message = !head.is_final,
                 }
                 piece.messages = u64::from(head.is_final);
+                piece.load.messages = u64::from(head.opcode != CONTINUATION);
             }
+            let is_short = head.payload <= WHOLE_MAX;
+            self.is_prepaid = head.is_data() && is_short;
+            self.is_due = head.is_data() && !is_short;
+            piece.load.bytes = if self.is_prepaid { head.payload } else { 0 };
+            piece.begins = true;
             self.has_closed |= head.opcode == CLOSE;
             (piece.length, self.left) = (head.length, head.payload);
         }
@@ -155,6 +183,9 @@ impl Scanner {
         let here = usize::try_from(self.left).map_or(here, |left| left.min(here));
         piece.length = piece.length.saturating_add(here);
         piece.payload = u64::try_from(here).unwrap_or(u64::MAX);
+        if self.is_due {
+            piece.load.bytes = piece.payload;
+        }
         self.left = self.left.saturating_sub(piece.payload);
         Ok(piece)
     }

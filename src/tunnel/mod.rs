@@ -3,7 +3,7 @@
 //!
 //! The gateway reads the heads of the frames along the way, so that it knows what to count and where
 //! it may put in a close frame of its own. A piece goes by the [`Toll`] before it is sent: there, and
-//! nowhere else, it is decided what passes.
+//! nowhere else, it is decided what passes, and it waits there until it is paid.
 
 mod frames;
 mod toll;
@@ -12,6 +12,7 @@ mod way;
 use std::future::Future;
 use std::time::Duration;
 
+use farebox_middleware::Problem;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -43,6 +44,11 @@ impl Stop {
         Self { code: 1001, reason }
     }
 
+    /// It is not paid any further.
+    fn unpaid(problem: &Problem) -> Self {
+        Self { code: 1008, reason: format!("{}: {}", problem.kind.name(), problem.detail) }
+    }
+
     /// One side does not speak as it should.
     fn malformed(from: Side, malformed: frames::Malformed) -> Self {
         Self { code: 1002, reason: format!("the {} has sent {malformed}", from.name()) }
@@ -63,6 +69,7 @@ impl Ended {
         match end {
             End::HungUp | End::Broken(_) => Self::By(from),
             End::Malformed(malformed) => Self::Stopped(Stop::malformed(from, malformed)),
+            End::Unpaid(problem) => Self::Stopped(Stop::unpaid(&problem)),
         }
     }
 }
@@ -96,6 +103,7 @@ impl Tunnel {
         let ended = tokio::select! {
             end = up.run(toll) => Ended::of(Side::Client, end),
             end = down.run(toll) => Ended::of(Side::Service, end),
+            problem = toll.unpaid() => Ended::Stopped(Stop::unpaid(&problem)),
             () = toll.standstill(self.pause) => Ended::Stopped(Stop::idle(self.pause)),
             () = stopped => Ended::Stopped(Stop::stopping()),
         };
@@ -119,6 +127,8 @@ impl Tunnel {
                 let _late = timeout(GRACE, passing).await;
             }
         }
+        up.take_back(toll);
+        down.take_back(toll);
         let _late = timeout(GRACE, async { tokio::join!(up.end(), down.end()) }).await;
         !matches!(ended, Ended::By(Side::Client)) || up.has_closed() || down.has_closed()
     }

@@ -4,13 +4,15 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use farebox_middleware::{Load, Party, Passage, Problem, RunningBill};
 use tokio::time::{Instant, sleep_until};
 
-use super::frames::{Piece, Side};
+use super::frames::{Frames, Piece, Side};
 
-/// Stands in both ways of a tunnel, and counts what goes by.
+/// Stands in both ways of a tunnel, counts what goes by, and has it paid where it costs something.
 #[derive(Debug)]
 pub(crate) struct Toll {
+    passage: Option<Passage>,
     began: Instant,
     /// When something has moved last, in milliseconds since the beginning.
     moved: AtomicU64,
@@ -39,8 +41,9 @@ pub(crate) struct Tally {
 }
 
 impl Toll {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(passage: Option<Passage>) -> Self {
         Self {
+            passage,
             began: Instant::now(),
             moved: AtomicU64::new(0),
             from_client: Passed::default(),
@@ -48,14 +51,55 @@ impl Toll {
         }
     }
 
-    /// Lets a piece pass, and counts it. It is asked before anything of the piece is sent.
-    pub(super) fn pass(&self, from: Side, piece: Piece) {
+    /// Lets a piece pass once it is paid, and counts it. It is asked before anything of the piece is
+    /// sent. What is charged for nothing never waits, such as a control frame.
+    ///
+    /// # Errors
+    /// [`Problem`] when it is not paid any further.
+    pub(super) async fn pass(&self, from: Side, piece: Piece) -> Result<(), Problem> {
+        if let Some(passage) = self.passage.as_ref().filter(|_| piece.load != Load::default()) {
+            passage.pass(party(from), piece.load).await?;
+        }
         let passed = match from {
             Side::Client => &self.from_client,
             Side::Service => &self.from_service,
         };
         passed.payload.fetch_add(piece.payload, Ordering::Relaxed);
         passed.messages.fetch_add(piece.messages, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tells how many frames are to be asked for at once: where they cost something, one, so that what
+    /// costs nothing does not wait for it.
+    pub(super) const fn at_once(&self) -> Frames {
+        if self.passage.is_some() { Frames::One } else { Frames::All }
+    }
+
+    /// Notes that so much of a frame has not passed that was charged as a whole.
+    pub(super) fn take_back(&self, from: Side, bytes: u64) {
+        if let Some(passage) = &self.passage {
+            passage.take_back(party(from), bytes);
+        }
+    }
+
+    /// Waits until the tunnel is not paid any further.
+    pub(super) async fn unpaid(&self) -> Problem {
+        match &self.passage {
+            Some(passage) => passage.ends().await,
+            None => pending().await,
+        }
+    }
+
+    /// Returns what tells the cost, where that is not the price.
+    pub(crate) fn bill(&self) -> Option<RunningBill> {
+        self.passage.as_ref().map(Passage::bill)
+    }
+
+    /// Gives back what was not used. It is on record when this returns.
+    pub(crate) async fn settle(&self) {
+        if let Some(passage) = &self.passage {
+            let _receipt = passage.settle().await;
+        }
     }
 
     /// Notes that bytes have come or gone.
@@ -72,7 +116,12 @@ impl Toll {
             // A pause without an end in sight is as good as none.
             let Some(end) = end else { return pending().await };
             if end <= Instant::now() {
-                return;
+                // Who waits for credit waits for that long.
+                if !self.passage.as_ref().is_some_and(Passage::is_waiting) {
+                    return;
+                }
+                self.moves();
+                continue;
             }
             sleep_until(end).await;
         }
@@ -87,5 +136,12 @@ impl Toll {
             messages_in: read(&self.from_client.messages),
             messages_out: read(&self.from_service.messages),
         }
+    }
+}
+
+const fn party(side: Side) -> Party {
+    match side {
+        Side::Client => Party::Client,
+        Side::Service => Party::Service,
     }
 }

@@ -3,11 +3,12 @@
 use std::io;
 
 use bytes::{Buf, BytesMut};
+use farebox_middleware::Problem;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Stop;
-use super::frames::{Frames, HEAD_MAX, Malformed, Scanner, Side, close};
+use super::frames::{Frames, HEAD_MAX, Malformed, Piece, Scanner, Side, close};
 use super::toll::Toll;
 
 /// How much is read at once. No more of one way than that, and the head of a frame, ever waits.
@@ -25,6 +26,9 @@ pub(super) enum End {
     /// What is sent is no WebSocket.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// It is not paid any further.
+    #[error("{}", .0.detail)]
+    Unpaid(Problem),
 }
 
 /// From one side to the other. What it has begun can be gone on with after its futures are dropped.
@@ -36,7 +40,9 @@ pub(super) struct Way<R, W> {
     scanner: Scanner,
     /// What has come and has not been sent.
     buffer: BytesMut,
-    /// How much of that has passed the toll.
+    /// What waits at the toll.
+    waiting: Option<Piece>,
+    /// How much has passed the toll.
     ready: usize,
 }
 
@@ -47,7 +53,7 @@ where
 {
     pub(super) fn new(from: Side, reader: R, writer: W) -> Self {
         let (scanner, buffer) = (Scanner::new(from), BytesMut::new());
-        Self { from, reader, writer, scanner, buffer, ready: 0 }
+        Self { from, reader, writer, scanner, buffer, waiting: None, ready: 0 }
     }
 
     /// Tells whether a close frame has gone this way.
@@ -58,7 +64,7 @@ where
     /// Passes everything on until there is nothing more, and returns why.
     pub(super) async fn run(&mut self, toll: &Toll) -> End {
         loop {
-            if let Err(end) = self.step(toll, Frames::All).await {
+            if let Err(end) = self.step(toll, toll.at_once()).await {
                 return end;
             }
         }
@@ -67,10 +73,14 @@ where
     /// Sends what is ready, and makes more ready.
     async fn step(&mut self, toll: &Toll, frames: Frames) -> Result<(), End> {
         self.send(toll).await?;
-        let piece = self.scanner.scan(&self.buffer, frames)?;
-        if piece.length > 0 {
-            toll.pass(self.from, piece);
-            self.ready = piece.length;
+        if self.waiting.is_none() {
+            let piece = self.scanner.scan(&self.buffer, frames)?;
+            self.waiting = Some(piece).filter(|piece| piece.length > 0);
+        }
+        if let Some(piece) = self.waiting {
+            // Nothing more is read meanwhile.
+            toll.pass(self.from, piece).await.map_err(End::Unpaid)?;
+            (self.waiting, self.ready) = (None, piece.length);
             return Ok(());
         }
         self.writer.flush().await?;
@@ -95,11 +105,14 @@ where
         Ok(())
     }
 
-    /// Sends the rest of the frame under way, and a close frame unless there was one.
+    /// Sends the rest of the frame under way, and a close frame unless there was one. Of a frame that
+    /// waits at the toll nothing was sent, unless it is a long one: that cannot be finished.
     pub(super) async fn stop(&mut self, toll: &Toll, stop: &Stop) -> Result<(), End> {
         self.send(toll).await?;
-        while !self.scanner.is_between_frames() {
-            self.step(toll, Frames::One).await?;
+        if self.waiting.is_none_or(|piece| !piece.begins) {
+            while self.waiting.is_some() || !self.scanner.is_between_frames() {
+                self.step(toll, Frames::One).await?;
+            }
         }
         self.send(toll).await?;
         if !self.has_closed() {
@@ -107,6 +120,13 @@ where
             self.writer.write_all(&close(stop.code, &stop.reason, mask)).await?;
         }
         Ok(())
+    }
+
+    /// Gives back what was charged for a frame that will not be finished.
+    pub(super) fn take_back(&self, toll: &Toll) {
+        // What waits was not charged.
+        let unsent = if self.waiting.is_some() { 0 } else { self.scanner.prepaid() };
+        toll.take_back(self.from, unsent);
     }
 
     /// Says that nothing more comes.

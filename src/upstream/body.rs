@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farebox_middleware::ClientFault;
+use farebox_middleware::{self as middleware, ClientFault, PaidUpload};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -31,6 +31,9 @@ pub(crate) enum UploadError {
     /// The client has paused for too long.
     #[error("the client has paused for more than {0:?}")]
     Stalled(Duration),
+    /// Its request is over already.
+    #[error("the request is over")]
+    Over,
 }
 
 /// What is taken of a client's body.
@@ -52,7 +55,7 @@ pub(crate) struct Upload(Option<Box<Sending>>);
 
 /// A body that is being sent.
 struct Sending {
-    body: Incoming,
+    body: PaidUpload<Incoming>,
     call: Arc<Call>,
     left: u64,
     alarm: Alarm,
@@ -68,7 +71,11 @@ impl Upload {
     }
 
     /// Passes a client's body on. The receiver tells when all of it was sent.
-    pub(super) fn new(body: Incoming, call: Arc<Call>, fault: ClientFault) -> (Self, Sent) {
+    pub(super) fn new(
+        body: PaidUpload<Incoming>,
+        call: Arc<Call>,
+        fault: ClientFault,
+    ) -> (Self, Sent) {
         let (sent, is_sent) = watch::channel(None);
         let (left, alarm) = (call.upload.length, Alarm::default());
         (Self(Some(Box::new(Sending { body, call, left, alarm, fault, sent }))), is_sent)
@@ -78,9 +85,12 @@ impl Upload {
 impl Sending {
     fn check(
         &mut self,
-        frame: Result<Frame<Bytes>, hyper::Error>,
+        frame: Result<Frame<Bytes>, middleware::UploadError>,
     ) -> Result<Frame<Bytes>, UploadError> {
-        let frame = frame.map_err(|error| UploadError::Broken(error.to_string()))?;
+        let frame = frame.map_err(|error| match error {
+            middleware::UploadError::Client(error) => UploadError::Broken(error.to_string()),
+            middleware::UploadError::Over => UploadError::Over,
+        })?;
         if let Some(data) = frame.data_ref() {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
             self.call.receive(length);
@@ -101,12 +111,19 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let Some(sending) = &mut self.0 else { return Poll::Ready(None) };
         let pause = sending.call.upload.pause;
+        sending.call.waits_for_credit(false);
         let frame = match Pin::new(&mut sending.body).poll_frame(context) {
             // They are the last that comes.
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => None,
             Poll::Ready(frame) => {
                 sending.alarm.disarm();
                 frame.map(|frame| sending.check(frame))
+            }
+            // Who waits for credit is given the time for that, and is read nothing from.
+            Poll::Pending if sending.body.is_unpaid() => {
+                sending.alarm.disarm();
+                sending.call.waits_for_credit(true);
+                return Poll::Pending;
             }
             Poll::Pending if sending.alarm.rings(pause, context) => {
                 Some(Err(UploadError::Stalled(pause)))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use farebox_middleware::{ClientFault, PaidBy, Problem, ProblemKind};
+use farebox_middleware::{ClientFault, PaidBy, PaidUpload, Problem, ProblemKind, RunningBill};
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
@@ -71,7 +71,9 @@ struct Failed {
 pub(crate) struct Proxy;
 
 /// Passes a request on.
-async fn forward(mut request: Request<Incoming>) -> Result<Response<Download>, Infallible> {
+async fn forward(
+    mut request: Request<PaidUpload<Incoming>>,
+) -> Result<Response<Download>, Infallible> {
     let Some(call) = request.extensions_mut().remove::<Arc<Call>>() else {
         return Ok(tell(&unavailable())); // nobody has said where to
     };
@@ -270,7 +272,7 @@ async fn exhausted(call: &Call, answer: Duration, is_sent: &mut Sent) {
     let mut taken = call.received();
     while timeout(standstill, is_sent.changed()).await.is_err() {
         let before = mem::replace(&mut taken, call.received());
-        if before == taken {
+        if before == taken && !call.is_waiting_for_credit() {
             return;
         }
     }
@@ -298,6 +300,7 @@ fn copy(request: &Request<Upload>) -> Box<Request<Upload>> {
 /// Tells the service what it may know, and takes out what it may not.
 fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
     let paid = head.extensions.remove::<PaidBy>();
+    call.note_charge(paid, head.extensions.remove::<RunningBill>());
     let headers = &mut head.headers;
     remove_hop_by_hop(headers);
     remove_claims(headers, call.is_peer_trusted);
@@ -329,8 +332,8 @@ fn problem(error: &ForwardError) -> Problem {
         ForwardError::Client(fault @ UploadError::Stalled(_)) => {
             Problem::new(ProblemKind::RequestTimeout, fault.to_string())
         }
-        // Nobody is there to be told.
-        ForwardError::Client(UploadError::Broken(_)) => unavailable(),
+        // Nobody is there to be told, or was told already.
+        ForwardError::Client(UploadError::Broken(_) | UploadError::Over) => unavailable(),
         ForwardError::NoAddress
         | ForwardError::TooLong { .. }
         | ForwardError::Unreachable { .. }
@@ -364,7 +367,7 @@ fn causes(error: &dyn Error) -> String {
     words
 }
 
-impl Service<Request<Incoming>> for Proxy {
+impl Service<Request<PaidUpload<Incoming>>> for Proxy {
     type Response = Response<Download>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>> + Send>>;
@@ -373,7 +376,7 @@ impl Service<Request<Incoming>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<PaidUpload<Incoming>>) -> Self::Future {
         Box::pin(forward(request))
     }
 }

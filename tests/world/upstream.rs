@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farebox_channel::gateway::Channel;
+use farebox_middleware::PaidUpload;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use tower_service::Service;
@@ -55,7 +56,7 @@ impl Body for Pieces {
     }
 }
 
-impl Service<Request<String>> for Upstream {
+impl Service<Request<PaidUpload<String>>> for Upstream {
     type Response = Response<Pieces>;
     type Error = Gone;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Gone>> + Send>>;
@@ -64,7 +65,7 @@ impl Service<Request<String>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<String>) -> Self::Future {
+    fn call(&mut self, request: Request<PaidUpload<String>>) -> Self::Future {
         let visit = request.headers()[VISIT].to_str().unwrap().parse().unwrap();
         if !self.life.is_alive() {
             return Box::pin(async { Err(Gone) });
@@ -84,7 +85,7 @@ impl Service<Request<String>> for Upstream {
 
 impl Upstream {
     /// Checks what must be true before a request is served, and counts it.
-    fn take_in(&self, number: u64, request: &Request<String>) {
+    fn take_in(&self, number: u64, request: &Request<PaidUpload<String>>) {
         let mut truth = self.books.open();
         let told =
             request.headers().keys().any(|name| name.as_str().starts_with("payment-channel-"));

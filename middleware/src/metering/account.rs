@@ -7,6 +7,7 @@ use super::bill::RunningBill;
 use super::purse::{Closing, Denied, Later, Purse};
 use crate::ClientFault;
 use crate::begin::begin;
+use crate::problem::Problem;
 
 /// What is forgiven when a service breaks its answer off.
 #[derive(Clone, Debug)]
@@ -56,6 +57,26 @@ impl Account {
         self.charged.credit
     }
 
+    /// Notes that the answer begins, and returns the receipt for its head.
+    pub(crate) fn answers(&self) -> Option<Later<Result<Receipt, Problem>>> {
+        Some(self.purse.as_ref()?.answers(self.charged))
+    }
+
+    /// Returns the receipt of all that was charged.
+    pub(crate) const fn receipt(&self) -> Receipt {
+        self.charged
+    }
+
+    /// Returns what notes that the client has broken its request off.
+    pub(crate) const fn fault(&self) -> &ClientFault {
+        &self.forgiveness.fault
+    }
+
+    /// Replaces it.
+    pub(crate) fn blame(&mut self, fault: ClientFault) {
+        self.forgiveness.fault = fault;
+    }
+
     /// Begins to charge `most`, or what there is.
     pub(crate) fn draw(&self, most: Msat) -> Option<Later<Result<Receipt, Denied>>> {
         Some(self.purse.as_ref()?.draw(Msat::ONE, most))
@@ -84,29 +105,35 @@ impl Account {
         cost: Msat,
         may_be_void: bool,
     ) -> Option<Later<Option<Receipt>>> {
+        self.close(self.broken(cost, may_be_void))
+    }
+
+    /// Returns how a request ends whose answer the service has broken off.
+    pub(crate) fn broken(&self, cost: Msat, may_be_void: bool) -> Closing {
         let Forgiveness { is_granted, ref fault } = self.forgiveness;
         let is_void = may_be_void && is_granted && !fault.is_set();
-        self.close(if is_void { Closing::Void } else { Closing::Costs(cost) })
+        if is_void { Closing::Void } else { Closing::Costs(cost) }
     }
 
-    /// Gives back what was not used, once it is known what was charged last.
-    pub(crate) fn settle_after(&mut self, drawing: Later<Result<Receipt, Denied>>, cost: Msat) {
-        let charged = self.charged;
-        self.bill.set(cost);
-        let Some(purse) = self.purse.take() else { return };
-        begin(async move {
-            let charged = match drawing.await {
-                Ok(receipt) => together(charged, receipt),
-                Err(_) => charged,
-            };
-            let _receipt = purse.settle(charged, Closing::Costs(cost)).await;
-        });
+    /// Notes that the request is over, and what it costs.
+    pub(crate) fn ends(&self, closing: Closing) {
+        if let Some(purse) = &self.purse {
+            // What is not taken back stays charged.
+            self.bill.set(if purse.takes_back() { closing.cost() } else { self.drawn() });
+        }
     }
 
-    fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
+    /// Begins to take back what was not used. There is nothing to begin a second time.
+    pub(crate) fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
+        self.ends(closing);
         let purse = self.purse.take()?;
-        self.bill.set(closing.cost());
-        Some(purse.settle(self.charged, closing))
+        let (charged, bill) = (self.charged.price, self.bill.clone());
+        let settling = purse.settle(self.charged, closing);
+        Some(Box::pin(async move {
+            let receipt = settling.await;
+            bill.set(receipt.map_or(charged, |receipt| receipt.price));
+            receipt
+        }))
     }
 }
 
@@ -117,7 +144,7 @@ fn together(first: Receipt, second: Receipt) -> Receipt {
 }
 
 /// Lets a settlement end by itself.
-pub(super) fn behind(settling: Option<Later<Option<Receipt>>>) {
+pub(crate) fn behind(settling: Option<Later<Option<Receipt>>>) {
     if let Some(settling) = settling {
         begin(async move {
             let _receipt = settling.await;

@@ -4,20 +4,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
-use farebox_ledger::Credited;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::account::behind;
+use super::counter::Counter;
+use super::meter::{End, Halt, Meter};
 use super::notice::Notice;
-use super::purse::{Denied, Later};
-use super::tab::Tab;
+use super::purse::Later;
+use super::tab::Party;
 use crate::grpc;
 use crate::headers::{insert, strip};
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::ProblemKind;
 
 /// What comes of a body.
 type Piece<E> = Option<Result<Frame<Bytes>, Stop<E>>>;
@@ -34,46 +34,54 @@ pub(crate) enum Stop<E> {
 /// A body that is charged by what passes.
 pub(crate) struct Metered<B> {
     inner: Pin<Box<B>>,
-    tab: Tab,
+    meter: Meter,
+    counter: Counter,
     /// What the service has given, and nobody has yet.
     held: Bytes,
     /// The beginning of what stands before a message of gRPC. It passes with the rest of it, so that
     /// a call can end before.
     beginning: Bytes,
     step: Step,
-    /// Until when the body waits for credit, while it does. Less than what lets it go on buys no time.
-    until: Option<Instant>,
     /// Wakes the body when the time that is charged is over.
     alarm: Option<Pin<Box<Sleep>>>,
     /// What is to be told between two events, where the body may have more of them.
     notice: Option<Notice>,
     may_tell: bool,
-    /// Whether it was told that credit runs low.
+    /// What was told: that credit runs low, and that the body waits for it.
     is_low: bool,
+    is_waiting: bool,
 }
 
 /// What a body is about to do.
 enum Step {
     /// To pass on what comes.
     Pass,
-    /// To charge more: so much, if it is there.
-    Draw(Later<Result<Receipt, Denied>>, Msat),
-    /// To wait for credit, and then to end for this.
-    Wait(Later<()>, Pin<Box<Sleep>>, ProblemKind),
     /// To settle, and then to end with these trailers, or with an error.
     Settle(Later<Option<Receipt>>, Result<HeaderMap, ProblemKind>),
+    /// To end, with the receipt of all that was charged.
+    End(Option<Receipt>, Result<HeaderMap, ProblemKind>),
     /// Nothing.
     Rest,
 }
 
 impl<B: Body<Data = Bytes>> Metered<B> {
     /// Passes a body on, as far as it is paid.
-    pub(crate) fn new(inner: B, tab: Tab) -> Self {
+    pub(crate) fn new(inner: B, meter: Meter, counter: Counter) -> Self {
         // Where a length was announced, nothing can be added.
-        let may_tell = tab.counter.is_between_events() && inner.size_hint().exact().is_none();
-        let (inner, held, beginning) = (Box::pin(inner), Bytes::new(), Bytes::new());
-        let (step, until, alarm, notice) = (Step::Pass, None, None, None);
-        Self { inner, tab, held, beginning, step, until, alarm, notice, may_tell, is_low: false }
+        let may_tell = counter.is_between_events() && inner.size_hint().exact().is_none();
+        Self {
+            inner: Box::pin(inner),
+            meter,
+            counter,
+            held: Bytes::new(),
+            beginning: Bytes::new(),
+            step: Step::Pass,
+            alarm: None,
+            notice: None,
+            may_tell,
+            is_low: false,
+            is_waiting: false,
+        }
     }
 
     /// Returns the next piece.
@@ -84,30 +92,29 @@ impl<B: Body<Data = Bytes>> Metered<B> {
             }
             match &mut self.step {
                 Step::Pass => {
-                    let piece = ready!(self.pass(context));
-                    if piece.is_some() {
-                        return Poll::Ready(piece);
+                    let standing = self.meter.standing();
+                    let was_low = std::mem::replace(&mut self.is_low, standing.is_low);
+                    if standing.is_low && !was_low {
+                        self.notice = Some(Notice::Low);
+                        continue;
                     }
-                }
-                Step::Draw(drawing, wanted) => {
-                    let wanted = *wanted;
-                    let drew = ready!(drawing.as_mut().poll(context));
-                    self.drew(drew, wanted);
-                }
-                Step::Wait(credited, alarm, reason) => {
-                    if credited.as_mut().poll(context).is_ready() {
-                        self.notice.take_if(|notice| *notice == Notice::Paused);
-                        let whole = self.tab.counter.after(&self.held);
-                        self.draw(self.tab.owed_for(whole.counts()));
-                    } else {
-                        ready!(alarm.as_mut().poll(context));
-                        let detail = "nothing more could be charged, and the time to wait is over";
-                        let problem = Problem::new(*reason, detail);
-                        self.stop(&problem);
+                    match self.pass(context) {
+                        Poll::Ready(None) => {}
+                        Poll::Ready(piece) => return Poll::Ready(piece),
+                        Poll::Pending if standing.is_waiting && !self.is_waiting => {
+                            self.is_waiting = true;
+                            self.notice = Some(Notice::Paused);
+                        }
+                        Poll::Pending => return Poll::Pending,
                     }
                 }
                 Step::Settle(settling, end) => {
                     let receipt = ready!(settling.as_mut().poll(context));
+                    let end = std::mem::replace(end, Ok(HeaderMap::new()));
+                    self.step = Step::End(receipt, end);
+                }
+                Step::End(receipt, end) => {
+                    let receipt = *receipt;
                     let end = std::mem::replace(end, Ok(HeaderMap::new()));
                     self.step = Step::Rest;
                     return Poll::Ready(Some(match end {
@@ -123,39 +130,46 @@ impl<B: Body<Data = Bytes>> Metered<B> {
     /// Passes on what is paid. Returns nothing when there is something else to do first.
     fn pass(&mut self, context: &mut Context<'_>) -> Poll<Piece<B::Error>> {
         if !self.held.is_empty() {
-            return Poll::Ready(self.deliver());
+            let Self { meter, counter, held, .. } = self;
+            return Poll::Ready(
+                match ready!(meter.poll_pass((Party::Service, counter), held, context)) {
+                    Ok(length) => {
+                        self.is_waiting = false;
+                        self.notice.take_if(|notice| *notice == Notice::Paused);
+                        Some(Ok(Frame::data(self.held.split_to(length))))
+                    }
+                    Err(halt) => self.halt(&halt),
+                },
+            );
         }
         // Time that has passed is charged before anything else is.
-        let owed = self.tab.owed();
-        if owed > self.tab.drawn() {
-            self.draw(owed);
-            return Poll::Ready(None);
+        if let Err(halt) = ready!(self.meter.poll_ready(Party::Service, context)) {
+            return Poll::Ready(self.halt(&halt));
         }
-        self.until = None;
         match self.inner.as_mut().poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => self.take(data),
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     strip(&mut trailers);
-                    let has_failed = grpc::has_failed(&trailers);
+                    let end = if grpc::has_failed(&trailers) { End::Broken } else { End::Answered };
                     let last = self.last();
-                    self.end(Ok(trailers), has_failed);
+                    self.settle(end, Ok(trailers));
                     return Poll::Ready(last);
                 }
             },
             Poll::Ready(Some(Err(error))) => {
                 self.step = Step::Rest;
-                behind(self.tab.settle_broken());
+                behind(self.meter.end(End::Broken));
                 return Poll::Ready(Some(Err(Stop::Broken(error))));
             }
             Poll::Ready(None) => {
                 let last = self.last();
-                self.settle(Ok(HeaderMap::new()));
+                self.settle(End::Answered, Ok(HeaderMap::new()));
                 return Poll::Ready(last);
             }
             Poll::Pending => {
-                let Some(lasts) = self.tab.lasts() else { return Poll::Pending };
+                let Some(lasts) = self.meter.lasts() else { return Poll::Pending };
                 let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(lasts)));
                 alarm.as_mut().reset(Instant::now() + lasts);
                 ready!(alarm.as_mut().poll(context));
@@ -169,8 +183,8 @@ impl<B: Body<Data = Bytes>> Metered<B> {
         let before = std::mem::take(&mut self.beginning);
         let data = if before.is_empty() { data } else { [before, data].concat().into() };
         self.held = data;
-        if self.tab.counter.is_grpc() {
-            let unfinished = self.tab.counter.after(&self.held).unfinished();
+        if self.counter.is_grpc() {
+            let unfinished = self.counter.after(&self.held).unfinished();
             self.beginning = self.held.split_off(self.held.len().saturating_sub(unfinished));
         }
     }
@@ -178,99 +192,36 @@ impl<B: Body<Data = Bytes>> Metered<B> {
     /// Delivers what the service has begun and not gone on with.
     fn last(&mut self) -> Piece<B::Error> {
         let beginning = std::mem::take(&mut self.beginning);
-        let counter = self.tab.counter.after(&beginning);
-        self.tab.deliver(counter);
+        self.counter.pass(&beginning);
+        self.meter.deliver(Party::Service, self.counter.counts());
         (!beginning.is_empty()).then(|| Ok(Frame::data(beginning)))
     }
 
-    /// Delivers what is held, as far as it is paid. Returns nothing when nothing of it is.
-    fn deliver(&mut self) -> Piece<B::Error> {
-        let whole = self.tab.counter.after(&self.held);
-        let owed = self.tab.owed_for(whole.counts());
-        let is_dry = self.tab.credit() == Msat::ZERO;
-        let (piece, counter) = if owed <= self.tab.drawn() {
-            (std::mem::take(&mut self.held), whole)
-        } else {
-            let length = if is_dry { self.affordable() } else { 0 };
-            if length == 0 {
-                self.draw(owed);
-                return None;
-            }
-            let piece = self.held.split_to(length);
-            let counter = self.tab.counter.after(&piece);
-            (piece, counter)
-        };
-        self.tab.deliver(counter);
-        self.until = None;
-        Some(Ok(Frame::data(piece)))
-    }
-
-    /// Returns how much of what is held is paid.
-    fn affordable(&self) -> usize {
-        let owed = |counts| self.tab.owed_for(counts);
-        self.tab.counter.affordable(&self.held, self.tab.drawn(), owed)
-    }
-
-    /// Begins to charge what is `owed`, and some more.
-    fn draw(&mut self, owed: Msat) {
-        if let Some((drawing, wanted)) = self.tab.draw(owed) {
-            self.step = Step::Draw(drawing, wanted);
-        }
-    }
-
-    /// Goes on with what was charged, or waits for credit.
-    fn drew(&mut self, drew: Result<Receipt, Denied>, wanted: Msat) {
-        match drew {
-            Ok(receipt) => {
-                self.tab.drew(receipt);
-                let was_low = std::mem::replace(&mut self.is_low, receipt.credit < wanted);
-                if self.is_low && !was_low {
-                    self.notice = Some(Notice::Low);
-                }
-                self.step = Step::Pass;
-            }
-            Err(Denied::Poor(credited, reason)) => {
-                self.tab.ran_dry();
-                if self.affordable() > 0 {
-                    self.step = Step::Pass;
-                    return;
-                }
-                if self.until.is_none() {
-                    self.notice = Some(Notice::Paused);
-                }
-                let until = Instant::now() + self.tab.patience();
-                let alarm = Box::pin(sleep_until(*self.until.get_or_insert(until)));
-                self.step = Step::Wait(Box::pin(news(credited)), alarm, reason);
-            }
-            Err(Denied::Refused(problem)) => self.stop(&problem),
-        }
-    }
-
     /// Ends the answer before its time, and says why as well as the form of the answer allows.
-    fn stop(&mut self, problem: &Problem) {
-        let reason = problem.kind;
+    fn halt(&mut self, halt: &Halt) -> Piece<B::Error> {
         (self.held, self.beginning) = (Bytes::new(), Bytes::new());
-        if self.may_tell && self.tab.counter.is_between_events() {
+        let Halt::Unpaid(problem) = halt else {
+            self.step = Step::Rest;
+            return None;
+        };
+        let reason = problem.kind;
+        let mut end = Ok(HeaderMap::new());
+        if self.may_tell && self.counter.is_between_events() {
             self.notice = Some(Notice::Ended(reason.name()));
-            self.settle(Ok(HeaderMap::new()));
-        } else if self.tab.counter.is_grpc() {
+        } else if self.counter.is_grpc() {
             let mut trailers = HeaderMap::new();
             grpc::tell(problem, &mut trailers);
-            self.settle(Ok(trailers));
+            end = Ok(trailers);
         } else {
-            self.settle(Err(reason));
+            end = Err(reason);
         }
+        self.settle(End::Answered, end);
+        None
     }
 
     /// Begins to settle, and ends then.
-    fn settle(&mut self, end: Result<HeaderMap, ProblemKind>) {
-        self.end(end, false);
-    }
-
-    /// The same, also for a call of gRPC that has failed.
-    fn end(&mut self, end: Result<HeaderMap, ProblemKind>, has_failed: bool) {
-        let settling = if has_failed { self.tab.settle_broken() } else { self.tab.settle() };
-        self.step = match settling {
+    fn settle(&mut self, how: End, end: Result<HeaderMap, ProblemKind>) {
+        self.step = match self.meter.end(how) {
             Some(settling) => Step::Settle(settling, end),
             None => Step::Rest,
         };
@@ -278,9 +229,21 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 
     /// Returns an event of the paywall's own, where there is one to tell and it can stand.
     fn event(&mut self) -> Option<Bytes> {
-        let can_stand = self.may_tell && self.tab.counter.takes_event_before(&self.held);
+        let can_stand = self.may_tell && self.counter.takes_event_before(&self.held);
+        // What it has cost in the end is known once it is settled.
+        let (cost, credit) = match (&self.step, self.notice?) {
+            (Step::Settle(..), Notice::Ended(_)) => return None,
+            (Step::End(receipt, _), _) => {
+                let receipt = receipt.unwrap_or_else(|| self.meter.receipt());
+                (receipt.price, receipt.credit)
+            }
+            _ => {
+                let standing = self.meter.standing();
+                (standing.cost, standing.credit)
+            }
+        };
         let notice = self.notice.take_if(|_| can_stand)?;
-        Some(notice.event(self.tab.cost(), self.tab.credit()))
+        Some(notice.event(cost, credit))
     }
 
     /// Tells whether nothing comes any more. There may be trailers, so only the end itself tells.
@@ -298,21 +261,10 @@ impl<B: Body<Data = Bytes>> Metered<B> {
 }
 
 impl<B> Drop for Metered<B> {
-    /// The client has left, or has all that was announced. A charge that is under way is as good as
-    /// made.
+    /// The client has left, or has all that was announced.
     fn drop(&mut self) {
-        match std::mem::replace(&mut self.step, Step::Rest) {
-            Step::Draw(drawing, _) => self.tab.settle_after(drawing),
-            Step::Pass | Step::Wait(..) | Step::Settle(..) | Step::Rest => {
-                behind(self.tab.settle());
-            }
-        }
+        behind(self.meter.end(End::Answered));
     }
-}
-
-/// Waits for news of a channel's credit.
-async fn news(mut credited: Credited) {
-    credited.again().await;
 }
 
 /// Puts the receipt among the trailers.

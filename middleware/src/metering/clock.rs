@@ -1,20 +1,27 @@
-//! The time that an answer is charged for.
+//! The time that a request is charged for.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A clock that stands still while the answer pauses.
-#[derive(Clone, Copy, Debug)]
+/// A clock that stands still until the answer begins, and while it pauses.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StopClock {
+    has_begun: bool,
     gone: Duration,
     since: Option<Instant>,
 }
 
 impl StopClock {
-    /// Returns a clock that begins to run now.
-    pub(crate) fn start() -> Self {
-        Self { gone: Duration::ZERO, since: Some(Instant::now()) }
+    /// Lets it run from now on.
+    pub(crate) fn begin(&mut self) {
+        self.has_begun = true;
+        self.go_on();
+    }
+
+    /// Tells whether it has ever run.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Returns how long it has run.
@@ -28,8 +35,10 @@ impl StopClock {
         (self.gone, self.since) = (self.elapsed(), None);
     }
 
-    /// Lets it go on.
+    /// Lets it go on, once it has begun.
     pub(crate) fn go_on(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
+        if self.has_begun {
+            self.since.get_or_insert_with(Instant::now);
+        }
     }
 }

@@ -44,6 +44,13 @@ impl Counter {
         Self { counts: Counts::default(), form }
     }
 
+    /// Counts the body of a request with this head. It has no events.
+    pub(crate) fn of_request(head: &HeaderMap) -> Self {
+        let is_grpc = is_grpc(head);
+        let form = if is_grpc { Form::Messages(MessageScan::default()) } else { Form::Plain };
+        Self { counts: Counts::default(), form }
+    }
+
     /// Returns what has passed.
     pub(crate) const fn counts(&self) -> Counts {
         self.counts

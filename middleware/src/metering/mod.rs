@@ -1,37 +1,45 @@
-//! Answers that are charged by what passes.
+//! Requests that are charged by what passes, both ways.
 //!
-//! An answer draws on the credit of its channel before it delivers, in one durable write each time,
-//! and at its end takes back what it has not used. Without credit it pauses, reads nothing from the
-//! service, and goes on once the client has paid on any other request of the channel.
+//! A request draws on the credit of its channel before anything is delivered, in one durable write
+//! each time, and at its end takes back what it has not used. Without credit it pauses, reads nothing
+//! from either side, and goes on once the client has paid on any other request of the channel.
 
 mod account;
 mod bill;
 mod body;
 mod clock;
 mod counter;
+mod meter;
 mod notice;
+mod pace;
+mod passage;
 mod purse;
 mod rates;
 mod reported;
 mod tab;
 mod trial;
+mod upload;
 
 use std::sync::Arc;
 
 use farebox_channel::Msat;
 use http::HeaderMap;
 
+pub(crate) use account::behind;
 pub(crate) use account::{Account, Forgiveness};
 pub use bill::RunningBill;
 pub(crate) use body::{Metered, Stop};
-use counter::Counter;
+pub(crate) use counter::Counter;
+pub(crate) use meter::{End, Meter};
+pub use passage::{Load, Passage};
 pub(crate) use purse::Running;
 pub use rates::{Rate, Rates};
 use reported::Reading;
 pub(crate) use reported::Reported;
 pub use reported::Usage;
-pub(crate) use tab::Tab;
+pub use tab::Party;
 pub(crate) use trial::tried;
+pub use upload::{PaidUpload, UploadError};
 
 /// What is left to be known of an answer's cost, once its head has come.
 pub(crate) enum Metering {
@@ -43,6 +51,8 @@ pub(crate) enum Metering {
     Reported(Reading),
     /// What passes.
     Running(Arc<Rates>, Counter),
+    /// What passes once it has left HTTP, if somebody counts that.
+    Left(Arc<Rates>),
 }
 
 impl Metering {
@@ -52,7 +62,7 @@ impl Metering {
         if reading.is_over() { Self::Known(reading.cost()) } else { Self::Reported(reading) }
     }
 
-    /// Begins to count what passes. An answer in which there is nothing to count costs the price.
+    /// Begins to count what passes. A request of which nothing is counted either way costs the price.
     pub(crate) fn running(rates: Arc<Rates>, head: &HeaderMap) -> Self {
         let counter = Counter::new(head);
         if rates.apply_to(&counter) { Self::Running(rates, counter) } else { Self::Flat }

@@ -36,7 +36,7 @@ impl Rate {
     }
 }
 
-/// What an answer costs by what passes. Whatever has no rate costs nothing.
+/// What a request costs by what passes. Whatever has no rate costs nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// What every answer costs.
@@ -47,21 +47,36 @@ pub struct Rates {
     pub events: Option<Rate>,
     /// What its gRPC messages cost.
     pub messages: Option<Rate>,
+    /// What the bytes of the request's body cost.
+    pub request_bytes: Option<Rate>,
+    /// What its gRPC messages cost.
+    pub request_messages: Option<Rate>,
     /// What the time costs from the answer's head to its end, in milliseconds. A pause for want of
     /// credit is left out.
     pub millis: Option<Rate>,
-    /// How much is charged ahead at a time, while the answer is slow.
+    /// How much is charged ahead at a time, while little passes.
     pub draw: Msat,
-    /// How long an answer waits for credit before it is ended.
+    /// How long a request waits for credit before it is ended.
     pub patience: Duration,
 }
 
-/// What has passed of an answer.
+/// What has passed one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) bytes: u64,
     pub(crate) events: u64,
     pub(crate) messages: u64,
+}
+
+impl Counts {
+    /// Returns the same with so much more.
+    pub(crate) const fn and(self, more: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(more.bytes),
+            events: self.events.saturating_add(more.events),
+            messages: self.messages.saturating_add(more.messages),
+        }
+    }
 }
 
 impl Rates {
@@ -73,19 +88,34 @@ impl Rates {
             bytes: lower(self.bytes, other.bytes),
             events: lower(self.events, other.events),
             messages: lower(self.messages, other.messages),
+            request_bytes: lower(self.request_bytes, other.request_bytes),
+            request_messages: lower(self.request_messages, other.request_messages),
             millis: lower(self.millis, other.millis),
             draw: self.draw.min(other.draw),
             patience: self.patience.max(other.patience),
         }
     }
 
-    /// Tells whether an answer with such a body has anything that is counted. Of what has not, the
-    /// price is charged.
+    /// Tells whether something is counted of what has left HTTP. Events are not.
+    pub(crate) fn apply_beyond_http(&self) -> bool {
+        [self.bytes, self.messages, self.request_bytes, self.request_messages, self.millis]
+            .iter()
+            .any(Option::is_some)
+    }
+
+    /// Tells whether an answer with such a body has anything that is counted. Of a request that has
+    /// nothing either way, the price is charged.
     pub(crate) fn apply_to(&self, counter: &Counter) -> bool {
         self.bytes.is_some()
             || self.millis.is_some()
+            || self.request_bytes.is_some()
             || self.events.is_some() && counter.is_between_events()
             || self.messages.is_some() && counter.is_grpc()
+    }
+
+    /// Tells whether a request with such a body has anything that is counted.
+    pub(crate) fn apply_to_request(&self, counter: &Counter) -> bool {
+        self.request_bytes.is_some() || self.request_messages.is_some() && counter.is_grpc()
     }
 
     /// Returns the rates as they stand in the price list.
@@ -96,6 +126,8 @@ impl Rates {
             "bytes": self.bytes.map(rate),
             "events": self.events.map(rate),
             "messages": self.messages.map(rate),
+            "request_bytes": self.request_bytes.map(rate),
+            "request_messages": self.request_messages.map(rate),
             "millis": self.millis.map(rate),
             "wait_secs": self.patience.as_secs(),
         })
@@ -110,19 +142,22 @@ impl Rates {
             events: self.events.and_then(rate),
             messages: self.messages.and_then(rate),
             millis: self.millis.and_then(rate),
-            request_bytes: None,
-            request_messages: None,
+            request_bytes: self.request_bytes.and_then(rate),
+            request_messages: self.request_messages.and_then(rate),
             wait: Seconds::new(u32::try_from(self.patience.as_secs()).unwrap_or(u32::MAX)),
         }
     }
 
-    /// Returns what so much of an answer costs after so long, all in all.
-    pub(crate) fn cost(&self, counts: Counts, time: Duration) -> Msat {
+    /// Returns what so much costs that has passed from the client and from the service, after so long,
+    /// all in all.
+    pub(crate) fn cost(&self, client: Counts, service: Counts, time: Duration) -> Msat {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         [
-            (self.bytes, counts.bytes),
-            (self.events, counts.events),
-            (self.messages, counts.messages),
+            (self.bytes, service.bytes),
+            (self.events, service.events),
+            (self.messages, service.messages),
+            (self.request_bytes, client.bytes),
+            (self.request_messages, client.messages),
             (self.millis, millis),
         ]
         .into_iter()
@@ -153,6 +188,8 @@ mod tests {
             bytes: Some(bytes),
             events,
             messages: None,
+            request_bytes: None,
+            request_messages: None,
             millis: None,
             draw: Msat::new(answer).unwrap(),
             patience: Duration::from_secs(secs),

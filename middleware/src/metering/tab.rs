@@ -1,92 +1,153 @@
-//! What a running answer owes, has charged, and gives back.
+//! What a request owes, has charged, and gives back.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::account::Account;
 use super::clock::StopClock;
-use super::counter::Counter;
-use super::purse::{Denied, Later};
+use super::pace::{Ask, Pace};
+use super::purse::{Closing, Denied, Later};
 use super::rates::{Counts, Rates};
+use crate::problem::Problem;
 
-/// A draw is meant to last for so long. One that was used up sooner is followed by a greater one.
-const DRAW_LASTS: Duration = Duration::from_millis(100);
-/// What a draw grows by then.
-const DRAW_GROWS: u64 = 2;
-/// Draws that last longer than this are as small as at first again.
-const DRAW_IDLES: Duration = Duration::from_millis(400);
+/// Who sends what passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// Who has asked, and pays.
+    Client,
+    /// Who answers.
+    Service,
+}
 
-/// The tab of an answer: what has passed, and what is charged for it.
-pub(crate) struct Tab {
-    pub(crate) counter: Counter,
-    pub(crate) clock: StopClock,
+/// The tab of a request: what has passed both ways, and what is charged for it.
+pub(super) struct Tab {
     rates: Arc<Rates>,
-    account: Account,
-    /// How much is drawn next, and when it was drawn last.
-    draw: Msat,
-    drawn_at: Instant,
+    pub(super) account: Account,
+    pub(super) clock: StopClock,
+    pub(super) pace: Pace,
+    pub(super) funding: Funding,
+    /// Until when it waits for credit, while it does. Less than what lets it go on buys no time.
+    until: Option<Instant>,
+    /// Whether less credit is left than is drawn at a time.
+    pub(super) is_low: bool,
+    client: Flow,
+    service: Flow,
+    /// Who is woken besides, where time is charged while nothing passes.
+    watcher: Option<Waker>,
+    /// How it ends once the draw is made that is under way, and who is to be told.
+    pub(super) ending: Option<(Closing, oneshot::Sender<Option<Receipt>>)>,
+    /// Whether nothing passes any more.
+    pub(super) is_over: bool,
+}
+
+/// Where the next charge is to come from.
+pub(super) enum Funding {
+    /// Nobody needs one.
+    Idle,
+    /// It is being made.
+    Drawing,
+    /// From a payment that has not come.
+    Waiting,
+    /// There is none any more.
+    Stopped(Problem),
+}
+
+/// One of both ways.
+#[derive(Default)]
+struct Flow {
+    passed: Counts,
+    /// What will have passed with what has come and waits.
+    wanted: Counts,
+    waker: Option<Waker>,
 }
 
 impl Tab {
-    /// Opens the tab of an answer, of which nothing has passed.
-    pub(crate) fn new(counter: Counter, rates: Arc<Rates>, account: Account) -> Self {
+    /// Opens the tab of a request, of which nothing has passed.
+    pub(super) fn new(rates: Arc<Rates>, account: Account) -> Self {
         let tab = Self {
-            counter,
-            clock: StopClock::start(),
-            draw: rates.draw,
-            drawn_at: Instant::now(),
-            rates,
             account,
+            clock: StopClock::default(),
+            pace: Pace::new(rates.draw, Instant::now()),
+            rates,
+            funding: Funding::Idle,
+            until: None,
+            is_low: false,
+            client: Flow::default(),
+            service: Flow::default(),
+            watcher: None,
+            ending: None,
+            is_over: false,
         };
         tab.note();
         tab
     }
 
-    /// Returns what the answer has cost. It is never more than what is charged.
-    pub(crate) fn cost(&self) -> Msat {
-        self.owed().min(self.drawn())
+    fn flow(&mut self, from: Party) -> &mut Flow {
+        match from {
+            Party::Client => &mut self.client,
+            Party::Service => &mut self.service,
+        }
     }
 
-    /// Returns what the answer would have cost, were all of it charged.
-    pub(crate) fn owed(&self) -> Msat {
-        self.owed_for(self.counter.counts())
+    /// Returns what has passed one way.
+    pub(super) const fn passed(&self, from: Party) -> Counts {
+        match from {
+            Party::Client => self.client.passed,
+            Party::Service => self.service.passed,
+        }
     }
 
-    /// Returns the same for so much.
-    pub(crate) fn owed_for(&self, counts: Counts) -> Msat {
-        self.rates.cost(counts, self.clock.elapsed())
+    /// Returns what the request has cost. It is never more than what is charged.
+    pub(super) fn cost(&self) -> Msat {
+        self.owed().min(self.account.drawn())
     }
 
-    /// Returns all that was charged.
-    pub(crate) const fn drawn(&self) -> Msat {
-        self.account.drawn()
+    /// Returns what the request would have cost, were all of it charged.
+    fn owed(&self) -> Msat {
+        self.rates.cost(self.client.passed, self.service.passed, self.clock.elapsed())
     }
 
-    /// Returns what is left of the channel's credit, as far as is known.
-    pub(crate) const fn credit(&self) -> Msat {
-        self.account.credit()
+    /// Returns the same once so much has passed one way.
+    pub(super) fn owed_for(&self, from: Party, counts: Counts) -> Msat {
+        let (client, service) = match from {
+            Party::Client => (counts, self.service.passed),
+            Party::Service => (self.client.passed, counts),
+        };
+        self.rates.cost(client, service, self.clock.elapsed())
     }
 
-    /// Returns how long an answer waits for credit.
-    pub(crate) fn patience(&self) -> Duration {
-        self.rates.patience
+    /// Tells whether it is paid that so much passes one way.
+    pub(super) fn covers(&self, from: Party, counts: Counts) -> bool {
+        self.owed_for(from, counts) <= self.account.drawn()
+    }
+
+    /// Tells whether nothing is taken in: for want of credit, where time costs something that is not
+    /// charged meanwhile.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.funding, Funding::Waiting) && self.rates.millis.is_some()
     }
 
     /// Returns for how long nothing more has to be charged, if nothing passes.
-    pub(crate) fn lasts(&self) -> Option<Duration> {
+    pub(super) fn lasts(&self) -> Option<Duration> {
         let rate = self.rates.millis?;
-        let left = self.drawn().checked_sub(self.owed()).unwrap_or_default();
+        let left = self.account.drawn().checked_sub(self.owed()).unwrap_or_default();
         let millis = left.get().saturating_mul(rate.units.get()).checked_div(rate.price.get())?;
         Some(Duration::from_millis(millis.saturating_add(1)))
     }
 
-    /// Notes what has passed by now.
-    pub(crate) fn deliver(&mut self, counter: Counter) {
-        self.counter = counter;
+    /// Notes what has passed one way by now.
+    pub(super) fn deliver(&mut self, from: Party, counts: Counts) {
+        if self.owed_for(from, counts) > self.owed() {
+            self.until = None;
+        }
+        let flow = self.flow(from);
+        (flow.passed, flow.wanted) = (counts, counts);
         self.note();
     }
 
@@ -94,49 +155,73 @@ impl Tab {
         self.account.note(self.cost());
     }
 
-    /// Begins to charge what is `owed`, and some more. Returns how much was asked for.
-    pub(crate) fn draw(&mut self, owed: Msat) -> Option<(Later<Result<Receipt, Denied>>, Msat)> {
-        let lasted = self.drawn_at.elapsed();
-        if lasted < DRAW_LASTS {
-            let greater = self.draw.get().saturating_mul(DRAW_GROWS);
-            self.draw = Msat::new(greater).unwrap_or(Msat::MAX);
-        } else if lasted > DRAW_IDLES {
-            self.draw = self.rates.draw;
-        }
-        self.drawn_at = Instant::now();
-        let missing = owed.checked_sub(self.drawn()).unwrap_or_default();
-        let most = missing.max(self.draw);
-        Some((self.account.draw(most)?, most))
+    /// Notes what is to pass next one way, and who is woken when there is news.
+    pub(super) fn want(&mut self, from: Party, counts: Counts, waker: &Waker) {
+        let flow = self.flow(from);
+        flow.wanted = counts;
+        flow.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
     }
 
-    /// Notes what was charged.
-    pub(crate) fn drew(&mut self, receipt: Receipt) {
+    /// Notes who else is woken when there is news.
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        self.watcher.get_or_insert_with(|| waker.clone()).clone_from(waker);
+    }
+
+    /// Wakes all who wait.
+    pub(super) fn wake(&mut self) {
+        [&mut self.client.waker, &mut self.service.waker, &mut self.watcher]
+            .into_iter()
+            .filter_map(Option::take)
+            .for_each(Waker::wake);
+    }
+
+    /// Notes that so many bytes have not passed one way that were charged.
+    pub(super) fn take_back(&mut self, from: Party, bytes: u64) {
+        let flow = self.flow(from);
+        flow.passed.bytes = flow.passed.bytes.saturating_sub(bytes);
+        flow.wanted = flow.passed;
+        self.note();
+    }
+
+    /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.
+    pub(super) fn draw(&mut self) -> Option<(Later<Result<Receipt, Denied>>, Ask)> {
+        let time = self.clock.elapsed();
+        let wanted = self.rates.cost(self.client.wanted, self.service.wanted, time);
+        let missing = wanted.checked_sub(self.account.drawn());
+        let drawing = missing.filter(|missing| *missing > Msat::ZERO).and_then(|missing| {
+            let credit = self.account.credit();
+            let ask = self.pace.ask(Instant::now(), self.cost(), missing, credit);
+            Some((self.account.draw(ask.most)?, ask))
+        });
+        self.funding = if drawing.is_some() { Funding::Drawing } else { Funding::Idle };
+        if drawing.is_none() {
+            self.until = None;
+        }
+        drawing
+    }
+
+    /// Notes what was charged of what was asked for.
+    pub(super) fn drew(&mut self, receipt: Receipt, ask: Ask) {
+        self.pace.drew(receipt.price >= ask.most);
+        self.is_low = receipt.credit < ask.wished;
         self.account.drew(receipt);
         self.clock.go_on();
+        self.funding = Funding::Idle;
     }
 
-    /// Notes that there is no credit. From now on time costs nothing.
-    pub(crate) fn ran_dry(&mut self) {
+    /// Notes that there is no credit, and returns until when to wait for it. From now on time costs
+    /// nothing.
+    pub(super) fn ran_dry(&mut self) -> Instant {
         self.account.ran_dry();
         self.clock.stop();
+        self.funding = Funding::Waiting;
+        *self.until.get_or_insert_with(|| Instant::now() + self.rates.patience)
     }
 
-    /// Begins to give back what was not used. There is nothing to begin a second time.
-    pub(crate) fn settle(&mut self) -> Option<Later<Option<Receipt>>> {
+    /// Notes that nothing more is charged.
+    pub(super) fn stop(&mut self, problem: Problem) {
+        self.account.ran_dry();
         self.clock.stop();
-        self.account.settle(self.cost())
-    }
-
-    /// Gives back what was not used, once it is known what was charged last.
-    pub(crate) fn settle_after(&mut self, drawing: Later<Result<Receipt, Denied>>) {
-        self.clock.stop();
-        self.account.settle_after(drawing, self.cost());
-    }
-
-    /// Begins to settle what the service has broken off: what was delivered is charged.
-    pub(crate) fn settle_broken(&mut self) -> Option<Later<Option<Receipt>>> {
-        self.clock.stop();
-        let is_untouched = self.counter.counts() == Counts::default();
-        self.account.settle_broken(self.cost(), is_untouched)
+        self.funding = Funding::Stopped(problem);
     }
 }

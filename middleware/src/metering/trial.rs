@@ -9,13 +9,22 @@ use http::Response;
 use http_body::Body;
 
 use super::purse::{Closing, Denied, Later, Purse};
-use super::{Account, Forgiveness, Metered, Metering, Reported, Tab};
+use super::{Account, Forgiveness, Meter, Metered, Metering, Reported};
 use crate::body::PaidBody;
+use crate::problem::Problem;
 
 /// A purse that has whatever is wanted of it.
 struct Trial;
 
 impl Purse for Trial {
+    fn answers(&self, charged: Receipt) -> Later<Result<Receipt, Problem>> {
+        Box::pin(ready(Ok(charged)))
+    }
+
+    fn takes_back(&self) -> bool {
+        true
+    }
+
     fn draw(&self, _least: Msat, most: Msat) -> Later<Result<Receipt, Denied>> {
         Box::pin(ready(Ok(given(most))))
     }
@@ -51,8 +60,13 @@ pub(crate) fn tried<B: Body<Data = Bytes>>(
         }
         Metering::Running(rates, counter) => {
             response.extensions_mut().insert(bill);
-            let tab = Tab::new(counter, rates, account);
-            response.map(|body| PaidBody::metered(Metered::new(body, tab)))
+            let meter = Meter::new(rates, account);
+            meter.begin();
+            response.map(|body| PaidBody::metered(Metered::new(body, meter, counter)))
+        }
+        Metering::Left(rates) => {
+            let meter = Meter::new(rates, account);
+            response.map(|body| PaidBody::left(body, meter))
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farebox_channel::Msat;
+use farebox_middleware::PaidUpload;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
@@ -41,7 +42,7 @@ impl Body for Broken {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Breaking {
+impl Service<Request<PaidUpload<Full<Bytes>>>> for Breaking {
     type Response = Response<Broken>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -50,7 +51,7 @@ impl Service<Request<Full<Bytes>>> for Breaking {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, _: Request<PaidUpload<Full<Bytes>>>) -> Self::Future {
         ready(Ok(Response::new(Broken(self.0))))
     }
 }

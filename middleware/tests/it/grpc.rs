@@ -10,7 +10,7 @@ use farebox_channel::Msat;
 use farebox_channel::message::{Offer, OpenRequest, PayRequest, Receipt, TermsReply};
 use farebox_channel::wire::Field;
 use farebox_channel::{Kind, Pass, Sat, Seconds};
-use farebox_middleware::ReleasePolicy;
+use farebox_middleware::{PaidUpload, ReleasePolicy};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -164,7 +164,7 @@ impl Body for Call {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Call {
+impl Service<Request<PaidUpload<Full<Bytes>>>> for Call {
     type Response = Response<Self>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -173,7 +173,7 @@ impl Service<Request<Full<Bytes>>> for Call {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, _: Request<PaidUpload<Full<Bytes>>>) -> Self::Future {
         ready(Ok(Response::new(*self)))
     }
 }
@@ -219,7 +219,7 @@ impl tonic::server::UnaryService<String> for Echo {
     }
 }
 
-impl Service<Request<Messages>> for Echo {
+impl Service<Request<PaidUpload<Messages>>> for Echo {
     type Response = Response<Messages>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -228,7 +228,7 @@ impl Service<Request<Messages>> for Echo {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Messages>) -> Self::Future {
+    fn call(&mut self, request: Request<PaidUpload<Messages>>) -> Self::Future {
         Box::pin(async {
             let mut grpc = tonic::server::Grpc::new(Codec::default());
             Ok(grpc.unary(Self, request).await)

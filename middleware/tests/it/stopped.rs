@@ -9,7 +9,7 @@ use bytes::Bytes;
 use farebox_channel::message::Receipt;
 use farebox_channel::wire::Field;
 use farebox_ledger::Ledger;
-use farebox_middleware::PaidBy;
+use farebox_middleware::{PaidBy, PaidUpload};
 use http::header::HeaderName;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -22,7 +22,7 @@ use crate::support::{Desk, PRICE_MSAT, header};
 #[derive(Clone)]
 struct Late(Ledger);
 
-impl Service<Request<Full<Bytes>>> for Late {
+impl Service<Request<PaidUpload<Full<Bytes>>>> for Late {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -31,7 +31,7 @@ impl Service<Request<Full<Bytes>>> for Late {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, _: Request<PaidUpload<Full<Bytes>>>) -> Self::Future {
         let ledger = self.0.clone();
         Box::pin(async move {
             ledger.close().await;

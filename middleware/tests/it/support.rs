@@ -16,7 +16,7 @@ use farebox_channel::{
     Terms, Timestamp,
 };
 use farebox_ledger::{Ledger, SqliteStore};
-use farebox_middleware::{Cashier, Node, NodeError, PaidBody, PaywallLayer, Pricing};
+use farebox_middleware::{Cashier, Node, NodeError, PaidBody, PaidUpload, PaywallLayer, Pricing};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -65,7 +65,7 @@ pub(crate) struct Api {
     pub(crate) asked: Arc<Mutex<Vec<HeaderMap>>>,
 }
 
-impl Service<Request<Full<Bytes>>> for Api {
+impl Service<Request<PaidUpload<Full<Bytes>>>> for Api {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -74,7 +74,7 @@ impl Service<Request<Full<Bytes>>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<PaidUpload<Full<Bytes>>>) -> Self::Future {
         self.asked.lock().unwrap().push(request.headers().clone());
         let mut response = Response::new(Full::new(Bytes::from("hello\n")));
         *response.headers_mut() = self.answers.clone();

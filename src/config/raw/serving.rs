@@ -209,6 +209,8 @@ pub(in crate::config) struct Rates {
     pub(in crate::config) bytes: Option<Rate>,
     pub(in crate::config) events: Option<Rate>,
     pub(in crate::config) messages: Option<Rate>,
+    pub(in crate::config) request_bytes: Option<Rate>,
+    pub(in crate::config) request_messages: Option<Rate>,
     pub(in crate::config) secs: Option<Rate>,
     #[serde(default = "wait_secs")]
     pub(in crate::config) wait_secs: u32,

@@ -1,7 +1,7 @@
 //! Streams that end before their time.
 
-use super::Stand;
 use super::feed::{CHUNKED, EVENTS};
+use super::{DRAW_MSAT, Stand};
 
 #[tokio::test]
 async fn a_client_that_leaves_pays_what_it_was_given() {
@@ -61,17 +61,20 @@ async fn a_download_that_is_not_paid_in_time_breaks_off() {
 }
 
 #[tokio::test]
-async fn a_stream_of_a_channel_that_closes_ends_with_the_reason() {
-    let mut stand = Stand::start("events = { msat = 500_000 }").await;
+async fn a_stream_of_a_channel_that_closes_ends_with_the_reason_and_what_stays_charged() {
+    let mut stand = Stand::start("events = { msat = 300 }").await;
     let (mut listener, mut side) = stand.open(5_000_000, &[], EVENTS).await;
     side.chunk("data: 1\n\n").await;
     listener.hear("data: 1\n\n").await;
 
     stand.buyer.close().await;
-    side.chunk("data: 2\n\ndata: 3\n\n").await;
+    side.chunk("data: 2\n\ndata: 3\n\ndata: 4\n\n").await;
 
-    listener.hear("\"reason\":\"channel-closing\",\"state\":\"ended\"}\n\n").await;
+    // What is settled is signed, so nothing of the draw comes back.
+    let told = listener.hear("\"reason\":\"channel-closing\",\"state\":\"ended\"}\n\n").await;
     assert!(listener.end().await.0.success());
+    assert!(told.contains(&format!("data: {{\"cost_msat\":{DRAW_MSAT},")), "{told}");
+    stand.until_logged(&format!(" price_msat={DRAW_MSAT} ")).await;
 }
 
 #[tokio::test]
@@ -85,5 +88,5 @@ async fn after_a_crash_no_more_than_the_last_draw_is_charged_beyond_what_was_del
     stand.world.gateway.restart();
 
     let spent = stand.account().await.spent.get();
-    assert_eq!(spent, super::DRAW_MSAT, "it was drawn at the beginning, and lasted");
+    assert_eq!(spent, DRAW_MSAT, "it was drawn at the beginning, and lasted");
 }

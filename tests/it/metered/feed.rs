@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The head of an answer whose body comes in chunks.
@@ -21,8 +21,9 @@ pub(super) struct Feed {
     listener: TcpListener,
 }
 
-/// The service's side of one request. It hangs up when it is dropped.
-pub(super) struct Side(TcpStream, String);
+/// The service's side of one request: its connection, its head, and what is to come of the chunk that
+/// is read. It hangs up when it is dropped.
+pub(super) struct Side(BufStream<TcpStream>, String, usize);
 
 impl Feed {
     pub(super) async fn start() -> Self {
@@ -33,12 +34,12 @@ impl Feed {
     /// Waits for the next request, on a connection of its own.
     pub(super) async fn asked(&self) -> Side {
         let asked = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
-        let (mut socket, _) = asked.expect("the service is asked").unwrap();
+        let mut socket = BufStream::new(asked.expect("the service is asked").unwrap().0);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(socket.read_u8().await.unwrap());
         }
-        Side(socket, String::from_utf8(head).unwrap())
+        Side(socket, String::from_utf8(head).unwrap(), 0)
     }
 }
 
@@ -50,6 +51,7 @@ impl Side {
 
     pub(super) async fn say(&mut self, words: &str) {
         self.0.write_all(words.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
     }
 
     /// Says a chunk.
@@ -60,6 +62,49 @@ impl Side {
     /// Says that no more chunks come.
     pub(super) async fn end(&mut self) {
         self.say("0\r\n\r\n").await;
+    }
+
+    /// Reads so much of the body, in chunks or as it is.
+    pub(super) async fn read(&mut self, length: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        let is_plain = !self.is_chunked();
+        let reading = async {
+            if is_plain {
+                body.resize(length, 0);
+                self.0.read_exact(&mut body).await.unwrap();
+            }
+            while body.len() < length {
+                body.push(self.byte().await);
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        read.unwrap_or_else(|_| panic!("not {length} bytes"));
+        body
+    }
+
+    /// Tells that nothing comes for a while.
+    pub(super) async fn hears_nothing(&mut self) {
+        let heard = tokio::time::timeout(Duration::from_millis(300), self.byte()).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.1.to_ascii_lowercase().contains("transfer-encoding: chunked")
+    }
+
+    /// Reads a byte of the body.
+    async fn byte(&mut self) -> u8 {
+        if self.is_chunked() {
+            if self.2 == 0 {
+                let mut line = String::new();
+                while line.trim().is_empty() || !line.ends_with('\n') {
+                    line.push(self.0.read_u8().await.unwrap().into());
+                }
+                self.2 = usize::from_str_radix(line.trim(), 16).unwrap();
+            }
+            self.2 -= 1;
+        }
+        self.0.read_u8().await.unwrap()
     }
 
     /// Waits until the other side has hung up.

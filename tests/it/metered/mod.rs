@@ -15,12 +15,16 @@ mod quoted;
 mod resuming;
 mod told;
 mod unconfirmed;
+mod uploads;
 mod usage;
 
 use std::process::Command;
 
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::{Kind, Msat};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::{Buyer, Operator, World, header, until};
 use feed::Feed;
@@ -51,7 +55,15 @@ impl Stand {
 
     /// Starts all of it, with these routes.
     async fn start_routes(routes: &str) -> Self {
-        let (world, feed) = Self::world(routes, |config| config).await;
+        Self::of(Self::world(routes, |config| config).await).await
+    }
+
+    /// Starts all of it, with this at the end of the route and another change of the configuration.
+    async fn start_changed(billing: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::of(Self::world(&stream_route(billing), change).await).await
+    }
+
+    async fn of((world, feed): (World, Feed)) -> Self {
         let buyer = world.buyer_with_channel(Kind::Cltv).await;
         Self { world, feed, buyer, payment: None }
     }
@@ -60,11 +72,13 @@ impl Stand {
     async fn world(routes: &str, change: impl FnOnce(String) -> String) -> (World, Feed) {
         let feed = Feed::start().await;
         let (url, routes) = (format!("url = \"http://{}\"", feed.address), routes.to_owned());
-        let world = World::start_with(move |config| {
+        let world = World::start_logged(move |config| {
             let config = change(config);
             let (before, after) = config.split_once("[upstream]\n").unwrap();
+            let (keys, after) = after.split_once("url = ").unwrap();
             let (_url, after) = after.split_once('\n').unwrap();
-            format!("{before}[upstream]\n{url}\n{after}\n{routes}")
+            let log = "[log]\naccess = \"text\"\n";
+            format!("{before}{log}\n[upstream]\n{keys}{url}\n{after}\n{routes}")
         })
         .await;
         (world, feed)
@@ -101,6 +115,38 @@ impl Stand {
         (listener, side)
     }
 
+    /// Uploads so many bytes with curl, with a payment that adds so much. Returns them too.
+    async fn upload(
+        &mut self,
+        msat: u64,
+        arguments: &[&str],
+        length: usize,
+    ) -> (Listener, feed::Side, Vec<u8>) {
+        let given: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[at % 2]).collect();
+        let file = self.world.file("upload");
+        std::fs::write(&file, &given).unwrap();
+        let (payment, url) = (self.payment(msat), self.world.gateway.url("/stream"));
+        let file = file.to_str().unwrap();
+        let upload = ["--upload-file", file, "--header", &payment, &url];
+        let listener = Listener::start(&[arguments, &upload].concat());
+        (listener, self.feed.asked().await, given)
+    }
+
+    /// Begins an upload by hand, with a payment that adds so much, and sends so much of a hundred
+    /// thousand bytes.
+    async fn begin(&mut self, msat: u64, length: usize) -> (TcpStream, feed::Side) {
+        let (payment, host) = (self.payment(msat), self.world.gateway.host.clone());
+        let mut socket = TcpStream::connect(&host).await.unwrap();
+        let head = format!(
+            "POST /stream HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n{payment}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut side = self.feed.asked().await;
+        side.read(length).await;
+        (socket, side)
+    }
+
     /// Pays so much more, on another request of the channel.
     async fn pay(&mut self, msat: u64) -> Receipt {
         self.payment(msat);
@@ -110,6 +156,17 @@ impl Stand {
     /// What is on record of the channel. It is asked with the newest payment.
     async fn account(&self) -> Receipt {
         self.buyer.ask(self.payment.as_ref().unwrap()).await
+    }
+
+    /// Waits until a request of the metered route is logged whose line has these words.
+    async fn until_logged(&self, words: &str) {
+        let mut log = String::new();
+        let what = format!("{words:?} is logged");
+        until(&what, async || {
+            log = std::fs::read_to_string(self.world.file("log")).unwrap();
+            log.lines().any(|line| line.contains("/stream") && line.contains(words))
+        })
+        .await;
     }
 
     /// Waits until so much is spent.

@@ -54,12 +54,30 @@ impl World {
 
     /// The same, with a changed configuration.
     pub(crate) async fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        Self::start_by(Gateway::start, change).await
+    }
+
+    /// The same, with a gateway whose log is kept in the file `log`.
+    pub(crate) async fn start_logged(change: impl FnOnce(String) -> String) -> Self {
+        let start = |folder: &TempDir, config: &str| {
+            let log = std::fs::File::create(folder.path().join("log")).unwrap();
+            let mut program = std::process::Command::new("env");
+            program.stderr(log).env("NO_COLOR", "1").env("FAREBOX_LOG", "info");
+            Gateway::start_below(folder, config, program)
+        };
+        Self::start_by(start, change).await
+    }
+
+    async fn start_by(
+        start: impl FnOnce(&TempDir, &str) -> Gateway,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let node = Regtest::start().await.unwrap();
         node.create_wallets().await.unwrap();
         let api = Api::start().await;
         let folder = TempDir::with_prefix("farebox-test-").unwrap();
         let config = change(gateway::configuration(&node, &api));
-        let gateway = Gateway::start(&folder, &config);
+        let gateway = start(&folder, &config);
         let world = Self { gateway, api, node: Arc::new(node), folder };
         world.until_the_node_is_followed().await;
         world

@@ -2,6 +2,7 @@
 
 mod borders;
 mod stream;
+mod uploads;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -58,6 +59,20 @@ async fn a_stream_pauses_at_zero_and_goes_on_once_it_is_paid() {
     assert_eq!([first, second, last].concat(), given, "nothing is lost or changed");
     assert_eq!(receipt.price, msat(1_500_000));
     assert_eq!(stream.spent().await, 1_500_000);
+}
+
+#[tokio::test]
+async fn a_fast_stream_leaves_credit_for_others_of_its_channel() {
+    let mut stream = Stream::open("text/plain", Rates { bytes: rate(1, 1), ..rates() }).await;
+    for _ in 0..600 {
+        stream.give(vec![b'x'; 1_000]);
+        stream.exactly(1_000).await;
+    }
+    let channel = stream.desk.ledger.channel(stream.desk.contract.outpoint).unwrap();
+    let credit = channel.account().credit().get();
+
+    assert!(credit >= 100_000, "{credit} of 400,000 are left");
+    assert_eq!(stream.spent().await, 600_000);
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
 use farebox_channel::wire::Field;
 use farebox_middleware::{
-    Billing, BodyError, Cashier, PaidBody, PaywallLayer, Pricing, Rate, Rates, RunningBill,
+    Billing, BodyError, Cashier, PaidBody, PaidUpload, PaywallLayer, Pricing, Rate, Rates,
+    RunningBill,
 };
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -48,7 +49,7 @@ impl Body for Fed {
 #[derive(Clone)]
 pub(super) struct Api(pub(super) &'static str, pub(super) Arc<Mutex<Option<Fed>>>);
 
-impl Service<Request<Full<Bytes>>> for Api {
+impl Service<Request<PaidUpload<Full<Bytes>>>> for Api {
     type Response = Response<Fed>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -57,7 +58,7 @@ impl Service<Request<Full<Bytes>>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, _: Request<PaidUpload<Full<Bytes>>>) -> Self::Future {
         let body = self.1.lock().unwrap().take().unwrap();
         ready(Ok(Response::builder().header(CONTENT_TYPE, self.0).body(body).unwrap()))
     }
@@ -91,6 +92,8 @@ pub(super) fn rates() -> Rates {
         bytes: None,
         events: None,
         messages: None,
+        request_bytes: None,
+        request_messages: None,
         millis: None,
         draw: msat(1_000),
         patience: Duration::from_secs(60),

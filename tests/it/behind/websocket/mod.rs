@@ -2,6 +2,7 @@
 
 mod broken;
 mod ends;
+mod metered;
 mod paid;
 mod secure;
 mod sockets;

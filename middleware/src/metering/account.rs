@@ -26,6 +26,8 @@ pub(crate) struct Account {
     charged: Receipt,
     forgiveness: Forgiveness,
     bill: RunningBill,
+    /// Whether the receipt of the end is for the client.
+    is_told: bool,
 }
 
 impl Account {
@@ -34,7 +36,19 @@ impl Account {
         (purse, charged): (Box<dyn Purse>, Receipt),
         forgiveness: Forgiveness,
     ) -> Self {
-        Self { purse: Some(purse), charged, forgiveness, bill: RunningBill::default() }
+        Self {
+            purse: Some(purse),
+            charged,
+            forgiveness,
+            bill: RunningBill::default(),
+            is_told: true,
+        }
+    }
+
+    /// Tells the client nothing of the end.
+    pub(super) const fn untold(mut self) -> Self {
+        self.is_told = false;
+        self
     }
 
     /// Returns what tells the cost.
@@ -127,12 +141,12 @@ impl Account {
     pub(crate) fn close(&mut self, closing: Closing) -> Option<Later<Option<Receipt>>> {
         self.ends(closing);
         let purse = self.purse.take()?;
-        let (charged, bill) = (self.charged.price, self.bill.clone());
+        let (charged, bill, is_told) = (self.charged.price, self.bill.clone(), self.is_told);
         let settling = purse.settle(self.charged, closing);
         Some(Box::pin(async move {
             let receipt = settling.await;
             bill.set(receipt.map_or(charged, |receipt| receipt.price));
-            receipt
+            receipt.filter(|_| is_told)
         }))
     }
 }

@@ -29,8 +29,8 @@ impl Purse for Trial {
         Box::pin(ready(Ok(given(most))))
     }
 
-    fn settle(self: Box<Self>, _charged: Receipt, _closing: Closing) -> Later<Option<Receipt>> {
-        Box::pin(ready(None))
+    fn settle(self: Box<Self>, _charged: Receipt, closing: Closing) -> Later<Option<Receipt>> {
+        Box::pin(ready(Some(given(closing.cost()))))
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn tried<B: Body<Data = Bytes>>(
     forgiveness: Forgiveness,
     mut response: Response<B>,
 ) -> Response<PaidBody<B>> {
-    let account = Account::new((Box::new(Trial), given(price)), forgiveness);
+    let account = Account::new((Box::new(Trial), given(price)), forgiveness).untold();
     let bill = account.bill();
     match metering {
         Metering::Flat => response.map(|body| PaidBody::served(body, None)),

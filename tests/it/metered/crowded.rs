@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::feed::EVENTS;
-use super::{DRAW_MSAT, Stand};
+use super::{DRAW_MSAT, Stand, hear};
 
 /// The streams that wait at the same time.
 const STREAMS: u64 = 1_000;
@@ -17,16 +17,6 @@ const STREAMS: u64 = 1_000;
 const EACH_MAX_KIB: u64 = 128;
 /// How long all of them may take to go on.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Reads until some words have come.
-async fn hear(socket: &mut TcpStream, words: &str) -> String {
-    let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains(words) {
-        let read = socket.read_buf(&mut heard).await.unwrap();
-        assert_ne!(read, 0, "{words}: {}", String::from_utf8_lossy(&heard));
-    }
-    String::from_utf8(heard).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_wait_for_little_memory_and_go_on_when_they_are_paid() {

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use farebox::config::Config;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use super::Stand;
 use super::feed::{EVENTS, Feed};
+use super::{Stand, hear};
 
 /// What the documents ask for besides: each piece with what names it.
 const SECTIONS: [(&str, &str); 6] = [
@@ -56,13 +58,41 @@ fn answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap()
+}
+
+/// Opens a WebSocket by hand, and sends a word each way (RFC 6455 §5.7).
+async fn carry_a_message_each_way(stand: &mut Stand) {
+    let (payment, host) = (stand.payment(100_000), stand.world.gateway.host.clone());
+    let mut socket = TcpStream::connect(&host).await.unwrap();
+    let head = format!(
+        "GET /v1/live HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{payment}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut side = stand.feed.asked().await;
+    side.say(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    )
+    .await;
+    socket.write_all(b"\x81\x85\0\0\0\0hello").await.unwrap();
+    assert!(side.read(11).await.ends_with(b"hello"));
+    side.send(b"\x81\x02hi").await;
+    hear(&mut socket, "\u{2}hi").await;
+    socket.write_all(b"\x88\x80\0\0\0\0").await.unwrap();
+    side.read(6).await;
+    side.send(b"\x88\0").await;
+}
+
 #[tokio::test]
 async fn each_model_of_the_page_about_pricing_costs_what_the_page_says() {
     let prices = Feed::start().await;
     let pieces = pieces("pricing.md");
-    assert_eq!(pieces.len(), 4, "a model without a request here");
+    assert_eq!(pieces.len(), 6, "a model without a request here");
     let (service, elsewhere) = ("127.0.0.1:9000", prices.address.to_string());
-    assert!(pieces[3].contains(service));
+    assert!(pieces[5].contains(service));
     let mut stand = Stand::start_routes(&pieces.join("\n").replace(service, &elsewhere)).await;
     let mut spent = 0;
 
@@ -89,9 +119,23 @@ async fn each_model_of_the_page_about_pricing_costs_what_the_page_says() {
     side.chunk(&format!("data: 1\n\ndata: {}\n\n", "x".repeat(2_000))).await;
     side.end().await;
     assert!(listener.end().await.0.success());
-    let took = u64::try_from(asked.elapsed().as_millis()).unwrap();
+    let took = millis(asked);
     // An answer, two events, 2,017 bytes, and the time that it took.
     let counted = spent + 140 + 100 + 2 * 50 + 6;
+    spent = stand.settled().await;
+    assert!((counted..=counted + took / 100 + 1).contains(&spent), "{spent} is not {counted}");
+
+    let (listener, mut side, _) = stand.upload_at("/v1/files/a", 100_000, &[], 3_000).await;
+    side.read(3_000).await;
+    side.say(&answer("ok")).await;
+    assert!(listener.end().await.0.success());
+    spent += 500 + 6 + 1;
+    assert_eq!(stand.settled().await, spent, "3,000 bytes up, and two down");
+
+    let asked = Instant::now();
+    carry_a_message_each_way(&mut stand).await;
+    // A WebSocket, a message and some bytes each way, and the time that it took.
+    let (took, counted) = (millis(asked), spent + 100 + 20 + 50 + 1 + 1);
     spent = stand.settled().await;
     assert!((counted..=counted + took / 100 + 1).contains(&spent), "{spent} is not {counted}");
 

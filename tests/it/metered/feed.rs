@@ -12,8 +12,8 @@ pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\
 pub(super) const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
                                  Transfer-Encoding: chunked\r\n\r\n";
 
-/// How long a test waits for a request.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for a request, and for words.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A service.
 pub(super) struct Feed {
@@ -50,7 +50,11 @@ impl Side {
     }
 
     pub(super) async fn say(&mut self, words: &str) {
-        self.0.write_all(words.as_bytes()).await.unwrap();
+        self.send(words.as_bytes()).await;
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
         self.0.flush().await.unwrap();
     }
 

@@ -23,7 +23,7 @@ use std::process::Command;
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::{Kind, Msat};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{Buyer, Operator, World, header, until};
@@ -122,10 +122,21 @@ impl Stand {
         arguments: &[&str],
         length: usize,
     ) -> (Listener, feed::Side, Vec<u8>) {
+        self.upload_at("/stream", msat, arguments, length).await
+    }
+
+    /// The same for another path.
+    async fn upload_at(
+        &mut self,
+        path: &str,
+        msat: u64,
+        arguments: &[&str],
+        length: usize,
+    ) -> (Listener, feed::Side, Vec<u8>) {
         let given: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[at % 2]).collect();
         let file = self.world.file("upload");
         std::fs::write(&file, &given).unwrap();
-        let (payment, url) = (self.payment(msat), self.world.gateway.url("/stream"));
+        let (payment, url) = (self.payment(msat), self.world.gateway.url(path));
         let file = file.to_str().unwrap();
         let upload = ["--upload-file", file, "--header", &payment, &url];
         let listener = Listener::start(&[arguments, &upload].concat());
@@ -207,4 +218,14 @@ impl Stand {
 /// Returns a route to the stream, with this at its end.
 fn stream_route(billing: &str) -> String {
     format!("[[route]]\npath = \"/stream\"\nprice_msat = {DRAW_MSAT}\n\n{billing}\n")
+}
+
+/// Reads until these words have come, and returns all that has come.
+async fn hear(socket: &mut TcpStream, words: &str) -> String {
+    let mut heard = String::new();
+    while !heard.ends_with(words) {
+        let byte = tokio::time::timeout(feed::PATIENCE, socket.read_u8()).await;
+        heard.push(byte.unwrap_or_else(|_| panic!("{heard}")).unwrap().into());
+    }
+    heard
 }

@@ -213,7 +213,7 @@ async fn reload(stand: &Stand, billing: &str) {
 
 #[tokio::test]
 async fn a_route_that_has_rates_since_its_price_was_remembered_is_paid_too() {
-    let stand = Stand::start_with("").await;
+    let stand = Stand::start_changed("", |config| format!("quote_secs = 0\n{config}")).await;
     let payer = Payer::new(&stand, |_| {}).await;
     let (mut answer, mut side) = payer.open(&stand, CHUNKED).await;
     side.chunk("flat").await;

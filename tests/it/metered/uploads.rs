@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::Stand;
 use super::feed::{CHUNKED, EVENTS};
+use super::{Stand, hear};
 
 /// What a service says that has got what it wanted.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -108,7 +107,7 @@ async fn an_upload_whose_answer_has_begun_ends_as_the_answer_does() {
     side.say(EVENTS).await;
     side.chunk("data: 1\n\n").await;
     let told = hear(&mut socket, "data: 1\n\n").await;
-    assert!(told.contains("price=500000\r\n"), "what is charged by then: {told}");
+    assert!(told.contains("price=500000, running\r\n"), "what is charged by then: {told}");
 
     socket.write_all(b"more").await.unwrap();
 
@@ -213,14 +212,4 @@ async fn a_request_without_a_body_costs_no_bytes() {
     assert!(listener.end().await.0.success());
 
     stand.until_spent(7).await;
-}
-
-/// Reads until these words have come, and returns all that has come.
-async fn hear(socket: &mut TcpStream, words: &str) -> String {
-    let mut heard = String::new();
-    while !heard.ends_with(words) {
-        let byte = tokio::time::timeout(Duration::from_secs(20), socket.read_u8()).await;
-        heard.push(byte.unwrap_or_else(|_| panic!("{heard}")).unwrap().into());
-    }
-    heard
 }

@@ -83,9 +83,12 @@ async fn a_gateway_that_stops_says_so_to_both_sides() {
     assert_eq!((told, busy), (going.clone(), going), "also between two messages of a flood");
     assert!(front.gateway.wait(), "the gateway ends well");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    let ends = service.ends();
-    let codes = ends.iter().flatten().map(|end| (u16::from(end.code), end.reason.to_string()));
-    assert!(codes.into_iter().any(|end| end == (1001, "the gateway stops".to_owned())), "{ends:?}");
+    until("the service has heard it", async || {
+        let ends = service.ends();
+        let mut ends = ends.iter().flatten();
+        ends.any(|end| u16::from(end.code) == 1001 && end.reason.as_str() == "the gateway stops")
+    })
+    .await;
     assert!(!std::fs::read_to_string(front.file("log")).unwrap().contains("were cut off"));
 }
 

@@ -48,7 +48,10 @@ impl Stand {
     async fn open(&mut self, msat: u64) -> Socket {
         let field = self.payment(msat);
         let (socket, fields) = ask(&self.world.gateway.host, "/meter", &field).await.unwrap();
-        assert!(fields[Receipt::NAME].to_str().unwrap().ends_with("price=1000"), "{fields:?}");
+        assert!(
+            fields[Receipt::NAME].to_str().unwrap().ends_with("price=1000, running"),
+            "{fields:?}"
+        );
         socket
     }
 
@@ -97,7 +100,7 @@ async fn hears_nothing(socket: &mut Socket) {
 
 /// What a WebSocket says that is not paid in time.
 fn underpaid() -> Option<(u16, String)> {
-    let reason = "underpaid: the credit has run out, and no payment has come in time";
+    let reason = "underpaid: nothing more could be charged, and the time to wait is over";
     Some((1008, reason.to_owned()))
 }
 

@@ -39,6 +39,7 @@ mod recovery;
 mod refunding;
 mod resync;
 mod running;
+mod sending;
 mod teller;
 mod ticket;
 mod till;

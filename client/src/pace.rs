@@ -7,6 +7,7 @@ use std::time::Duration;
 use farebox_channel::Msat;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::error::PayError;
 use crate::teller::Look;
 
 /// How long to wait at first, and once nothing has come for a moment.
@@ -90,8 +91,28 @@ impl Pace {
         (mark.unwrap_or_default().max(Msat::ONE), wished)
     }
 
+    /// Takes what a look has shown, for which so much was wished. One that has failed is repeated.
+    pub(crate) fn saw(
+        &mut self,
+        seen: Result<Look, PayError>,
+        wished: Msat,
+    ) -> Result<Option<Look>, PayError> {
+        let look = match seen {
+            Ok(look) => Some(look),
+            Err(
+                error @ (PayError::Distrust(_)
+                | PayError::Limit(_)
+                | PayError::File(_)
+                | PayError::Payment(_)),
+            ) => return Err(error),
+            Err(_) => None,
+        };
+        self.looked(look, wished);
+        Ok(look)
+    }
+
     /// Notes what the account was, for which so much was wished, and waits for the next time.
-    pub(crate) fn looked(&mut self, look: Option<Look>, wished: Msat) {
+    fn looked(&mut self, look: Option<Look>, wished: Msat) {
         self.looked_at = Instant::now();
         let has_moved = look.is_some_and(|look| look.spent != self.spent);
         if let Some(look) = look {

@@ -295,16 +295,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
         request.headers_mut().insert(PayRequest::NAME, value);
         // The receipt of the end stands among the trailers (RFC 9110 §6.5.1).
         request.headers_mut().entry(TE).or_insert(HeaderValue::from_static("trailers"));
-        let response = self.http.execute(request).await?;
+        let teller = self.teller(origin, ticket.till());
+        let uploads = ticket.is_to_run() && request.body().is_some();
+        let sending = self.http.execute(request);
+        let (response, limit) = match uploads {
+            true => teller.sustain(sending).await?,
+            false => (sending.await, None),
+        };
+        let response = response?;
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
                 self.observer.tell(&Event::Paid(receipt));
                 self.receive(origin, &mut ticket, &receipt).await?;
-                if !ticket.runs() {
-                    return Ok(response);
+                if ticket.runs() {
+                    return Ok(follow(response, ticket, teller));
                 }
-                let teller = self.teller(origin, ticket.till());
-                Ok(follow(response, ticket, teller))
+                // It was ended before its time, and what was sent of it is charged.
+                let is_ended = response.status() == StatusCode::PAYMENT_REQUIRED;
+                limit.filter(|_| is_ended).map_or(Ok(response), |limit| Err(PayError::Limit(limit)))
             }
             Err(_) if response.status() == StatusCode::PAYMENT_REQUIRED => {
                 ticket.refused()?;

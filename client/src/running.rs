@@ -144,7 +144,9 @@ impl Answer {
                 let Poll::Ready(seen) = look.as_mut().poll(context) else { return Ok(()) };
                 let wished = *wished;
                 self.look = None;
-                self.saw(seen, wished)?;
+                if let Some(look) = self.pace.saw(seen, wished)? {
+                    self.limit = look.limit;
+                }
             }
             if self.pace.poll(context).is_pending() {
                 return Ok(());
@@ -154,25 +156,6 @@ impl Answer {
             let look = Box::pin(async move { teller.look(mark, wished).await });
             self.look = Some((look, wished));
         }
-        Ok(())
-    }
-
-    /// Takes what a look has shown. One that has failed is repeated.
-    fn saw(&mut self, seen: Result<Look, PayError>, wished: Msat) -> Result<(), PayError> {
-        let look = match seen {
-            Ok(look) => Some(look),
-            Err(
-                error @ (PayError::Distrust(_)
-                | PayError::Limit(_)
-                | PayError::File(_)
-                | PayError::Payment(_)),
-            ) => return Err(error),
-            Err(_) => None,
-        };
-        if let Some(look) = look {
-            self.limit = look.limit;
-        }
-        self.pace.looked(look, wished);
         Ok(())
     }
 

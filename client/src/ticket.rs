@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farebox_channel::Msat;
-use farebox_channel::client::{Ahead, Distrust, Purse};
+use farebox_channel::client::{Ahead, Purse};
 use farebox_channel::message::{PayRequest, Receipt};
 
 use crate::error::PayError;
@@ -82,6 +82,11 @@ impl Ticket {
         self.signed_at
     }
 
+    /// Tells whether the answer is to run, and has not begun.
+    pub(crate) fn is_to_run(&self) -> bool {
+        self.phase == Phase::WaitingToRun
+    }
+
     /// Tells whether the answer runs.
     pub(crate) fn runs(&self) -> bool {
         self.phase == Phase::Running
@@ -102,12 +107,16 @@ impl Ticket {
                     traffic.answered();
                     traffic.run();
                 };
-                self.till.book(note, |purse, _| head(&purse.adopt(price), receipt, price))
+                self.till.book(note, |purse, traffic| {
+                    head(&purse.adopt(price), receipt, traffic.slack())
+                })
             }
             (Phase::WaitingToRun, _) => {
                 self.phase = Phase::Running;
-                self.till
-                    .book(|traffic| traffic.answered(), |purse, _| head(purse, receipt, price))?;
+                self.till.book(
+                    |traffic| traffic.answered(),
+                    |purse, traffic| head(purse, receipt, traffic.slack()),
+                )?;
                 // There was nothing in it to be counted.
                 if receipt.is_running { Ok(()) } else { self.end(receipt) }
             }
@@ -187,11 +196,9 @@ impl Drop for Ticket {
     }
 }
 
-/// Checks the receipt in the head of an answer that runs.
-fn head(purse: &Purse, receipt: &Receipt, price: Msat) -> Result<Purse, PayError> {
-    purse.check(receipt)?;
-    if receipt.price > price {
-        return Err(Distrust::Overcharged { charged: receipt.price, agreed: price }.into());
-    }
+/// Checks the receipt in the head of an answer that runs. What was uploaded by then may have cost more
+/// than the price, and no more than an end may.
+fn head(purse: &Purse, receipt: &Receipt, slack: Msat) -> Result<Purse, PayError> {
+    let _at_most = purse.end(receipt, slack)?;
     Ok(purse.clone())
 }

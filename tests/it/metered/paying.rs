@@ -6,7 +6,8 @@ use std::time::Duration;
 use farebox_channel::Sat;
 use farebox_channel::message::{Offer, Receipt};
 use farebox_channel::wire::Field;
-use farebox_client::{Limit, Policy};
+use farebox_client::{Limit, PayError, Policy};
+use reqwest::{Method, Request};
 
 use super::Stand;
 use super::feed::{CHUNKED, EVENTS, Side};
@@ -254,4 +255,52 @@ async fn a_close_while_a_stream_runs_settles_what_is_spent() {
     let (rest, _) = read(&mut answer).await;
     assert!(!String::from_utf8(rest).unwrap().contains("data: 4\n\n"));
     assert!(matches!(payer.record().stage, farebox_client::Stage::Closing(..)));
+}
+
+/// A service that takes so much of an upload and then says so.
+async fn take(stand: &Stand, length: usize) -> Side {
+    let mut side = stand.feed.asked().await;
+    side.read(length).await;
+    side.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    side
+}
+
+#[tokio::test]
+async fn an_upload_is_topped_up_until_it_is_whole() {
+    let stand = Stand::start("answer_msat = 7\nrequest_bytes = { msat = 1 }").await;
+    let payer = Payer::new(&stand, |_| {}).await;
+    let upload = || {
+        let mut request =
+            Request::new(Method::POST, stand.world.gateway.url("/stream").parse().unwrap());
+        *request.body_mut() = Some(vec![b'x'; 2_000_000].into());
+        payer.client.execute(request)
+    };
+
+    for _ in 0..2 {
+        let (answer, _side) = tokio::join!(upload(), take(&stand, 2_000_000));
+        assert_eq!(answer.unwrap().text().await.unwrap(), "ok");
+    }
+
+    assert!(payer.top_ups() >= 4, "{} top-ups", payer.top_ups());
+    payer.agrees(&stand, PRICE_MSAT + 2 * 2_000_007).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_may_cost_no_more_ends_with_an_error_and_is_not_sent_again() {
+    let stand = Stand::start("request_bytes = { msat = 1 }\nwait_secs = 1").await;
+    let payer = Payer::new(&stand, |policy| policy.answer_max = msat(700_000)).await;
+    let mut request =
+        Request::new(Method::POST, stand.world.gateway.url("/stream").parse().unwrap());
+    *request.body_mut() = Some(vec![b'x'; 2_000_000].into());
+
+    let (answer, side) = tokio::join!(payer.client.execute(request), stand.feed.asked());
+
+    let error = answer.unwrap_err();
+    assert!(matches!(error, PayError::Limit(Limit::Answer(_))), "{error}");
+    side.left().await;
+    let spent = payer.account(&stand).await.spent.get();
+    assert!((600_000..=PRICE_MSAT + 700_000).contains(&spent), "{spent}");
+    payer.agrees(&stand, spent).await;
+    let again = tokio::time::timeout(Duration::from_millis(300), stand.feed.asked()).await;
+    assert!(again.is_err(), "it is not asked again");
 }

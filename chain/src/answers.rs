@@ -42,6 +42,7 @@ pub(crate) struct NetworkInfo {
 pub(crate) struct EntryInfo {
     pub(crate) vsize: u64,
     pub(crate) descendantsize: u64,
+    pub(crate) height: u32,
     pub(crate) fees: EntryFees,
 }
 

@@ -82,8 +82,12 @@ impl<C: Clone + Send + Sync + 'static, W: Wallet> Wallet for Joined<C, W> {
         self.wallet.fresh_address().await
     }
 
-    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
-        self.wallet.ask(address, amount_sat).await
+    fn asks(&self) -> bool {
+        self.wallet.asks()
+    }
+
+    fn ask(&self, address: Address, amount_sat: u64) {
+        self.wallet.ask(address, amount_sat);
     }
 
     async fn fund(

@@ -163,6 +163,8 @@ pub struct Pooled {
     pub family_fee_sat: u64,
     /// Its size and its descendants', in vB.
     pub family_vsize: u64,
+    /// The height of the chain when it came.
+    pub height: u32,
 }
 
 /// A node that follows the chain.
@@ -252,15 +254,14 @@ pub trait Wallet: Clone + Send + Sync + 'static {
     /// Returns a fresh native segwit address.
     fn fresh_address(&self) -> impl Future<Output = Result<Address, ChainError>> + Send;
 
-    /// Asks somebody to pay `amount_sat` to `address`, where the coins are in a wallet that this
-    /// program cannot reach. Returns whether somebody was asked: a wallet that signs asks nobody.
-    fn ask(
-        &self,
-        _address: Address,
-        _amount_sat: u64,
-    ) -> impl Future<Output = Result<bool, ChainError>> + Send {
-        std::future::ready(Ok(false))
+    /// Tells whether somebody has to be asked to pay, because the coins are in a wallet that this
+    /// program cannot reach. A wallet that signs asks nobody.
+    fn asks(&self) -> bool {
+        false
     }
+
+    /// Asks somebody to pay `amount_sat` to `address`. It does not wait until that was done.
+    fn ask(&self, _address: Address, _amount_sat: u64) {}
 
     /// Builds and signs a transaction that pays `amount_sat` to `script`, and keeps it.
     ///

@@ -140,6 +140,7 @@ impl Chain for Bitcoind {
             vsize: info.vsize,
             family_fee_sat: info.fees.descendant.to_sat(),
             family_vsize: info.descendantsize,
+            height: info.height,
         }))
     }
 

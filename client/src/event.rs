@@ -13,8 +13,16 @@ use farebox_channel::{Msat, Sat, Terms};
 pub enum Event {
     /// A request was answered 402 with this offer.
     Offered(Offer),
-    /// The gateway's terms were checked.
-    Agreed(Terms),
+    /// The gateway's terms were checked. So much will be locked until they expire, and no less than
+    /// the first payment is the gateway's.
+    Agreed {
+        /// The terms.
+        terms: Terms,
+        /// What will be locked.
+        capacity: Sat,
+        /// The first payment.
+        first_payment: Sat,
+    },
     /// Somebody was asked to pay the contract's address, and the gateway looks out for that.
     Asked(Terms, Sat),
     /// The contract was built, or was found on the chain.

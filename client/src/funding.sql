@@ -1,4 +1,5 @@
--- One row per contract that somebody was asked to pay. The columns are those of `channel`.
+-- One row per contract that somebody was asked to pay, until it has expired. The columns are those of
+-- `channel`.
 CREATE TABLE wanted (
     address       TEXT    PRIMARY KEY,
     origin        TEXT    NOT NULL,
@@ -10,7 +11,8 @@ CREATE TABLE wanted (
     capacity      INTEGER NOT NULL,
     payout        BLOB    NOT NULL,
     first_payment INTEGER NOT NULL,
-    height        INTEGER NOT NULL        -- of the tip when it was agreed on
+    height        INTEGER NOT NULL,       -- of the tip when it was agreed on
+    is_found      INTEGER NOT NULL        -- whether it was paid; what is paid besides is refunded
 ) STRICT;
 
 -- The wallet's seed, if the file has one: its entropy (BIP-0039), sealed with a passphrase.

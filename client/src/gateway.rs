@@ -1,5 +1,7 @@
 //! Talking to a gateway: one step per request, on its well-known path.
 
+use std::time::Duration;
+
 use farebox_channel::message::Offer;
 use farebox_channel::wire::{Field, WELL_KNOWN};
 use reqwest::header::HeaderMap;
@@ -8,6 +10,8 @@ use serde::Deserialize;
 
 use crate::error::PayError;
 
+/// How long a gateway may take for a step.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The greatest problem document to read.
 const PROBLEM_LEN_MAX: usize = 64 * 1024;
 
@@ -61,7 +65,8 @@ pub(crate) async fn step<Q: Field, A: Field>(
     origin: &Origin,
     request: &Q,
 ) -> Result<A, PayError> {
-    let sent = http.get(origin.well_known()).header(Q::NAME, request.encode()).send().await?;
+    let asked = http.get(origin.well_known()).header(Q::NAME, request.encode());
+    let sent = asked.timeout(PATIENCE).send().await?;
     if !sent.status().is_success() {
         return Err(refused(sent).await);
     }

@@ -7,21 +7,34 @@ use bitcoin::consensus::encode::serialize;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{Draft, Funded, Held, Limits, Purse};
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
-use farebox_channel::{Clock, Payout, Timestamp};
+use farebox_channel::wire::PROBLEM_PREFIX;
+use farebox_channel::{Clock, Kind, Payout, Timestamp};
 use secp256k1::SecretKey;
 use tokio::time::{Instant, sleep};
 
 use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
-use crate::paying::PayingClient;
+use crate::paying::{PayingClient, is_one_of};
 use crate::record::{Record, Stage, Wanted};
 use crate::recovery::Recovery;
 
 /// The greatest contract transaction that fits a header field next to all else, in bytes.
 const SHOWN_LEN_MAX: usize = 4_000;
+/// The problems that tell that a contract is not served, and will not be.
+const GONE: [&str; 7] = [
+    "channel-closing",
+    "channel-ended",
+    "channel-expiring",
+    "channel-late",
+    "contract-refused",
+    "contract-spent",
+    "expiry-out-of-bounds",
+];
 /// How long to wait before the contract is shown again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+/// For how long the gateway's node may know less than ours.
+const NODES_DIFFER: Duration = Duration::from_secs(30);
 /// The blocks in which the contract shall be mined.
 const BLOCKS: u16 = 6;
 
@@ -30,13 +43,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub(crate) async fn open(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
         for begun in self.begun(origin)? {
             match self.proceed(origin, begun).await {
-                // It is too old by now. Its refund is on record, and another one is opened.
-                Err(PayError::Refused { .. } | PayError::NotOpen(..)) => {}
+                // It will not be served. Its refund is on record, and another one is opened.
+                Err(PayError::NotOpen(..)) => {}
+                Err(error) if is_one_of(&error, &GONE) => {}
                 other => return other,
             }
         }
         for wanted in self.wanted(origin)? {
-            if let Some(record) = self.found(origin, &wanted).await? {
+            if let Some(record) = self.found(origin, wanted).await? {
                 return self.proceed(origin, record).await;
             }
         }
@@ -91,13 +105,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let request = limits.request(offer, &key)?;
         let reply: TermsReply = step(&self.http, origin, &request).await?;
         let draft = Draft::accept(offer, &request, &reply, clock)?;
-        self.observer.tell(&Event::Agreed(draft.terms));
+        let draft_kind = draft.terms.kind;
+        let (capacity, first_payment) = (draft.capacity, draft.first_payment);
+        self.observer.tell(&Event::Agreed { terms: draft.terms, capacity, first_payment });
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
-        let wanted = Wanted { origin: origin_name, key, draft, payout, height };
-        self.file.want(&wanted)?;
-        if let Some(record) = self.asked(origin, &wanted).await? {
-            return Ok(record);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
+        if draft_kind == Kind::Cltv && self.node.asks() {
+            return self.ask(origin, wanted).await;
         }
         let Wanted { origin, key, draft, payout, .. } = wanted;
         let script = draft.terms.script_pubkey();
@@ -136,11 +151,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.node.broadcast(contract).await?;
         }
         let shown = held.show(key)?;
-        let deadline = Instant::now() + self.policy.patience;
+        let began = Instant::now();
+        let deadline = began + self.policy.patience;
         let mut last = None;
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
-                Err(PayError::NotNow(_)) if Instant::now() < deadline => {
+                Err(error) if is_passing(&error, began) && Instant::now() < deadline => {
                     sleep(PAUSE).await;
                     continue;
                 }
@@ -188,6 +204,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let tip = self.node.tip().await?;
         let median_time_past = Timestamp::new(tip.median_time_past);
         Ok(Clock { median_time_past, wall: wall() })
+    }
+}
+
+/// Tells whether the refusal of a contract may pass: where the gateway, or what is before it, is busy, or
+/// where its node has not seen what ours has.
+fn is_passing(error: &PayError, began: Instant) -> bool {
+    match error {
+        PayError::NotNow(_) | PayError::Http(_) => true,
+        PayError::Refused { kind, .. } if !kind.starts_with(PROBLEM_PREFIX) => true,
+        error if is_one_of(error, &["too-many-requests"]) => true,
+        error => is_one_of(error, &["contract-spent"]) && began.elapsed() < NODES_DIFFER,
     }
 }
 

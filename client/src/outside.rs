@@ -86,10 +86,14 @@ impl Wallet for OutsideWallet {
         Ok(self.payout.clone())
     }
 
-    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
-        let Manner::Address(show) = &self.manner else { return Ok(false) };
-        show(&Invoice { address, amount: Amount::from_sat(amount_sat) });
-        Ok(true)
+    fn asks(&self) -> bool {
+        matches!(self.manner, Manner::Address(_))
+    }
+
+    fn ask(&self, address: Address, amount_sat: u64) {
+        if let Manner::Address(show) = &self.manner {
+            show(&Invoice { address, amount: Amount::from_sat(amount_sat) });
+        }
     }
 
     async fn fund(

@@ -109,7 +109,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let resource = (request.method().clone(), request.url().clone());
         let mut quote = self.prices.of(&resource);
         let mut request = Some(request);
-        let mut is_in_step = false;
+        let (mut is_in_step, mut has_opened) = (false, false);
         for attempt in 1..=ATTEMPTS_MAX {
             // A body that is a stream has no copy, and is sent once.
             let copy = request.as_ref().and_then(Request::try_clone);
@@ -162,7 +162,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Err(refused(response).await);
             }
             self.observer.tell(&Event::Offered(offer.clone()));
-            self.agree(&origin, &offer).await?;
+            // A gateway that serves no channel must not have another one made, and another.
+            if self.agree(&origin, &offer, !has_opened).await? {
+                has_opened = true;
+            }
             quote = Some(Quote::of(&offer));
             self.prices.remember(&resource, Quote::of(&offer));
         }
@@ -188,21 +191,30 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Checks a price, and makes sure that there is a channel to pay it with.
-    async fn agree(&self, origin: &Origin, offer: &Offer) -> Result<(), PayError> {
+    /// Checks a price, and makes sure that there is a channel to pay it with. Tells whether it was
+    /// opened for that.
+    async fn agree(
+        &self,
+        origin: &Origin,
+        offer: &Offer,
+        may_open: bool,
+    ) -> Result<bool, PayError> {
         self.policy.check(offer)?;
         let _opening = self.opening.lock().await;
         if let Some(till) = self.till(origin)
             && till.purse().is_some_and(|purse| purse.left() >= offer.price)
         {
-            return Ok(());
+            return Ok(false);
         }
-        let till = match self.resume(origin, offer.price)? {
+        let resumed = self.resume(origin, offer.price)?;
+        let is_new = resumed.is_none();
+        let till = match resumed {
             Some(record) => self.till_of(record, true),
-            None => self.till_of(self.open(origin, offer).await?, false),
+            None if may_open => self.till_of(self.open(origin, offer).await?, false),
+            None => return Err(PayError::NoChannel(origin.as_str().to_owned())),
         };
         lock(&self.tills).insert(origin.clone(), till);
-        Ok(())
+        Ok(is_new)
     }
 
     /// Returns the till of a channel: the one in use, if there is one.

@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) payout: Payout,
     /// The height of the chain when that was agreed on: no earlier block pays it.
     pub(crate) height: u32,
+    /// Whether it was found, so that nobody is asked for it again.
+    pub(crate) is_found: bool,
 }
 
 /// A channel and its key.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid, Weight};
 use farebox_chain::{Chain, Tip, Wallet};
 use farebox_channel::Contract;
 
@@ -11,16 +11,12 @@ use crate::event::Event;
 use crate::paying::PayingClient;
 use crate::record::Record;
 
-/// For each so long after the expiry, by the median time past, a refund offers once more what a block
-/// costs.
-const STEP_SECS: u64 = 2 * 60 * 60;
-/// How many times as much it offers at most.
-const TIMES_MAX: u64 = 50;
+/// After so many blocks in the mempool, a refund is replaced by one that offers three for two.
+const BLOCKS: u32 = 6;
+const MORE: u64 = 3;
+const THAN: u64 = 2;
 /// The part of the contract that its fee may take, as a divisor.
 const FEE_PART: u64 = 2;
-/// A replacement pays at least so much more for each vB.
-const INCREMENT_SAT_PER_VB: u32 = 1;
-
 /// A refund that is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refunding {
@@ -42,13 +38,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// [`PayError`] when the file cannot be read, or the node does not answer.
     pub async fn refund_due(&self) -> Result<Vec<Refunding>, PayError> {
         let tip = self.node.tip().await?;
-        let mut waiting = Vec::new();
+        self.take_expired(tip.median_time_past).await?;
+        let (mut waiting, mut failed) = (Vec::new(), None);
         for record in self.file.channels()?.iter().filter(|record| is_due(record, tip)) {
-            if self.node.confirmed(record.outpoint()).await?.is_some() {
-                waiting.extend(self.refund(record, tip).await?);
+            match self.refund(record, tip).await {
+                Ok(refunding) => waiting.extend(refunding),
+                // One that is worth nothing must not keep the others.
+                Err(PayError::Refund(_)) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(waiting)
+        match failed {
+            Some(error) if waiting.is_empty() => Err(error),
+            Some(_) | None => Ok(waiting),
+        }
     }
 
     /// Does the same with each new block, until no refund waits for one.
@@ -65,10 +68,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Broadcasts a refund, unless it is in the mempool for as much, or the gateway's settlement
-    /// is there.
+    /// Broadcasts a refund, unless the contract is spent, the refund is in the mempool for as much, or
+    /// the gateway's settlement is there.
     async fn refund(&self, record: &Record, tip: Tip) -> Result<Option<Refunding>, PayError> {
         let channel = record.outpoint();
+        if self.node.confirmed(channel).await?.is_none() {
+            return Ok(None);
+        }
         let spender = self.node.spenders(vec![channel]).await?.pop().flatten();
         let known = match spender {
             Some(txid) => self.node.mempool_transaction(txid).await?,
@@ -77,9 +83,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if known.as_ref().is_some_and(|known| !is_refund(known, record.contract())) {
             return Ok(None);
         }
-        let refund = Self::affordable(record, self.rate(record, tip).await?)?;
+        let rate = self.rate(spender, tip).await?;
+        let refund = Self::affordable(record, rate)?;
+        let increment = self.node.relay_policy().await?.increment;
         let newest = match known {
-            Some(known) if !is_dearer(&refund, &known) => known,
+            Some(known) if !is_dearer(&refund, &known, increment) => known,
             _ => {
                 self.node.broadcast(refund.clone()).await?;
                 self.observer.tell(&Event::Refunding(channel, refund.compute_txid()));
@@ -91,13 +99,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(Some(Refunding { channel, txid: newest.compute_txid(), fee }))
     }
 
-    /// Returns what a refund offers by now.
-    async fn rate(&self, record: &Record, tip: Tip) -> Result<FeeRate, PayError> {
+    /// Returns what a refund offers now: what a block costs, and more than the one before it offered
+    /// where that has waited for too long.
+    async fn rate(&self, before: Option<Txid>, tip: Tip) -> Result<FeeRate, PayError> {
         let rate = self.fee_rate().await?;
-        let expiry = u64::from(record.contract().terms.expiry.get());
-        let waited = tip.median_time_past.saturating_sub(expiry);
-        let times = waited.checked_div(STEP_SECS).unwrap_or_default().saturating_add(1);
-        Ok(rate.checked_mul(times.min(TIMES_MAX)).unwrap_or(rate))
+        let Some(before) = before else { return Ok(rate) };
+        let Some(pooled) = self.node.in_mempool(before).await? else { return Ok(rate) };
+        if tip.height.saturating_sub(pooled.height) < BLOCKS {
+            return Ok(rate);
+        }
+        let offered = Amount::from_sat(pooled.fee_sat) / Weight::from_vb_unchecked(pooled.vsize);
+        let more = offered.to_sat_per_kwu().saturating_mul(MORE).div_ceil(THAN);
+        Ok(rate.max(FeeRate::from_sat_per_kwu(more)))
     }
 
     /// Returns the refund at this rate, or at the greatest whose fee is no more than half of it.
@@ -122,8 +135,8 @@ fn is_refund(transaction: &Transaction, contract: &Contract) -> bool {
 }
 
 /// Tells whether a refund pays enough to replace another one of the same contract.
-fn is_dearer(refund: &Transaction, known: &Transaction) -> bool {
-    let increment = FeeRate::from_sat_per_vb_u32(INCREMENT_SAT_PER_VB) * refund.weight();
+fn is_dearer(refund: &Transaction, known: &Transaction, increment: FeeRate) -> bool {
+    let increment = increment * refund.weight();
     paid(refund).checked_add(increment).is_some_and(|least| least <= paid(known))
 }
 

@@ -2,9 +2,10 @@
 //! whether it is true.
 
 use bitcoin::{OutPoint, TxOut};
-use farebox_chain::{Chain, Wallet};
+use farebox_chain::{Chain, ChainError, Wallet};
+use farebox_channel::client::Draft;
 use farebox_channel::message::{WatchReply, WatchRequest};
-use farebox_channel::{Kind, Sat};
+use farebox_channel::{Payout, Sat};
 use tokio::time::{Instant, sleep};
 
 use crate::error::PayError;
@@ -19,6 +20,16 @@ use crate::recovery::Recovery;
 struct Lookout<'a> {
     wanted: &'a Wanted,
     next: u32,
+    /// What the last block has, and nobody has looked at yet.
+    found: Vec<OutPoint>,
+    /// Whether the gateway looks out for it too.
+    is_watched: bool,
+}
+
+impl<'a> Lookout<'a> {
+    const fn new(wanted: &'a Wanted) -> Self {
+        Self { wanted, next: wanted.height, found: Vec::new(), is_watched: true }
+    }
 }
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -29,53 +40,70 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let terms = &wanted.draft.terms;
             wanted.origin == origin.as_str()
                 && terms.kind == self.policy.kind
-                && terms.kind == Kind::Cltv
                 && terms.expiry.timestamp() > now
+                && !wanted.is_found
         };
         Ok(self.file.wanted()?.into_iter().filter(is_wanted).collect())
     }
 
     /// Returns the channel of a contract that somebody was asked to pay earlier. Where the wallet is
-    /// elsewhere they are asked once more.
+    /// elsewhere they are asked once more, as long as the gateway would still take it.
     pub(crate) async fn found(
         &self,
         origin: &Origin,
-        wanted: &Wanted,
+        wanted: Wanted,
     ) -> Result<Option<Record>, PayError> {
-        let mut lookout = Lookout { wanted, next: wanted.height };
-        match self.seen(origin, &mut lookout).await? {
-            Some(seen) => self.take(wanted, seen).map(Some),
-            None => self.asked(origin, wanted).await,
+        let mut lookout = Lookout::new(&wanted);
+        if let Some(seen) = self.seen(origin, &mut lookout).await? {
+            return self.take(&wanted, seen).map(Some);
         }
+        if !lookout.is_watched || !self.node.asks() {
+            return Ok(None);
+        }
+        // Change and refunds go where they are wished now.
+        let payout = Payout::try_from(&self.node.fresh_address().await?)?;
+        self.ask(origin, Wanted { payout, ..wanted }).await.map(Some)
     }
 
-    /// Asks somebody to pay, where the wallet is elsewhere, and waits until that was done.
-    pub(crate) async fn asked(
-        &self,
-        origin: &Origin,
-        wanted: &Wanted,
-    ) -> Result<Option<Record>, PayError> {
-        let terms = wanted.draft.terms;
-        let (address, capacity) = (terms.address(), wanted.draft.capacity);
-        if terms.kind != Kind::Cltv {
-            return Ok(None);
-        }
+    /// Asks somebody to pay, and waits until that was done.
+    pub(crate) async fn ask(&self, origin: &Origin, wanted: Wanted) -> Result<Record, PayError> {
+        let (terms, capacity) = (wanted.draft.terms, wanted.draft.capacity);
         // Whoever pays may do so once this client and the gateway are gone.
-        let exported = Recovery::wanted(wanted).save(&self.file.recovery_folder())?;
-        if !self.node.ask(address.clone(), capacity.get()).await? {
-            return Ok(None);
-        }
+        self.file.want(&wanted)?;
+        let exported = Recovery::wanted(&wanted).save(&self.file.recovery_folder())?;
         self.observer.tell(&Event::Exported(exported));
+        self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
-        let mut lookout = Lookout { wanted, next: wanted.height };
+        let mut lookout = Lookout::new(&wanted);
         let deadline = Instant::now() + self.policy.patience;
         while Instant::now() < deadline {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {
-                return self.take(wanted, seen).map(Some);
+                return self.take(&wanted, seen);
             }
             sleep(PAUSE).await;
         }
-        Err(PayError::Unpaid(address))
+        Err(PayError::Unpaid(terms.address()))
+    }
+
+    /// Puts on record what was paid to contracts that have expired, whoever has asked for it and
+    /// however often it was paid, so that it is refunded.
+    pub(crate) async fn take_expired(&self, median_time_past: u64) -> Result<(), PayError> {
+        for wanted in self.file.wanted()? {
+            if u64::from(wanted.draft.terms.expiry.get()) >= median_time_past {
+                continue;
+            }
+            let mut lookout = Lookout::new(&wanted);
+            while let Some(outpoint) = self.mined(&mut lookout).await? {
+                let unspent = self.node.confirmed(outpoint).await?;
+                let paid =
+                    unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
+                if let Some(paid) = paid {
+                    self.take(&wanted, (outpoint, paid))?;
+                }
+            }
+            self.file.unwant(&wanted)?;
+        }
+        Ok(())
     }
 
     /// Returns the output that pays a contract. The gateway tells of one that waits for a block, and
@@ -89,7 +117,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let request = WatchRequest { client_key: terms.client_key, expiry: terms.expiry };
         let told = match step::<_, WatchReply>(&self.http, origin, &request).await {
             Ok(reply) => reply.seen.map(|(outpoint, _)| outpoint),
-            Err(PayError::NotNow(_) | PayError::Refused { .. } | PayError::Http(_)) => None,
+            Err(PayError::Refused { .. }) => {
+                lookout.is_watched = false;
+                None
+            }
+            Err(PayError::NotNow(_) | PayError::Http(_)) => None,
             Err(error) => return Err(error),
         };
         if let Some(outpoint) = told
@@ -97,38 +129,48 @@ impl<B: Chain + Wallet> PayingClient<B> {
         {
             return Ok(Some(seen));
         }
-        match self.mined(lookout).await? {
-            Some(outpoint) => self.verified(lookout.wanted, outpoint).await,
-            None => Ok(None),
+        while let Some(outpoint) = self.mined(lookout).await? {
+            if let Some(seen) = self.verified(lookout.wanted, outpoint).await? {
+                return Ok(Some(seen));
+            }
         }
+        Ok(None)
     }
 
-    /// Returns an output with its value, if it is there and pays the contract.
+    /// Returns an output with its value, if it is there and pays the contract. Less than was asked for
+    /// is anybody's, and no channel.
     async fn verified(
         &self,
         wanted: &Wanted,
         outpoint: OutPoint,
     ) -> Result<Option<(OutPoint, Sat)>, PayError> {
+        let Draft { terms, capacity, .. } = wanted.draft;
         let unspent = self.node.unspent(outpoint).await?;
-        let check = |output: &TxOut| wanted.draft.terms.check_output(output).ok();
-        let capacity = unspent.and_then(|unspent| check(&unspent.output));
-        Ok(capacity.map(|capacity| (outpoint, capacity)))
+        let paid = unspent.and_then(|unspent| terms.check_output(&unspent.output).ok());
+        Ok(paid.filter(|paid| *paid >= capacity).map(|paid| (outpoint, paid)))
     }
 
-    /// Looks for the contract in the blocks that were not looked at yet.
+    /// Returns the next output that pays the contract's address in a block that was not looked at
+    /// yet. What a node has pruned is left out.
     async fn mined(&self, lookout: &mut Lookout<'_>) -> Result<Option<OutPoint>, PayError> {
         let script = lookout.wanted.draft.terms.script_pubkey();
-        while let Some(hash) = self.node.block_hash(lookout.next).await? {
-            for transaction in self.node.block(hash).await?.txdata {
-                let pays = |output: &TxOut| output.script_pubkey == script;
-                if let Some(index) = transaction.output.iter().position(pays) {
-                    let vout = u32::try_from(index).unwrap_or(u32::MAX);
-                    return Ok(Some(OutPoint { txid: transaction.compute_txid(), vout }));
-                }
+        let pays = |output: &TxOut| output.script_pubkey == script;
+        loop {
+            if let Some(found) = lookout.found.pop() {
+                return Ok(Some(found));
             }
+            let Some(hash) = self.node.block_hash(lookout.next).await? else { return Ok(None) };
             lookout.next = lookout.next.saturating_add(1);
+            let block = match self.node.block(hash).await {
+                Err(ChainError::Pruned { .. }) => continue,
+                block => block?,
+            };
+            for transaction in block.txdata {
+                let outputs = transaction.output.iter().zip(0..).filter(|(output, _)| pays(output));
+                let (txid, outputs) = (transaction.compute_txid(), outputs.map(|(_, vout)| vout));
+                lookout.found.extend(outputs.map(|vout| OutPoint { txid, vout }));
+            }
         }
-        Ok(None)
     }
 
     /// Puts a contract on record that was found.
@@ -140,7 +182,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let Wanted { origin, key, draft, payout, .. } = wanted.clone();
         let held = draft.found(outpoint, capacity, payout)?;
         let record = Record { origin, key, stage: Stage::Held(held) };
-        self.file.save(&record)?;
+        self.file.find(&record)?;
         self.observer.tell(&Event::Funded(outpoint));
         Ok(record)
     }

@@ -233,21 +233,16 @@ impl<N: Node> Cashier<N> {
         }
     }
 
-    /// Takes back what a request has not used that got no answer, and costs something all the same.
-    /// What was `reserved` for a name stays charged: it is good for when the name is asked again.
-    pub(crate) async fn part(
-        &self,
-        charge: &Charged,
-        reserved: Msat,
-        cost: Msat,
-    ) -> Result<Receipt, Problem> {
+    /// Takes back what a request has not used that got no answer, and costs something all the same. Its
+    /// name is free again: what is asked by it anew is charged anew.
+    pub(crate) async fn part(&self, charge: &Charged, cost: Msat) -> Result<Receipt, Problem> {
         let (channel, paid) = (charge.channel(), charge.paid());
         if paid.id.is_none() {
             return self.answered(channel, paid, Some(cost)).await;
         }
-        let kept = cost.max(reserved).min(paid.receipt.price);
+        let kept = cost.min(paid.receipt.price);
         let unused = paid.receipt.price.checked_sub(kept).unwrap_or_default();
-        let channel = self.ledger.release(channel, self.clock(), unused, None).await?;
+        let channel = self.ledger.release(channel, self.clock(), unused, paid.id).await?;
         Ok(channel.account().receipt(kept))
     }
 

@@ -77,6 +77,13 @@ pub(crate) fn has_failed(fields: &HeaderMap) -> bool {
     })
 }
 
+/// Tells whether a service says that it could do nothing. A client cannot bring that about by what it
+/// sends, or by its deadline.
+pub(crate) fn is_unavailable(fields: &HeaderMap) -> bool {
+    let told = fields.get(STATUS).and_then(|code| code.to_str().ok()?.parse().ok());
+    told.is_some_and(|code: u16| code == UNAVAILABLE)
+}
+
 /// Returns the status of gRPC that has a client do what the status of a problem does.
 fn code(status: StatusCode) -> u16 {
     match status {

@@ -347,7 +347,7 @@ pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> O
 }
 
 /// Tells whether a service says by the head of its answer that it has failed.
-pub(crate) fn is_failure<B>(response: &Response<B>) -> bool {
+fn is_failure<B>(response: &Response<B>) -> bool {
     let says_so = is_grpc(response.headers()) && has_failed(response.headers());
     response.status().is_server_error() || says_so
 }

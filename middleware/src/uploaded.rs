@@ -7,11 +7,12 @@ use http_body::Body;
 
 use crate::body::PaidBody;
 use crate::charged::PaidBy;
+use crate::grpc::is_unavailable;
 use crate::headers::insert;
 use crate::layer::Gate;
 use crate::metering::{Counter, End, Meter, Metered, behind};
 use crate::problem::Problem;
-use crate::service::{ClientFault, dress, is_failure, tell_cost};
+use crate::service::{ClientFault, dress, tell_cost};
 
 /// A request that is under way. Where it is dropped its client has left, and what has passed is
 /// charged.
@@ -47,7 +48,8 @@ impl Uploaded {
         if let Some(fault) = response.extensions_mut().remove::<ClientFault>() {
             self.meter.blame(fault);
         }
-        if is_failure(&response) && !self.meter.has_client_failed() && gate.release.server_error {
+        let has_failed = response.status().is_server_error() || is_unavailable(response.headers());
+        if has_failed && !self.meter.has_client_failed() && gate.release.server_error {
             let released = self.end(End::Void).await;
             let receipt = released.unwrap_or_else(|| self.meter.receipt());
             insert(response.headers_mut(), &receipt);

@@ -47,10 +47,13 @@ impl Wallet for Funds {
         }
     }
 
-    async fn ask(&self, address: Address, amount_sat: u64) -> Result<bool, ChainError> {
-        match self {
-            Self::Node(_) | Self::Own(_) => Ok(false),
-            Self::Outside(wallet) => wallet.ask(address, amount_sat).await,
+    fn asks(&self) -> bool {
+        matches!(self, Self::Outside(wallet) if wallet.asks())
+    }
+
+    fn ask(&self, address: Address, amount_sat: u64) {
+        if let Self::Outside(wallet) = self {
+            wallet.ask(address, amount_sat);
         }
     }
 

@@ -9,9 +9,9 @@ use farebox_channel::message::StateName;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
 use farebox_client::{Event, Observer, PayError, PayingClient, Policy};
 use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Method, Request, Response, Url};
+use reqwest::{Method, Request, Response, StatusCode, Url};
 
-use super::funds::PayerArguments;
+use super::funds::{Node, PayerArguments};
 use super::node::FileArguments;
 
 #[derive(Debug, Args)]
@@ -87,20 +87,34 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut request = Request::new(arguments.request, arguments.url.clone());
     request.headers_mut().extend(arguments.header);
     *request.body_mut() = arguments.data.map(Into::into);
+    let paid = pay(&client, request, arguments.close).await;
+    // What has expired comes back on the way, also where the gateway is gone.
+    if let Err(error) = client.refund_due().await {
+        eprintln!("farebox: what has expired was not looked for: {error}");
+    }
+    let status = paid?;
+    if status.is_client_error() || status.is_server_error() {
+        return Err(format!("the service answered {status}").into());
+    }
+    Ok(())
+}
+
+/// Pays for a request and writes its answer to the standard output. Returns its status.
+async fn pay(
+    client: &PayingClient<Node>,
+    request: Request,
+    closes: bool,
+) -> Result<StatusCode, Box<dyn Error>> {
+    let url = request.url().clone();
     let mut answer = client.execute(request).await?;
     let status = answer.status();
     let passed = pass_on(&mut answer).await;
     drop(answer);
     passed?;
-    if arguments.close {
-        client.close(arguments.url.as_str()).await?;
+    if closes {
+        client.close(url.as_str()).await?;
     }
-    // What has expired comes back on the way. Without a node it comes back another time.
-    let _refunded = client.refund_due().await;
-    if status.is_client_error() || status.is_server_error() {
-        return Err(format!("the service answered {status}").into());
-    }
-    Ok(())
+    Ok(status)
 }
 
 /// Writes an answer to the standard output as it comes.
@@ -124,8 +138,13 @@ async fn pass_on(answer: &mut Response) -> Result<(), Box<dyn Error>> {
 fn tell(event: &Event, print_refund: bool) {
     match event {
         Event::Offered(offer) => eprintln!("farebox: this costs {}", offer.price),
-        Event::Agreed(terms) => {
-            eprintln!("farebox: a channel of kind `{}` at {}", terms.kind, terms.address());
+        Event::Agreed { terms, capacity, first_payment } => {
+            let (kind, expiry) = (terms.kind, terms.expiry.get());
+            eprintln!(
+                "farebox: a channel of kind `{kind}` locks {capacity} at {}",
+                terms.address()
+            );
+            eprintln!("farebox: until {expiry} at the latest; at least {first_payment} are paid");
         }
         Event::Asked(_, amount) => eprintln!("farebox: waiting until {amount} were paid"),
         Event::Funded(outpoint) => eprintln!("farebox: contract {outpoint}, not shown yet"),

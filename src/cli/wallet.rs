@@ -1,7 +1,7 @@
 //! `farebox wallet`
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, FeeRate, OutPoint};
@@ -10,7 +10,7 @@ use farebox_chain::Wallet;
 use farebox_channel::Kind;
 use farebox_client::{
     Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
-    Words,
+    WalletError, Words,
 };
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -85,9 +85,9 @@ enum Command {
 #[derive(Debug, Args)]
 struct NewArguments {
     /// Read the words of an older wallet from standard input, instead of making new ones
-    #[arg(long)]
+    #[arg(long, requires = "birthday")]
     restore: bool,
-    /// The block from which on coins are looked for [default: the newest]
+    /// The block from which on coins are looked for
     #[arg(long, value_name = "HEIGHT", requires = "restore")]
     birthday: Option<u32>,
     #[command(flatten)]
@@ -158,19 +158,27 @@ async fn new(arguments: NewArguments, file: ChannelFile) -> Result<(), Box<dyn E
     } else {
         Words::random()?
     };
+    if file.has_wallet()? {
+        return Err(WalletError::Exists.into());
+    }
     let passphrase = funds.passphrase.choose()?;
-    OwnWallet::create(funds.node.node()?, file, words.clone(), passphrase, birthday).await?;
+    if !restore {
+        // Before anything is on record, so that no wallet is made whose words nobody has seen.
+        let mut stdout = io::stdout();
+        for word in words.iter() {
+            writeln!(stdout, "{word}")?;
+        }
+        stdout.flush()?;
+    }
+    OwnWallet::create(funds.node.node()?, file, words, passphrase, birthday).await?;
     if restore {
         eprintln!("farebox: the wallet is restored; `farebox wallet balance` looks for its coins");
-        return Ok(());
+    } else {
+        eprintln!(
+            "farebox: write these words down, in this order. They alone get your coins back, and \
+             whoever has them has the coins."
+        );
     }
-    for word in words.iter() {
-        println!("{word}");
-    }
-    eprintln!(
-        "farebox: write these words down, in this order. They alone get your coins back, and \
-         whoever has them has the coins."
-    );
     Ok(())
 }
 

@@ -56,7 +56,7 @@ impl Stage {
                 self.step("402", "the request costs money; the answer says how to pay");
                 self.note(&format!("Payment-Channel-Offer: {}", offer.encode()));
             }
-            Event::Agreed(terms) => {
+            Event::Agreed { terms, .. } => {
                 self.step("terms", "script and address rebuilt by the client, and the same");
                 self.note(&format!("{} · expires at {}", terms.address(), terms.expiry.get()));
             }

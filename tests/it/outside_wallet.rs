@@ -135,7 +135,7 @@ async fn a_psbt_funds_a_channel(kind: &str) {
     let (address, amount) = invoice(&told);
     let wallet = world.wallet();
     let output = json!([{ address: amount }]);
-    let options = json!({ "change_type": "bech32" });
+    let options = json!({ "change_type": "bech32", "replaceable": kind == "cltv" });
     let made: Value =
         wallet.call("walletcreatefundedpsbt", json!([[], output, 0, options])).await.unwrap();
     let signed: Value = wallet.call("walletprocesspsbt", json!([made["psbt"]])).await.unwrap();
@@ -193,4 +193,54 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
         "{words}"
     );
     assert!(!words.contains("bitcoin:"), "nobody is asked to pay");
+}
+
+#[tokio::test]
+async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
+    let mut world = World::start().await;
+    let (mut program, told) = pay(&world, &[]).await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    world.gateway.kill();
+    let (address, amount) = invoice(&told);
+    for _ in 0..2 {
+        let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+        sent.unwrap();
+    }
+    world.node.mine(1).await.unwrap();
+    let folder = world.file("channels.sqlite.recovery");
+    let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
+    let recovery: Value = serde_json::from_str(&file).unwrap();
+    set_median_time_past(&world.node, recovery["valid_after"].as_u64().unwrap() + 1).await;
+
+    let refunded = run(client(&world, &["wallet", "refund"])).await;
+
+    let told = text(&refunded.stdout);
+    assert_eq!(
+        told.lines().filter(|line| line.contains(" is refunded with ")).count(),
+        2,
+        "{told}"
+    );
+    assert_eq!(world.node.node(None).mempool().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn less_than_was_asked_for_is_no_channel() {
+    let world = World::start().await;
+    let (program, told) = pay(&world, &[]).await;
+    let (address, amount) = invoice(&told);
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, 0.000_01])).await;
+    sent.unwrap();
+    world.mine(1).await;
+
+    let mining = world.keep_mining();
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    let sent = sent.unwrap();
+    let answer = ended(program).await;
+    drop(mining);
+
+    assert_eq!(answer, "hello\n");
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let [record] = file.channels().unwrap().try_into().unwrap();
+    assert_eq!(record.outpoint().txid.to_string(), sent);
 }

@@ -92,14 +92,12 @@ async fn coins_arrive_once_they_are_mined_and_pay_a_contract_that_the_node_takes
 }
 
 #[tokio::test]
-async fn a_locked_coin_is_spent_by_nothing_else_also_after_a_restart_until_it_is_released() {
+async fn a_locked_coin_is_spent_by_nothing_else_until_it_is_released() {
     let (node, folder) = stand().await;
     let wallet = open(&node, folder.path(), "right");
     send(&node, &wallet.fresh_address().await.unwrap(), 100_000).await;
     node.mine(1).await.unwrap();
     let contract = wallet.fund(script(), 60_000, RATE).await.unwrap();
-    drop(wallet);
-    let wallet = open(&node, folder.path(), "right");
 
     let second = wallet.fund(script(), 30_000, RATE).await;
     wallet.release(contract).await.unwrap();
@@ -107,6 +105,33 @@ async fn a_locked_coin_is_spent_by_nothing_else_also_after_a_restart_until_it_is
     assert!(matches!(second, Err(ChainError::TooFewCoins { available_sat: 0, .. })), "{second:?}");
     assert_eq!(wallet.balance().await.unwrap(), free(100_000));
     wallet.fund(script(), 30_000, RATE).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restart_coins_are_free_whose_contract_is_not_on_record() {
+    let (node, folder) = stand().await;
+    let wallet = open(&node, folder.path(), "right");
+    send(&node, &wallet.fresh_address().await.unwrap(), 100_000).await;
+    node.mine(1).await.unwrap();
+    wallet.fund(script(), 60_000, RATE).await.unwrap();
+    assert_eq!(wallet.balance().await.unwrap().free, Amount::ZERO);
+    drop(wallet);
+
+    let wallet = open(&node, folder.path(), "right");
+
+    assert_eq!(wallet.balance().await.unwrap(), free(100_000));
+}
+
+#[tokio::test]
+async fn addresses_stay_within_the_gap_that_other_wallets_look_beyond() {
+    let (node, folder) = stand().await;
+    let wallet = open(&node, folder.path(), "right");
+    let mut told = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        told.insert(wallet.fresh_address().await.unwrap().to_string());
+    }
+
+    assert_eq!(told.len(), 15);
 }
 
 #[tokio::test]

@@ -75,16 +75,29 @@ async fn a_refund_that_is_not_mined_is_replaced_by_a_dearer_one_and_not_more_oft
     let first = client.refund_due().await.unwrap()[0];
     assert_eq!(client.refund_due().await.unwrap(), [first], "nothing has changed");
 
-    wait_in_vain(&world, &record, 3 * 60 * 60).await;
+    wait_in_vain(&world, &record, 600).await;
     let second = client.refund_due().await.unwrap()[0];
 
-    assert!(second.fee >= first.fee * 2, "{first:?} {second:?}");
+    assert!(second.fee * 2 >= first.fee * 3, "{first:?} {second:?}");
     assert_eq!(spender(&world, record.outpoint()).await, Some(second.txid));
-    wait_in_vain(&world, &record, 1_000 * 60 * 60).await;
-    let last = client.refund_due().await.unwrap()[0];
+    let mut last = second;
+    for hours in 1..20 {
+        wait_in_vain(&world, &record, hours * 3_600).await;
+        last = client.refund_due().await.unwrap()[0];
+    }
     let capacity = record.contract().capacity.to_amount();
     assert!(last.fee > second.fee && last.fee <= capacity / 2, "{last:?}");
     is_mined(&world, &record, last.txid).await;
+}
+
+#[tokio::test]
+async fn a_late_refund_offers_no_more_than_a_block_costs() {
+    let (world, client, record) = deserted(Kind::Cltv).await;
+    expire(&world, &record, 30 * 24 * 60 * 60).await;
+
+    let refund = client.refund_due().await.unwrap()[0];
+
+    assert!(refund.fee.to_sat() < 1_000, "{refund:?}");
 }
 
 #[tokio::test]

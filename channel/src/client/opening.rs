@@ -177,6 +177,9 @@ impl Draft {
         let index = transaction.output.iter().position(pays).ok_or(FundingMismatch::Unpaid)?;
         let vout = u32::try_from(index).map_err(|_| FundingMismatch::Unpaid)?;
         self.terms.check_stable(&transaction).map_err(|_| FundingMismatch::NotSegwit)?;
+        if self.terms.kind == Kind::Refund && transaction.is_explicitly_rbf() {
+            return Err(FundingMismatch::Replaceable);
+        }
         let outpoint = OutPoint { txid: transaction.compute_txid(), vout };
         let Self { terms, capacity, first_payment } = self;
         let contract = Contract { terms, outpoint, capacity, payout };
@@ -211,6 +214,11 @@ pub enum FundingMismatch {
     /// An input is not native segwit, so the contract's id could change and void the refund.
     #[error("a `refund` contract spends native segwit coins only")]
     NotSegwit,
+    /// The transaction says that it may be replaced, which would void the refund.
+    #[error(
+        "a `refund` contract is funded by a transaction that opts out of replacement (BIP-0125)"
+    )]
+    Replaceable,
     /// A `refund` contract was paid before its refund was signed.
     #[error("a `refund` contract is funded by a transaction that nobody has seen")]
     NeedsTransaction,

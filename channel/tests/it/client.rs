@@ -222,3 +222,14 @@ fn an_offer_is_made_of_the_rules() {
     };
     assert_eq!(offer(), made);
 }
+
+#[test]
+fn a_refund_contract_is_not_funded_by_what_may_be_replaced() {
+    let draft = accept(Kind::Refund, |_| ()).unwrap();
+    let mut replaceable = funding(&[(CAPACITY, draft.terms.script_pubkey())]);
+    replaceable.input[0].sequence = bitcoin::Sequence::ENABLE_RBF_NO_LOCKTIME;
+
+    let refused = draft.fund(replaceable, p2wpkh());
+
+    assert_eq!(refused.unwrap_err(), FundingMismatch::Replaceable);
+}

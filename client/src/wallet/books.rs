@@ -14,6 +14,8 @@ use super::seal::{Passphrase, Sealed};
 use super::words::Words;
 use crate::channel_file::ChannelFile;
 
+/// How many addresses may be unused: fewer than the gap of 20 that wallets look beyond (BIP-0044).
+const UNUSED_MAX: usize = 15;
 /// How many blocks are followed before that is saved.
 const BLOCKS: u32 = 100;
 
@@ -174,11 +176,28 @@ impl Books {
         Balance { free, locked, immature: all.immature }
     }
 
-    /// Returns an address that was never told before.
+    /// Returns an address that was never told before. Once too many of them are unused, it is the newest
+    /// of those: a wallet that is restored looks no further than the gap of other wallets.
     pub(super) fn fresh_address(&mut self) -> Result<Address, WalletError> {
-        let address = self.wallet.reveal_next_address(KeychainKind::External).address;
+        let unused: Vec<_> = self.wallet.list_unused_addresses(KeychainKind::External).collect();
+        let address = match unused.last() {
+            Some(newest) if unused.len() >= UNUSED_MAX => newest.address.clone(),
+            _ => self.wallet.reveal_next_address(KeychainKind::External).address,
+        };
         self.save()?;
         Ok(address)
+    }
+
+    /// Lets coins be spent again that are locked for nothing: what was cut off before its contract was on
+    /// record, and channels that have expired.
+    pub(super) fn unlock_all_but(&mut self, needed: &[Transaction]) -> Result<(), WalletError> {
+        let locked: Vec<_> = self.wallet.list_locked_outpoints().collect();
+        for coin in locked {
+            if !needed.iter().flat_map(coins).any(|kept| kept == coin) {
+                self.wallet.unlock_outpoint(coin);
+            }
+        }
+        self.save()
     }
 
     /// Lets the coins of a transaction be spent again.

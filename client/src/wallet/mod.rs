@@ -19,10 +19,14 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::channel_file::ChannelFile;
+use crate::opening::wall;
 use books::{Books, SealedSeed};
 pub use error::WalletError;
 pub use seal::Passphrase;
 pub use words::Words;
+
+/// How many blocks a new wallet begins below the tip, so that no reorg takes its first block away.
+const REORG_BLOCKS: u32 = 100;
 
 /// Asks somebody for the passphrase, who may take a while.
 pub type AskPassphrase = dyn Fn() -> Result<Passphrase, String> + Send + Sync;
@@ -61,7 +65,8 @@ impl<C: Chain> OwnWallet<C> {
         birthday: Option<u32>,
     ) -> Result<(), WalletError> {
         let tip = chain.tip().await?;
-        let height = birthday.unwrap_or(tip.height).min(tip.height);
+        let height = birthday.unwrap_or_else(|| tip.height.saturating_sub(REORG_BLOCKS));
+        let height = height.min(tip.height);
         let block = chain.block_hash(height).await?.zip(chain.block_hash(0).await?);
         let (hash, genesis) = block.ok_or_else(|| WalletError::Damaged("no block".to_owned()))?;
         let network = tip.network;
@@ -82,7 +87,9 @@ impl<C: Chain> OwnWallet<C> {
         ask: impl Fn() -> Result<Passphrase, String> + Send + Sync + 'static,
     ) -> Result<Self, WalletError> {
         let seed = SealedSeed::load(&file)?.ok_or(WalletError::None)?;
-        let books = Books::load(file, seed.network)?;
+        let needed = file.contracts(wall().get())?;
+        let mut books = Books::load(file, seed.network)?;
+        books.unlock_all_but(&needed)?;
         let books = Arc::new(Mutex::new(books));
         Ok(Self { chain, seed: Arc::new(seed), ask: Arc::new(ask), books })
     }

@@ -122,7 +122,7 @@ impl Meter {
 
     /// Notes that the answer begins. From now on time counts.
     pub(crate) fn begin(&self) {
-        self.lock().clock.begin();
+        self.lock().begin();
     }
 
     /// Tells whether the answer has begun.
@@ -217,6 +217,18 @@ impl Meter {
         tab.want(from, counts, context.waker());
         self.fund(tab);
         Poll::Pending
+    }
+
+    /// Notes that what waits from one side is not to pass any more. Where nothing else is wanted,
+    /// nothing is waited for.
+    pub(crate) fn forgo(&self, from: Party) {
+        let mut tab = self.lock();
+        tab.forgo(from);
+        if matches!(tab.funding, Funding::Waiting) && !tab.is_over && !tab.is_wanting() {
+            tab.resume();
+            tab.wake();
+            self.0.over.notify_one();
+        }
     }
 
     /// Notes that so many bytes have not passed from one side that were charged.
@@ -336,10 +348,13 @@ impl Meter {
         let closing = match end {
             End::Answered => Closing::Costs(cost),
             End::Broken => {
-                let is_untouched = tab.passed(Party::Service) == Counts::default();
+                let sides = [Party::Client, Party::Service];
+                let is_untouched = sides.iter().all(|side| tab.passed(*side) == Counts::default());
                 tab.account.broken(cost, is_untouched)
             }
             End::Unanswered => Closing::Unanswered(cost),
+            // A service that was kept waiting may have failed for that.
+            End::Void if tab.has_paused => Closing::Unanswered(cost),
             End::Void => Closing::Void,
         };
         tab.wake();

@@ -100,12 +100,11 @@ impl<N: Node> Purse for Running<N> {
 
     fn settle(self: Box<Self>, charged: Receipt, closing: Closing) -> Later<Option<Receipt>> {
         let Self { cashier, mut charge } = *self;
-        let reserved = charge.receipt().price;
         charge.amount_to(charged);
         begun(async move {
             let settled = match closing {
                 Closing::Costs(cost) => cashier.answer(&mut charge, Some(cost)).await,
-                Closing::Unanswered(cost) => cashier.part(&charge, reserved, cost).await,
+                Closing::Unanswered(cost) => cashier.part(&charge, cost).await,
                 Closing::Void => cashier.release(&charge).await,
             };
             if let Err(problem) = &settled {

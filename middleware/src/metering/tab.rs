@@ -44,6 +44,8 @@ pub(super) struct Tab {
     pub(super) ending: Option<(Closing, oneshot::Sender<Option<Receipt>>)>,
     /// Whether nothing passes any more.
     pub(super) is_over: bool,
+    /// Whether it has ever paused for want of credit.
+    pub(super) has_paused: bool,
 }
 
 /// Where the next charge is to come from.
@@ -83,6 +85,7 @@ impl Tab {
             watcher: None,
             ending: None,
             is_over: false,
+            has_paused: false,
         };
         tab.note();
         tab
@@ -183,11 +186,40 @@ impl Tab {
         self.note();
     }
 
+    /// Returns what all costs that has passed or waits.
+    fn wanted(&self) -> Msat {
+        self.rates.cost(self.client.wanted, self.service.wanted, self.clock.elapsed())
+    }
+
+    /// Notes that what waits one way is not to pass any more.
+    pub(super) fn forgo(&mut self, from: Party) {
+        let flow = self.flow(from);
+        flow.wanted = flow.passed;
+    }
+
+    /// Tells whether more is wanted than is charged.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.wanted() > self.account.drawn()
+    }
+
+    /// Goes on where nothing more is wanted.
+    pub(super) fn resume(&mut self) {
+        self.funding = Funding::Idle;
+        self.until = None;
+        self.clock.go_on();
+    }
+
+    /// Notes that the answer begins, from where on time counts, but not in a pause.
+    pub(super) fn begin(&mut self) {
+        self.clock.begin();
+        if matches!(self.funding, Funding::Waiting | Funding::Stopped(_)) {
+            self.clock.stop();
+        }
+    }
+
     /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.
     pub(super) fn draw(&mut self) -> Option<(Later<Result<Receipt, Denied>>, Ask)> {
-        let time = self.clock.elapsed();
-        let wanted = self.rates.cost(self.client.wanted, self.service.wanted, time);
-        let missing = wanted.checked_sub(self.account.drawn());
+        let missing = self.wanted().checked_sub(self.account.drawn());
         let drawing = missing.filter(|missing| *missing > Msat::ZERO).and_then(|missing| {
             let credit = self.account.credit();
             let ask = self.pace.ask(Instant::now(), self.cost(), missing, credit);
@@ -195,7 +227,7 @@ impl Tab {
         });
         self.funding = if drawing.is_some() { Funding::Drawing } else { Funding::Idle };
         if drawing.is_none() {
-            self.until = None;
+            self.resume();
         }
         drawing
     }
@@ -205,6 +237,9 @@ impl Tab {
         self.pace.drew(receipt.price >= ask.most);
         self.is_low = receipt.credit < ask.wished;
         self.account.drew(receipt);
+        if !self.is_wanting() {
+            self.until = None;
+        }
         self.clock.go_on();
         self.funding = Funding::Idle;
     }
@@ -214,6 +249,7 @@ impl Tab {
     pub(super) fn ran_dry(&mut self) -> Instant {
         self.account.ran_dry();
         self.clock.stop();
+        self.has_paused = true;
         self.funding = Funding::Waiting;
         *self.until.get_or_insert_with(|| Instant::now() + self.rates.patience)
     }

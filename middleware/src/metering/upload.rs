@@ -63,6 +63,13 @@ impl<B> PaidUpload<B> {
     }
 }
 
+impl Drop for Toll {
+    /// The service wants no more of it.
+    fn drop(&mut self) {
+        self.meter.forgo(Party::Client);
+    }
+}
+
 impl Toll {
     /// Passes on what is paid of what is held. Returns nothing where nothing is held, and more may be
     /// taken in.

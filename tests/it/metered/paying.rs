@@ -261,7 +261,7 @@ async fn a_close_while_a_stream_runs_settles_what_is_spent() {
 async fn take(stand: &Stand, length: usize) -> Side {
     let mut side = stand.feed.asked().await;
     side.read(length).await;
-    side.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    side.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
     side
 }
 

@@ -135,7 +135,7 @@ impl Chain for ToyNode {
     async fn in_mempool(&self, txid: Txid) -> Result<Option<Pooled>, ChainError> {
         self.ask(|chain| {
             let [(fee_sat, vsize), (family_fee_sat, family_vsize)] = chain.pooled_fees(txid)?;
-            Some(Pooled { fee_sat, vsize, family_fee_sat, family_vsize })
+            Some(Pooled { fee_sat, vsize, family_fee_sat, family_vsize, height: 0 })
         })
     }
 

@@ -191,7 +191,7 @@ fn fund(draft: &Draft, scene: &mut Scene) -> Transaction {
         lock_time: LockTime::ZERO,
         input: vec![TxIn {
             previous_output: coin,
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
             witness: Witness::from_slice(&[&[1; 71][..], &[2; 33][..]]),
             ..TxIn::default()
         }],

@@ -161,7 +161,7 @@ pub(crate) fn funding(outputs: &[(u64, ScriptBuf)]) -> Transaction {
         lock_time: absolute::LockTime::ZERO,
         input: vec![TxIn {
             previous_output: outpoint(1),
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
             witness: Witness::from_slice(&[&[1; 71][..], &[2; 33][..]]),
             ..TxIn::default()
         }],

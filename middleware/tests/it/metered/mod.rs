@@ -7,7 +7,7 @@ mod uploads;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
@@ -266,4 +266,21 @@ async fn time_is_charged_and_a_pause_is_not() {
     let cost = receipt.price.get();
     assert!((1_000_000..1_500_000).contains(&cost), "{cost}");
     assert_eq!(stream.spent().await, cost);
+}
+
+#[tokio::test]
+async fn a_second_pause_lasts_as_long_as_the_first_may() {
+    let patience = Duration::from_millis(300);
+    let rates = Rates { millis: rate(10_000, 1), patience, ..rates() };
+    let mut stream = Stream::open("application/octet-stream", rates).await;
+    // It has a tenth of a second, and as much again with the payment.
+    let waiting = tokio::time::timeout(Duration::from_millis(250), stream.error()).await;
+    assert!(waiting.is_err(), "it pauses");
+    stream.pay(2_000).await;
+    let began = Instant::now();
+
+    let error = stream.error().await;
+
+    assert!(matches!(error, BodyError::Unpaid(_)), "{error:?}");
+    assert!(began.elapsed() >= patience, "{:?}", began.elapsed());
 }

@@ -56,6 +56,7 @@ fmt: ## Check the format
 .PHONY: clippy
 clippy: ## Check the lints
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	cargo clippy -p farebox-client --all-targets --locked -- -D warnings
 
 .PHONY: doc
 doc: ## Check and build the documentation

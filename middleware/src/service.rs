@@ -5,7 +5,6 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use crate::begin::begin;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::Cashier;
 use crate::charged::Charged;
+use crate::fault::ClientFault;
 use crate::grpc::{has_failed, in_grpc, is_grpc};
 use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
@@ -390,26 +390,5 @@ async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Rece
             tracing::warn!(problem = %problem.detail, "a charge could not be released");
             None
         }
-    }
-}
-
-/// Says that a request failed through its client, so that its charge stays.
-///
-/// A service that passes requests on puts a clone into its answer's extensions, and sets it when
-/// the request's own body breaks off. Otherwise a client could break its upload at the end of a
-/// long answer, and have the charge back.
-#[derive(Clone, Debug, Default)]
-pub struct ClientFault(Arc<AtomicBool>);
-
-impl ClientFault {
-    /// Notes that the client has broken its request off.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Tells whether the client has broken its request off.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }

@@ -7,12 +7,13 @@ use http_body::Body;
 
 use crate::body::PaidBody;
 use crate::charged::PaidBy;
+use crate::fault::ClientFault;
 use crate::grpc::is_unavailable;
 use crate::headers::insert;
 use crate::layer::Gate;
 use crate::metering::{Counter, End, Meter, Metered, behind};
 use crate::problem::Problem;
-use crate::service::{ClientFault, dress, tell_cost};
+use crate::service::{dress, tell_cost};
 
 /// A request that is under way. Where it is dropped its client has left, and what has passed is
 /// charged.

@@ -1,15 +1,17 @@
 //! A client's channels in one SQLite file, which holds their secret keys.
 
+#[cfg(feature = "wallet")]
+mod coins;
+mod wanted;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-#[cfg(feature = "wallet")]
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Network, OutPoint, ScriptBuf};
-use farebox_channel::client::{Draft, Funded, Held, Purse};
+use farebox_channel::client::{Funded, Held, Purse};
 use farebox_channel::{Contract, Expiry, Msat, Pass, Payment, Payout, Refund, Sat, Terms};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, params};
@@ -17,7 +19,7 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
 use crate::error::FileError;
-use crate::record::{Record, Stage, Wanted};
+use crate::record::{Record, Stage};
 
 /// The format that this release writes.
 const FORMAT: u32 = 2;
@@ -104,100 +106,6 @@ impl ChannelFile {
         let failed = |source| FileError::Database { path: self.path.to_string(), source };
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         write(&connection, record).map_err(failed)
-    }
-
-    /// Saves the channel of a contract that was found, which is asked for no more.
-    pub(crate) fn find(&self, record: &Record) -> Result<(), FileError> {
-        self.with(|connection| {
-            let transaction = connection.transaction()?;
-            let (found, address) = (record.outpoint(), record.contract().terms.address());
-            let sql = "SELECT count(*) FROM channel WHERE outpoint = ?";
-            let known: u32 = transaction.query_row(sql, [found.to_string()], |row| row.get(0))?;
-            // One that is on record may be far beyond this.
-            if known == 0 {
-                write(&transaction, record)?;
-            }
-            let sql = "UPDATE wanted SET is_found = 1 WHERE address = ?";
-            transaction.execute(sql, [address.to_string()])?;
-            transaction.commit()
-        })
-    }
-
-    /// Tells whether the file has a wallet of its own.
-    ///
-    /// # Errors
-    /// [`FileError`] when it cannot be read.
-    #[cfg(feature = "wallet")]
-    pub fn has_wallet(&self) -> Result<bool, FileError> {
-        self.with(|connection| {
-            connection.query_row("SELECT count(*) FROM seed", [], |row| row.get(0))
-        })
-    }
-
-    /// Returns the transactions of all contracts that may still be needed: those of channels that have
-    /// not expired.
-    #[cfg(feature = "wallet")]
-    pub(crate) fn contracts(&self, now: u64) -> Result<Vec<Transaction>, FileError> {
-        let sql = "SELECT outpoint, contract FROM channel WHERE expiry > ? AND contract NOT NULL";
-        let rows = self.with(|connection| {
-            let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?));
-            connection.prepare(sql)?.query_map([now], read)?.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        let path = || self.path.to_string();
-        let read = |(channel, contract): (String, Vec<u8>)| {
-            let reason = |error: bitcoin::consensus::encode::Error| error.to_string();
-            deserialize(&contract).map_err(reason).map_err(|reason| FileError::Damaged {
-                path: path(),
-                channel,
-                reason,
-            })
-        };
-        rows.into_iter().map(read).collect()
-    }
-
-    /// Forgets what somebody was asked to pay.
-    pub(crate) fn unwant(&self, wanted: &Wanted) -> Result<(), FileError> {
-        let address = wanted.draft.terms.address().to_string();
-        let sql = "DELETE FROM wanted WHERE address = ?";
-        self.with(|connection| connection.execute(sql, [address]).map(|_| ()))
-    }
-
-    /// Saves what somebody is about to be asked to pay. It is durable when this returns.
-    pub(crate) fn want(&self, wanted: &Wanted) -> Result<(), FileError> {
-        let Wanted { origin, key, draft, payout, height, is_found } = wanted;
-        let Draft { terms, capacity, first_payment } = draft;
-        self.with(|connection| {
-            let sql = "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-            connection.prepare_cached(sql)?.execute(params![
-                terms.address().to_string(),
-                origin,
-                key.secret_bytes(),
-                terms.network.to_core_arg(),
-                terms.kind.as_str(),
-                terms.gateway_key.serialize(),
-                terms.expiry.get(),
-                capacity.get(),
-                payout.script().as_bytes(),
-                first_payment.get(),
-                height,
-                is_found,
-            ])
-        })?;
-        Ok(())
-    }
-
-    /// Returns what somebody was asked to pay.
-    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
-        let rows = self.with(|connection| {
-            let mut statement = connection.prepare("SELECT * FROM wanted ORDER BY expiry")?;
-            let read = |row: &Row<'_>| Ok((row.get::<_, String>("address")?, wanted(row)));
-            statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        let damaged =
-            |channel, reason| FileError::Damaged { path: self.path.to_string(), channel, reason };
-        rows.into_iter()
-            .map(|(address, read)| read.map_err(|reason| damaged(address, reason)))
-            .collect()
     }
 
     /// Works with the database.
@@ -337,16 +245,6 @@ fn record(row: &Row<'_>) -> Result<Record, Damage> {
         other => return Err(format!("`{other}` is no stage")),
     };
     Ok(Record { origin: column(row, "origin")?, key, stage })
-}
-
-fn wanted(row: &Row<'_>) -> Result<Wanted, Damage> {
-    let key = checked("secret_key", SecretKey::from_slice(&bytes(row, "secret_key")?))?;
-    let (terms, payout) = terms(row, &key)?;
-    let (capacity, first_payment) = (sat(row, "capacity")?, sat(row, "first_payment")?);
-    let draft = Draft { terms, capacity, first_payment };
-    let (origin, height) = (column(row, "origin")?, column(row, "height")?);
-    let is_found = column(row, "is_found")?;
-    Ok(Wanted { origin, key, draft, payout, height, is_found })
 }
 
 fn terms(row: &Row<'_>, key: &SecretKey) -> Result<(Terms, Payout), Damage> {

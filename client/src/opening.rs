@@ -105,13 +105,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let request = limits.request(offer, &key)?;
         let reply: TermsReply = step(&self.http, origin, &request).await?;
         let draft = Draft::accept(offer, &request, &reply, clock)?;
-        let draft_kind = draft.terms.kind;
         let (capacity, first_payment) = (draft.capacity, draft.first_payment);
         self.observer.tell(&Event::Agreed { terms: draft.terms, capacity, first_payment });
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
         let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
-        if draft_kind == Kind::Cltv && self.node.asks() {
+        if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
         let Wanted { origin, key, draft, payout, .. } = wanted;

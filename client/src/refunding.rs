@@ -116,7 +116,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Returns the refund at this rate, or at the greatest whose fee is no more than half of it.
     fn affordable(record: &Record, rate: FeeRate) -> Result<Transaction, PayError> {
         let free = record.refund_transaction(FeeRate::ZERO)?;
-        let most = record.contract().capacity.to_amount() / FEE_PART / free.weight();
+        // The fee is reckoned by whole virtual bytes, with a signature that may be a byte longer.
+        let vsize = u64::try_from(free.vsize()).unwrap_or(u64::MAX).saturating_add(1);
+        let weight = Weight::from_vb(vsize).unwrap_or(Weight::MAX);
+        let most = record.contract().capacity.to_amount() / FEE_PART / weight;
         Ok(record.refund_transaction(rate.min(most))?)
     }
 }

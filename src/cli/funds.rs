@@ -9,7 +9,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, FeeRate, Psbt, ScriptBuf, Transaction};
 use clap::Args;
 use farebox_chain::{Bitcoind, Chain, ChainError, Joined, Wallet};
-use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet, WalletError};
+use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -154,18 +154,17 @@ impl FundsArguments {
     /// Returns the node, with bitcoind's wallet where one is named or the file has none.
     pub(super) fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
         let chain = self.node.node()?;
-        let wallet = match self.own(file) {
-            _ if self.node.wallet.is_some() => Funds::Node(chain.clone()),
-            Err(WalletError::None) => Funds::Node(chain.clone()),
-            own => Funds::Own(own?),
+        let wallet = if self.node.wallet.is_some() || !file.has_wallet()? {
+            Funds::Node(chain.clone())
+        } else {
+            Funds::Own(self.own(file)?)
         };
         Ok(Joined { chain, wallet })
     }
 
     /// Returns the wallet of the file.
-    pub(super) fn own(&self, file: &ChannelFile) -> Result<OwnWallet<Bitcoind>, WalletError> {
-        let (chain, passphrase) = (self.node.node(), self.passphrase.clone());
-        let chain = chain.map_err(|error| WalletError::NoNode(error.to_string()))?;
-        OwnWallet::open(chain, file.clone(), move || passphrase.ask())
+    pub(super) fn own(&self, file: &ChannelFile) -> Result<OwnWallet<Bitcoind>, Box<dyn Error>> {
+        let (chain, passphrase) = (self.node.node()?, self.passphrase.clone());
+        Ok(OwnWallet::open(chain, file.clone(), move || passphrase.ask())?)
     }
 }

@@ -40,6 +40,23 @@ fn invoice(told: &[String]) -> (&str, &str) {
     uri.split_once("?amount=").unwrap()
 }
 
+/// A world in which somebody was asked to pay, and whose program and gateway are gone since.
+async fn deserted() -> (World, Vec<String>) {
+    let mut world = World::start().await;
+    let (mut program, told) = pay(&world, &[]).await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    world.gateway.kill();
+    (world, told)
+}
+
+/// Reads what was saved before an address was shown.
+fn recovery(world: &World, address: &str) -> Value {
+    let folder = world.file("channels.sqlite.recovery");
+    let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
+    serde_json::from_str(&file).unwrap()
+}
+
 async fn ended(program: Child) -> String {
     let ended = tokio::task::spawn_blocking(move || program.wait_with_output().unwrap());
     text(&ended.await.unwrap().stdout).to_owned()
@@ -91,18 +108,12 @@ async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() 
 
 #[tokio::test]
 async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoind_alone() {
-    let mut world = World::start().await;
-    let (mut program, told) = pay(&world, &[]).await;
-    program.kill().unwrap();
-    program.wait().unwrap();
-    world.gateway.kill();
+    let (world, told) = deserted().await;
     let (address, amount) = invoice(&told);
     let contract = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     let contract = contract.unwrap();
     world.node.mine(1).await.unwrap();
-    let folder = world.file("channels.sqlite.recovery");
-    let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
-    let recovery: Value = serde_json::from_str(&file).unwrap();
+    let recovery = recovery(&world, address);
 
     let node = world.node.node(None);
     let told: Value =
@@ -197,20 +208,14 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
 
 #[tokio::test]
 async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
-    let mut world = World::start().await;
-    let (mut program, told) = pay(&world, &[]).await;
-    program.kill().unwrap();
-    program.wait().unwrap();
-    world.gateway.kill();
+    let (world, told) = deserted().await;
     let (address, amount) = invoice(&told);
     for _ in 0..2 {
         let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
         sent.unwrap();
     }
     world.node.mine(1).await.unwrap();
-    let folder = world.file("channels.sqlite.recovery");
-    let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
-    let recovery: Value = serde_json::from_str(&file).unwrap();
+    let recovery = recovery(&world, address);
     set_median_time_past(&world.node, recovery["valid_after"].as_u64().unwrap() + 1).await;
 
     let refunded = run(client(&world, &["wallet", "refund"])).await;

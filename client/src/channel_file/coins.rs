@@ -4,7 +4,7 @@ use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize;
 use rusqlite::Row;
 
-use super::ChannelFile;
+use super::{ChannelFile, bytes, checked};
 use crate::error::FileError;
 
 impl ChannelFile {
@@ -22,19 +22,7 @@ impl ChannelFile {
     /// not expired.
     pub(crate) fn contracts(&self, now: u64) -> Result<Vec<Transaction>, FileError> {
         let sql = "SELECT outpoint, contract FROM channel WHERE expiry > ? AND contract NOT NULL";
-        let rows = self.with(|connection| {
-            let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?));
-            connection.prepare(sql)?.query_map([now], read)?.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        let path = || self.path.to_string();
-        let read = |(channel, contract): (String, Vec<u8>)| {
-            let reason = |error: bitcoin::consensus::encode::Error| error.to_string();
-            deserialize(&contract).map_err(reason).map_err(|reason| FileError::Damaged {
-                path: path(),
-                channel,
-                reason,
-            })
-        };
-        rows.into_iter().map(read).collect()
+        let read = |row: &Row<'_>| checked("contract", deserialize(&bytes(row, "contract")?));
+        self.read(sql, [now], "outpoint", read)
     }
 }

@@ -14,7 +14,7 @@ use bitcoin::{Network, OutPoint, ScriptBuf};
 use farebox_channel::client::{Funded, Held, Purse};
 use farebox_channel::{Contract, Expiry, Msat, Pass, Payment, Payout, Refund, Sat, Terms};
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Params, Row, params};
 use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
@@ -80,22 +80,8 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when a record cannot be read.
     pub fn channels(&self) -> Result<Vec<Record>, FileError> {
-        let failed = |source| FileError::Database { path: self.path.to_string(), source };
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "SELECT * FROM channel ORDER BY expiry DESC, outpoint";
-        let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        let mut records = Vec::new();
-        while let Some(row) = rows.next().map_err(failed)? {
-            let channel = row.get("outpoint").map_err(failed)?;
-            let path = self.path.to_string();
-            records.push(record(row).map_err(|reason| FileError::Damaged {
-                path,
-                channel,
-                reason,
-            })?);
-        }
-        Ok(records)
+        self.read(sql, [], "outpoint", record)
     }
 
     /// Saves a channel. It is durable when this returns.
@@ -103,9 +89,7 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when nothing was saved; then nothing may be sent.
     pub fn save(&self, record: &Record) -> Result<(), FileError> {
-        let failed = |source| FileError::Database { path: self.path.to_string(), source };
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&connection, record).map_err(failed)
+        self.with(|connection| write(connection, record))
     }
 
     /// Works with the database.
@@ -115,6 +99,24 @@ impl ChannelFile {
     ) -> Result<T, FileError> {
         let failed = |source| FileError::Database { path: self.path.to_string(), source };
         work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
+    }
+
+    /// Reads rows. Where one is damaged, the column `name` tells which.
+    fn read<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        name: &str,
+        read: impl Fn(&Row<'_>) -> Result<T, Damage>,
+    ) -> Result<Vec<T>, FileError> {
+        let rows = self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = |row: &Row<'_>| Ok((row.get::<_, String>(name)?, read(row)));
+            statement.query_map(params, row)?.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let damaged =
+            |channel, reason| FileError::Damaged { path: self.path.to_string(), channel, reason };
+        rows.into_iter().map(|(name, row)| row.map_err(|reason| damaged(name, reason))).collect()
     }
 
     /// Returns the folder for what gets coins back without this file: beside it.
@@ -128,10 +130,8 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when it is still on record.
     pub(crate) fn forget(&self, channel: &OutPoint) -> Result<(), FileError> {
-        let failed = |source| FileError::Database { path: self.path.to_string(), source };
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "DELETE FROM channel WHERE outpoint = ? AND stage = 'funded'";
-        connection.execute(sql, [channel.to_string()]).map(|_| ()).map_err(failed)
+        self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
     }
 }
 

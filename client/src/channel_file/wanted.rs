@@ -59,16 +59,7 @@ impl ChannelFile {
 
     /// Returns what somebody was asked to pay.
     pub(crate) fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
-        let rows = self.with(|connection| {
-            let mut statement = connection.prepare("SELECT * FROM wanted ORDER BY expiry")?;
-            let read = |row: &Row<'_>| Ok((row.get::<_, String>("address")?, wanted(row)));
-            statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        let damaged =
-            |channel, reason| FileError::Damaged { path: self.path.to_string(), channel, reason };
-        rows.into_iter()
-            .map(|(address, read)| read.map_err(|reason| damaged(address, reason)))
-            .collect()
+        self.read("SELECT * FROM wanted ORDER BY expiry", [], "address", wanted)
     }
 }
 

@@ -32,9 +32,6 @@ pub enum WalletError {
     /// The passphrase does not open the seed.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
-    /// There is no node to look at the chain with.
-    #[error("{0}")]
-    NoNode(String),
     /// Nobody has told the passphrase.
     #[error("the passphrase is not known: {0}")]
     NoPassphrase(String),

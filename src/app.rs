@@ -24,7 +24,7 @@ pub use crate::observe::TraceError;
 use crate::observe::monitor::Monitor;
 use crate::observe::{self, Observers};
 use crate::reload::Reloader;
-use crate::server::{self, Current, Site};
+use crate::server::{self, Current, Site, Till};
 use crate::tls::TlsError;
 use crate::watcher::{Fitness, Setup, WatchError, Watcher, is_downloading};
 
@@ -88,7 +88,7 @@ pub struct App {
     address: SocketAddr,
     listener: TcpListener,
     current: Current,
-    posts: Vec<Post>,
+    tills: Vec<Till>,
     reloader: Reloader,
     watcher: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -155,6 +155,8 @@ impl App {
         let observing = (monitor.clone(), observers.clone());
         let posts: Vec<_> = (0..server::workers()).map(|_| Post::new()).collect();
         let cashiers: Vec<_> = posts.iter().map(|post| cashier.by(post)).collect();
+        let tills = posts.into_iter().zip(cashiers.iter().cloned());
+        let tills = tills.map(|(post, cashier)| Till { post, cashier }).collect();
         let site = Site::new(&config, &cashiers, observing.clone(), None)?;
         let current = Current::new(site);
         let _first = served.set(current.clone());
@@ -162,7 +164,7 @@ impl App {
             address,
             listener,
             reloader: Reloader::new(config, current.clone(), ledger.clone(), cashiers, observing),
-            posts,
+            tills,
             current,
             watcher: watching,
             admin: desk.serve(socket),
@@ -200,7 +202,7 @@ impl App {
             }
             monitor.drain();
         };
-        let served = server::serve(self.listener, self.current, self.posts, stopped).await;
+        let served = server::serve(self.listener, self.current, self.tills, stopped).await;
         let served = if watching.is_finished() {
             Err(io::Error::other("the watcher has ended, and nothing is settled without it"))
         } else {

@@ -38,6 +38,11 @@ impl Holds {
         Hold { holds: self.clone(), outpoint, count }
     }
 
+    /// Tells whether no request is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Tells whether a channel has requests under way.
     pub(crate) fn has(&self, outpoint: OutPoint) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&outpoint)

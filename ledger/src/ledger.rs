@@ -154,6 +154,12 @@ impl Ledger {
         self.holds.hold(outpoint)
     }
 
+    /// Tells whether no request of any channel is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.holds.is_empty()
+    }
+
     /// Tells from now on when a channel may have credit again.
     #[must_use]
     pub fn credited(&self, outpoint: OutPoint) -> Credited {

@@ -17,6 +17,7 @@ use farebox_ledger::{AttemptId, Charge, Credited, Ledger, LedgerError, Paid, Pos
 use secp256k1::PublicKey;
 
 use crate::charged::Charged;
+use crate::metering::Meters;
 use crate::naming::UnderWay;
 use crate::node::{Node, NodeError};
 use crate::problem::{Problem, ProblemKind};
@@ -40,11 +41,13 @@ struct Desk<N> {
 pub struct Cashier<N> {
     desk: Arc<Desk<N>>,
     ledger: Ledger,
+    meters: Meters,
 }
 
 impl<N> Clone for Cashier<N> {
     fn clone(&self) -> Self {
-        Self { desk: Arc::clone(&self.desk), ledger: self.ledger.clone() }
+        let (ledger, meters) = (self.ledger.clone(), self.meters.clone());
+        Self { desk: Arc::clone(&self.desk), ledger, meters }
     }
 }
 
@@ -59,13 +62,34 @@ impl<N: Node> Cashier<N> {
     pub fn new(keyring: Keyring, ledger: Ledger, node: N, hosts: Vec<String>) -> Self {
         let gateway = Gateway { keyring, rules: Rules::clone(&ledger.rules()) };
         let desk = Desk { gateway, node, hosts, under_way: UnderWay::default() };
-        Self { desk: Arc::new(desk), ledger }
+        Self { desk: Arc::new(desk), ledger, meters: Meters::default() }
     }
 
     /// Returns the same cashier for the tasks of the runtime that carries `post`.
     #[must_use]
     pub fn by(&self, post: &Post) -> Self {
-        Self { desk: Arc::clone(&self.desk), ledger: self.ledger.by(post) }
+        let (ledger, meters) = (self.ledger.by(post), Meters::default());
+        Self { desk: Arc::clone(&self.desk), ledger, meters }
+    }
+
+    /// Ends the requests that are charged by what passes, and that this cashier or a clone of it has
+    /// charged. What has passed is charged, the rest is credit again, and clients are told that the
+    /// gateway stops, as far as the form of the answer allows.
+    pub fn stop(&self) {
+        let detail = "the gateway stops, and nothing more passes";
+        self.meters.stop(&Problem::new(ProblemKind::Stopping, detail));
+    }
+
+    /// Tells whether no paid request is under way, by whichever cashier of the ledger: all that is to
+    /// be given back is on record.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ledger.is_idle()
+    }
+
+    /// Returns the meters of what is charged by what passes.
+    pub(crate) const fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Returns the offer for a request that costs `price`.

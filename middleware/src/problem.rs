@@ -97,11 +97,13 @@ pub enum ProblemKind {
     MethodNotAllowed,
     /// The path could be read as a different one.
     BadPath,
+    /// The gateway stops.
+    Stopping,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::PaymentRequired,
         Self::Malformed,
         Self::KindNotOffered,
@@ -142,6 +144,7 @@ impl ProblemKind {
         Self::RequestTimeout,
         Self::MethodNotAllowed,
         Self::BadPath,
+        Self::Stopping,
     ];
 
     /// Returns the name at the end of the problem type, and the title.
@@ -187,6 +190,7 @@ impl ProblemKind {
             Self::RequestTimeout => ("request-timeout", "The request took too long to arrive"),
             Self::MethodNotAllowed => ("method-not-allowed", "Other methods are served here"),
             Self::BadPath => ("bad-path", "The path could be read as a different one"),
+            Self::Stopping => ("stopping", "The gateway stops"),
         }
     }
 
@@ -239,7 +243,8 @@ impl ProblemKind {
             | Self::NodeUnavailable
             | Self::StoreUnavailable
             | Self::PriceUnavailable
-            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Overloaded
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,

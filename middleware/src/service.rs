@@ -30,8 +30,8 @@ use crate::headers::{
 };
 use crate::layer::{Gate, ServiceFields};
 use crate::metering::{
-    Account, Counter, End, Forgiveness, Meter, Metered, Metering, PaidUpload, Rates, Reported,
-    Running, RunningBill, tried,
+    Account, Counter, End, Forgiveness, Metered, Metering, PaidUpload, Rates, Reported, Running,
+    RunningBill, tried,
 };
 use crate::naming::name;
 use crate::node::Node;
@@ -239,7 +239,8 @@ impl<S, N, P> Paywall<S, N, P> {
     {
         let paid = charge.paid_by();
         let account = account(&self.gate, charge, ClientFault::default());
-        let uploaded = Uploaded { meter: Meter::new(rates, account), paid };
+        let meter = self.gate.cashier.meters().open(rates, account);
+        let uploaded = Uploaded { meter, paid };
         let meter = uploaded.meter.clone();
         let mut request = request.map(|body| PaidUpload::metered(body, meter.clone(), counter));
         request.extensions_mut().insert(meter.bill());
@@ -312,11 +313,13 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
             return response.map(reported);
         }
         Metering::Left(rates) => {
-            let meter = Meter::new(rates, account(&gate, charge, fault));
+            let account = account(&gate, charge, fault);
+            let meter = gate.cashier.meters().open(rates, account);
             return response.map(|body| PaidBody::left(body, meter));
         }
         Metering::Running(rates, counter) => {
-            let meter = Meter::new(rates, account(&gate, charge, fault));
+            let account = account(&gate, charge, fault);
+            let meter = gate.cashier.meters().open(rates, account);
             meter.begin();
             tell_cost(meter.bill(), &mut response);
             return response.map(|body| PaidBody::metered(Metered::new(body, meter, counter)));

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use farebox_ledger::Post;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -31,27 +30,32 @@ use tokio::sync::watch;
 use crate::observe::metrics::Limit;
 pub(crate) use call::Call;
 pub(crate) use site::{Current, Site};
-use worker::{Arrival, Worker};
+pub(crate) use worker::Till;
+use worker::{Arrival, GRACE, Worker};
 
 /// How long to wait when there is no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much later than they should workers may end.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// Returns how many workers there are: one for each core.
 pub(crate) fn workers() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// Serves until `stopped`, and then lets running requests end.
+/// Serves until `stopped`, and then lets running requests end, and ends those that do not. What they
+/// were charged is settled when this returns.
 pub(crate) async fn serve(
     listener: TcpListener,
     current: Current,
-    posts: Vec<Post>,
+    tills: Vec<Till>,
     stopped: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let (drain, draining) = watch::channel(false);
     let mut team = Vec::new();
-    for (seat, post) in current.seats().iter().zip(posts) {
-        team.push(Worker::start(Arc::clone(seat), post, draining.clone())?);
+    for (seat, till) in current.seats().iter().zip(tills) {
+        team.push(Worker::start(Arc::clone(seat), till, draining.clone())?);
     }
     tokio::select! {
         () = accept(&listener, &current, &team) => {}
@@ -59,12 +63,27 @@ pub(crate) async fn serve(
     }
     drop(listener);
     let _nobody_is_left = drain.send(true);
-    let ended = tokio::task::spawn_blocking(move || team.into_iter().for_each(Worker::join));
-    let patience = current.get().limits.drain_timeout;
-    if tokio::time::timeout(patience, ended).await.is_err() {
+    // All of them hear of it before one is waited for.
+    let threads: Vec<_> = team.into_iter().map(Worker::dismiss).collect();
+    let ended = tokio::task::spawn_blocking(move || join(threads));
+    // They keep to the time themselves, unless one is stuck.
+    let patience = current.get().limits.drain_timeout.saturating_add(GRACE).saturating_add(SLACK);
+    if !tokio::time::timeout(patience, ended).await.is_ok_and(|ended| ended.unwrap_or(false)) {
         tracing::warn!("some requests did not end in time and were cut off");
     }
     Ok(())
+}
+
+/// Waits until threads have ended, and tells whether all their requests have ended in time.
+fn join(threads: Vec<thread::JoinHandle<bool>>) -> bool {
+    let mut are_in_time = true;
+    for thread in threads {
+        match thread.join() {
+            Ok(is_in_time) => are_in_time &= is_in_time,
+            Err(_) => tracing::error!("a worker has panicked"),
+        }
+    }
+    are_in_time
 }
 
 /// Accepts connections, for ever.

@@ -281,13 +281,18 @@ impl Ward {
         self.connections().retain(|vitals| {
             vitals.resets.store(0, Ordering::Relaxed);
             vitals.end_unread(now, patience.write);
-            if vitals.is_late(now, patience)
-                && let Some(task) = vitals.task.get()
-            {
-                task.abort();
-            }
+            let late = vitals.task.get().filter(|_| vitals.is_late(now, patience));
+            late.into_iter().for_each(AbortHandle::abort);
             !vitals.has_ended()
         });
+    }
+
+    /// Ends all connections, and what each of them answers.
+    pub(crate) fn end(&self) {
+        for vitals in self.connections().iter() {
+            vitals.streams().values().for_each(|stream| stream.task.abort());
+            vitals.task.get().into_iter().for_each(AbortHandle::abort);
+        }
     }
 
     /// Tells whether no connection is left.

@@ -8,14 +8,17 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use farebox_chain::Bitcoind;
 use farebox_ledger::Post;
+use farebox_middleware::Cashier;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::booth::Seat;
@@ -26,12 +29,22 @@ use super::vitals::{Patience, TICK, Ward};
 use crate::config::Limits;
 use crate::guard::Held;
 use crate::guard::address::{Peer, Scheme};
+use crate::watcher::Watcher;
 
 /// How much of one body a client may send before any of it is passed on, with HTTP/2. So much memory
 /// at most waits for each request under way.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The greatest window there is (RFC 9113 §6.9.1): room for 8,191 bodies.
 const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// How long clients may take to hear why their answers end, once the gateway waits no longer for them.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long what is charged may take from then on to be settled.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How often it is looked whether what was waited for has come.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a worker may take to end, beyond what requests may take to end.
+pub(super) const GRACE: Duration = LAST_WORDS.saturating_add(SETTLING);
 
 /// A connection that was accepted and has a place.
 #[derive(Debug)]
@@ -50,24 +63,35 @@ pub(crate) struct Worker {
     /// No more wait there than connections have places.
     arrivals: mpsc::UnboundedSender<(Arrival, Counted)>,
     load: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<bool>,
+}
+
+/// What a worker takes payments with: the answers that come to it, and the cashier that waits for them.
+#[derive(Debug)]
+pub(crate) struct Till {
+    /// What its runtime carries.
+    pub(crate) post: Post,
+    /// The cashier of that post.
+    pub(crate) cashier: Cashier<Watcher<Bitcoind>>,
 }
 
 impl Worker {
-    /// Starts a worker. It ends once `draining` is set and its connections have ended.
+    /// Starts a worker. It ends once it is dismissed, its connections have ended, and what they were
+    /// charged is settled.
     pub(crate) fn start(
         seat: Arc<Seat>,
-        post: Post,
+        till: Till,
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let (arrivals, accepted) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
         let index = seat.booth().worker;
-        let hall = Hall { seat, ward: Ward::default(), draining };
+        let Till { post, cashier } = till;
+        let hall = Hall { seat, ward: Ward::default(), cashier, draining };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("farebox-{index}")).spawn(move || {
             runtime.spawn(post.carry());
-            runtime.block_on(hall.work(accepted));
+            runtime.block_on(hall.work(accepted))
         })?;
         Ok(Self { arrivals, load, thread })
     }
@@ -85,12 +109,10 @@ impl Worker {
         let _ended = self.arrivals.send((arrival, counted));
     }
 
-    /// Waits until it has ended.
-    pub(crate) fn join(self) {
-        drop(self.arrivals);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker has panicked");
-        }
+    /// Gives it no more connections, and has it end. Returns its thread, which tells whether its
+    /// requests have ended in time.
+    pub(crate) fn dismiss(self) -> JoinHandle<bool> {
+        self.thread
     }
 }
 
@@ -98,11 +120,13 @@ impl Worker {
 struct Hall {
     seat: Arc<Seat>,
     ward: Ward,
+    cashier: Cashier<Watcher<Bitcoind>>,
     draining: watch::Receiver<bool>,
 }
 
 impl Hall {
-    async fn work(self, mut accepted: mpsc::UnboundedReceiver<(Arrival, Counted)>) {
+    /// Serves until nothing more comes, and then lets requests end. Tells whether they have in time.
+    async fn work(self, mut accepted: mpsc::UnboundedReceiver<(Arrival, Counted)>) -> bool {
         let mut rounds = interval(TICK);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -114,10 +138,38 @@ impl Hall {
                 _ = rounds.tick() => self.round(),
             }
         }
-        while !self.ward.is_empty() {
-            rounds.tick().await;
-            self.round();
+        let (begun, patience) = (Instant::now(), self.seat.booth().site.limits.drain_timeout);
+        let mut ending = pin!(self.end(begun + patience));
+        loop {
+            tokio::select! {
+                is_in_time = ending.as_mut() => return is_in_time,
+                _ = rounds.tick() => self.round(),
+            }
         }
+    }
+
+    /// Lets requests end until then, and ends what is left. Returns once all that they were charged is
+    /// settled, and tells whether they have ended in time.
+    ///
+    /// A body that is dropped settles by tasks of this runtime, so the runtime has to outlive them. The
+    /// requests of other workers are waited for along with them: what is held is known of all together.
+    async fn end(&self, deadline: Instant) -> bool {
+        let left = async || until(|| self.ward.is_empty()).await;
+        let is_in_time = timeout_at(deadline, left()).await.is_ok();
+        if !is_in_time {
+            self.cashier.stop();
+            if timeout_at(deadline + LAST_WORDS, left()).await.is_err() {
+                self.ward.end();
+            }
+        }
+        let settled = async {
+            left().await;
+            until(|| self.cashier.is_idle()).await;
+        };
+        if timeout_at(deadline + GRACE, settled).await.is_err() {
+            tracing::warn!("the gateway stops, and some charges are not settled");
+        }
+        is_in_time
     }
 
     fn round(&self) {
@@ -214,6 +266,13 @@ impl Sizes {
         let streams = limits.streams.get();
         let window = STREAM_WINDOW.saturating_mul(streams).min(WINDOW_MAX);
         Self { head: limits.header_bytes, streams, window }
+    }
+}
+
+/// Waits until something is true.
+async fn until(is_true: impl Fn() -> bool) {
+    while !is_true() {
+        sleep(LOOK).await;
     }
 }
 

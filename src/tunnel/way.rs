@@ -33,8 +33,9 @@ pub(super) enum End {
 
 /// From one side to the other. What it has begun can be gone on with after its futures are dropped.
 #[derive(Debug)]
-pub(super) struct Way<R, W> {
+pub(super) struct Way<'t, R, W> {
     from: Side,
+    toll: &'t Toll,
     reader: R,
     writer: W,
     scanner: Scanner,
@@ -46,14 +47,14 @@ pub(super) struct Way<R, W> {
     ready: usize,
 }
 
-impl<R, W> Way<R, W>
+impl<'t, R, W> Way<'t, R, W>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    pub(super) fn new(from: Side, reader: R, writer: W) -> Self {
+    pub(super) fn new(from: Side, toll: &'t Toll, reader: R, writer: W) -> Self {
         let (scanner, buffer) = (Scanner::new(from), BytesMut::new());
-        Self { from, reader, writer, scanner, buffer, waiting: None, ready: 0 }
+        Self { from, toll, reader, writer, scanner, buffer, waiting: None, ready: 0 }
     }
 
     /// Tells whether a close frame has gone this way.
@@ -62,24 +63,24 @@ where
     }
 
     /// Passes everything on until there is nothing more, and returns why.
-    pub(super) async fn run(&mut self, toll: &Toll) -> End {
+    pub(super) async fn run(&mut self) -> End {
         loop {
-            if let Err(end) = self.step(toll, toll.at_once()).await {
+            if let Err(end) = self.step(self.toll.at_once()).await {
                 return end;
             }
         }
     }
 
     /// Sends what is ready, and makes more ready.
-    async fn step(&mut self, toll: &Toll, frames: Frames) -> Result<(), End> {
-        self.send(toll).await?;
+    async fn step(&mut self, frames: Frames) -> Result<(), End> {
+        self.send().await?;
         if self.waiting.is_none() {
             let piece = self.scanner.scan(&self.buffer, frames)?;
             self.waiting = Some(piece).filter(|piece| piece.length > 0);
         }
         if let Some(piece) = self.waiting {
             // Nothing more is read meanwhile.
-            toll.pass(self.from, piece).await.map_err(End::Unpaid)?;
+            self.toll.pass(self.from, piece).await.map_err(End::Unpaid)?;
             (self.waiting, self.ready) = (None, piece.length);
             return Ok(());
         }
@@ -89,44 +90,37 @@ where
         if self.reader.read_buf(&mut self.buffer).await? == 0 {
             return Err(End::HungUp);
         }
-        toll.moves();
+        self.toll.moves();
         Ok(())
     }
 
-    async fn send(&mut self, toll: &Toll) -> Result<(), End> {
+    async fn send(&mut self) -> Result<(), End> {
         while self.ready > 0 {
             let mut ready = Buf::take(&mut self.buffer, self.ready);
             match self.writer.write_buf(&mut ready).await? {
                 0 => return Err(End::HungUp),
                 sent => self.ready = self.ready.saturating_sub(sent),
             }
-            toll.moves();
+            self.toll.moves();
         }
         Ok(())
     }
 
     /// Sends the rest of the frame under way, and a close frame unless there was one. Of a frame that
     /// waits at the toll nothing was sent, unless it is a long one: that cannot be finished.
-    pub(super) async fn stop(&mut self, toll: &Toll, stop: &Stop) -> Result<(), End> {
-        self.send(toll).await?;
+    pub(super) async fn stop(&mut self, stop: &Stop) -> Result<(), End> {
+        self.send().await?;
         if self.waiting.is_none_or(|piece| !piece.begins) {
             while self.waiting.is_some() || !self.scanner.is_between_frames() {
-                self.step(toll, Frames::One).await?;
+                self.step(Frames::One).await?;
             }
         }
-        self.send(toll).await?;
+        self.send().await?;
         if !self.has_closed() {
             let mask = (self.from == Side::Client).then(mask);
             self.writer.write_all(&close(stop.code, &stop.reason, mask)).await?;
         }
         Ok(())
-    }
-
-    /// Gives back what was charged for a frame that will not be finished.
-    pub(super) fn take_back(&self, toll: &Toll) {
-        // What waits was not charged.
-        let unsent = if self.waiting.is_some() { 0 } else { self.scanner.prepaid() };
-        toll.take_back(self.from, unsent);
     }
 
     /// Says that nothing more comes.
@@ -146,6 +140,15 @@ where
                 return;
             }
         }
+    }
+}
+
+impl<R, W> Drop for Way<'_, R, W> {
+    /// Gives back what was charged for a frame that will not be finished.
+    fn drop(&mut self) {
+        // What waits was not charged.
+        let unsent = if self.waiting.is_some() { 0 } else { self.scanner.prepaid() };
+        self.toll.take_back(self.from, unsent);
     }
 }
 

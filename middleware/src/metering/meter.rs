@@ -24,9 +24,9 @@ use crate::problem::{Problem, ProblemKind};
 /// A tab that both ways of a request share. What is paid passes, and what is not waits until a task
 /// of the meter's own has charged it. The lock is never held while something is waited for.
 #[derive(Clone)]
-pub(crate) struct Meter(Arc<Shared>);
+pub(crate) struct Meter(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     tab: Mutex<Tab>,
     /// Tells who waits for credit that the request is over.
     over: Notify,
@@ -263,13 +263,18 @@ impl Meter {
 
     /// Waits until nothing more is paid, and tells why. It is woken in the place of the service.
     pub(crate) fn poll_stopped(&self, context: &Context<'_>) -> Poll<Problem> {
-        let tab = self.lock();
-        if let Funding::Stopped(problem) = &tab.funding {
-            return Poll::Ready(problem.clone());
+        if let Some(Halt::Unpaid(problem)) = halted(&self.lock()) {
+            return Poll::Ready(problem);
         }
-        drop(tab);
         self.watch(Party::Service, context);
         Poll::Pending
+    }
+
+    /// Lets nothing more pass, whatever is paid.
+    pub(super) fn stop(&self, problem: Problem) {
+        let mut tab = self.lock();
+        tab.stopped = Some(problem);
+        tab.wake();
     }
 
     /// Begins to charge what is wanted, unless that is under way.
@@ -375,6 +380,8 @@ fn halted(tab: &Tab) -> Option<Halt> {
     match &tab.funding {
         _ if tab.is_over => Some(Halt::Over),
         Funding::Stopped(problem) => Some(Halt::Unpaid(problem.clone())),
-        Funding::Idle | Funding::Drawing | Funding::Waiting => None,
+        Funding::Idle | Funding::Drawing | Funding::Waiting => {
+            tab.stopped.clone().map(Halt::Unpaid)
+        }
     }
 }

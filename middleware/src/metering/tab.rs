@@ -42,6 +42,8 @@ pub(super) struct Tab {
     watcher: Option<Waker>,
     /// How it ends once the draw is made that is under way, and who is to be told.
     pub(super) ending: Option<(Closing, oneshot::Sender<Option<Receipt>>)>,
+    /// Why nothing more passes, whatever is paid.
+    pub(super) stopped: Option<Problem>,
     /// Whether nothing passes any more.
     pub(super) is_over: bool,
     /// Whether it has ever paused for want of credit.
@@ -84,6 +86,7 @@ impl Tab {
             service: Flow::default(),
             watcher: None,
             ending: None,
+            stopped: None,
             is_over: false,
             has_paused: false,
         };

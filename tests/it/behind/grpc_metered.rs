@@ -7,7 +7,7 @@ use tonic::{Code, Request};
 
 use super::words::{Caller, Shop, all, message, refusal, with};
 use super::{behind, spent};
-use crate::support::{Buyer, World, until};
+use crate::support::{Buyer, World, terminate, until};
 
 /// What is charged first, and for each message, in millisatoshi.
 const DRAW_MSAT: u64 = 1_000;
@@ -74,6 +74,34 @@ async fn a_stream_of_messages_that_is_not_paid_in_time_ends_with_a_status_and_th
     let ended = ended.unwrap();
     assert_eq!(refusal(&ended), (Code::FailedPrecondition, "underpaid".to_owned()));
     assert_eq!(message::<Receipt>(ended.metadata()).price.get(), 2 * MESSAGE_MSAT);
+    assert_eq!(spent(&buyer, &paid).await, 2 * MESSAGE_MSAT);
+}
+
+#[tokio::test]
+async fn a_stream_of_messages_that_a_stop_cuts_off_ends_with_a_status_and_the_problem() {
+    let shop = Shop::start().await;
+    let mut world = world(&shop).await;
+    world.reconfigure(|config| config.replace("[limits]\n", "[limits]\ndrain_secs = 0\n"));
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let mut caller = Caller::connect(&world.gateway.host).await;
+    let paid = payment(&mut buyer, 2 * MESSAGE_MSAT + 700);
+    let called = caller.list("/patient.Shop/Count", with(&paid)).await.unwrap();
+    let mut words = called.into_inner();
+    for word in ["one", "two"] {
+        assert_eq!(words.message().await.unwrap().unwrap().text, word);
+    }
+    let all_credit = 2 * MESSAGE_MSAT + DRAW_MSAT;
+    until("all credit is drawn", async || spent(&buyer, &paid).await == all_credit).await;
+
+    terminate(world.gateway.pid());
+
+    let (words, ended) = all(words).await;
+    assert!(words.is_empty(), "{words:?}");
+    let ended = ended.unwrap();
+    assert_eq!(refusal(&ended), (Code::Unavailable, "stopping".to_owned()));
+    assert_eq!(message::<Receipt>(ended.metadata()).price.get(), 2 * MESSAGE_MSAT);
+    assert!(world.gateway.wait(), "the gateway ends well");
+    world.gateway.restart();
     assert_eq!(spent(&buyer, &paid).await, 2 * MESSAGE_MSAT);
 }
 

@@ -13,20 +13,22 @@ mod payer;
 mod paying;
 mod quoted;
 mod resuming;
+mod stopping;
 mod told;
 mod unconfirmed;
 mod uploads;
 mod usage;
 
 use std::process::Command;
+use std::time::Duration;
 
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::{Kind, Msat};
-
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Buyer, Operator, World, header, until};
+use crate::support::{Buyer, Gateway, Operator, World, header, until};
 use feed::Feed;
 use listener::Listener;
 
@@ -71,17 +73,24 @@ impl Stand {
     /// Starts all but the client, with a changed configuration.
     async fn world(routes: &str, change: impl FnOnce(String) -> String) -> (World, Feed) {
         let feed = Feed::start().await;
-        let (url, routes) = (format!("url = \"http://{}\"", feed.address), routes.to_owned());
-        let world = World::start_logged(move |config| {
-            let config = change(config);
-            let (before, after) = config.split_once("[upstream]\n").unwrap();
-            let (keys, after) = after.split_once("url = ").unwrap();
-            let (_url, after) = after.split_once('\n').unwrap();
-            let log = "[log]\naccess = \"text\"\n";
-            format!("{before}{log}\n[upstream]\n{keys}{url}\n{after}\n{routes}")
-        })
-        .await;
-        (world, feed)
+        let change = before(&feed, routes, change);
+        (World::start_logged(change).await, feed)
+    }
+
+    /// Starts all of it, with these rates and a disk that is so slow.
+    async fn start_slow(rates: &str, delay: Duration) -> Self {
+        let feed = Feed::start().await;
+        let routes = stream_route(&format!("[route.rates]\n{rates}"));
+        let change = before(&feed, &routes, |config| config);
+        let start = |folder: &TempDir, config: &str| {
+            let mut tracer = Command::new("strace");
+            // -D: the gateway is this test's own child, and the tracer is not.
+            tracer.args(["-D", "-f", "-e", "trace=pwrite64,fsync,fdatasync", "-e"]);
+            tracer.arg(format!("inject=fsync,fdatasync:delay_enter={}", delay.as_micros()));
+            tracer.arg("-o").arg(folder.path().join("trace"));
+            Gateway::start_below(folder, config, tracer)
+        };
+        Self::of((World::start_by(start, change).await, feed)).await
     }
 
     /// Adds so much to what is paid, and returns the payment as a line of a request's head.
@@ -212,6 +221,23 @@ impl Stand {
         let pid = self.world.gateway.pid().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
         until("the new configuration is in force", async || taken().await != before).await;
+    }
+}
+
+/// Returns what puts these routes before a feed, with another change of the configuration.
+fn before(
+    feed: &Feed,
+    routes: &str,
+    change: impl FnOnce(String) -> String,
+) -> impl FnOnce(String) -> String {
+    let (url, routes) = (format!("url = \"http://{}\"", feed.address), routes.to_owned());
+    move |config| {
+        let config = change(config);
+        let (before, after) = config.split_once("[upstream]\n").unwrap();
+        let (keys, after) = after.split_once("url = ").unwrap();
+        let (_url, after) = after.split_once('\n').unwrap();
+        let log = "[log]\naccess = \"text\"\n";
+        format!("{before}{log}\n[upstream]\n{keys}{url}\n{after}\n{routes}")
     }
 }
 

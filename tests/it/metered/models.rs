@@ -242,6 +242,25 @@ async fn of_every_model_a_service_that_dies_is_paid_for_what_it_has_given_and_to
 }
 
 #[tokio::test]
+async fn of_every_model_an_answer_that_a_stop_cuts_off_costs_what_was_given_and_a_price_in_full() {
+    let mut stand = stand().await;
+    stand.world.reconfigure(|config| config.replace("[limits]\n", "[limits]\ndrain_secs = 0\n"));
+    for model in &models() {
+        let (begun, listener, side) = Begun::of(model, &mut stand).await;
+        let stopped = Instant::now();
+
+        assert!(stand.world.gateway.terminate(), "{}: the gateway ends well", model.path);
+
+        let (status, rest) = listener.end().await;
+        let says_why = ["/events", "/messages"].contains(&model.path);
+        assert_eq!(status.success(), says_why, "{}: {rest}", model.path);
+        stand.world.gateway.restart();
+        begun.assert_charged((model, model.left), stopped, &mut stand).await;
+        drop(side);
+    }
+}
+
+#[tokio::test]
 async fn of_every_model_what_is_on_record_after_a_crash_is_what_was_drawn() {
     let mut stand = stand().await;
     for model in &models() {

@@ -68,7 +68,8 @@ impl World {
         Self::start_by(start, change).await
     }
 
-    async fn start_by(
+    /// The same, with a gateway that is started in another way.
+    pub(crate) async fn start_by(
         start: impl FnOnce(&TempDir, &str) -> Gateway,
         change: impl FnOnce(String) -> String,
     ) -> Self {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use stream::{Api, Fed, Stream, layer, msat, rate, rates};
+use stream::{Api, Fed, Stream, cashier, layer, msat, rate, rates};
 
 use crate::support::{Desk, header};
 
@@ -87,6 +87,31 @@ async fn a_stream_that_is_not_paid_in_time_ends_and_costs_what_was_delivered() {
 
     assert!(matches!(error, BodyError::Unpaid(ProblemKind::Underpaid)), "{error}");
     assert_eq!(stream.spent().await, 333_333 * 3 + 1);
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_runs_and_what_begins_after_it_and_nothing_is_under_way_then() {
+    for was_stopped in [false, true] {
+        let desk = Desk::open().await;
+        let (ledger, cashier) = (desk.ledger.clone(), cashier(&desk));
+        if was_stopped {
+            cashier.stop();
+        }
+        let rates = Rates { bytes: rate(3, 1), ..rates() };
+        let mut stream = Stream::open_by(desk, cashier.clone(), "text/plain", rates).await;
+        if !was_stopped {
+            stream.give(vec![b'x'; 5_000]);
+            stream.exactly(5_000).await;
+            assert!(!cashier.is_idle());
+            cashier.stop();
+        }
+
+        let error = stream.error().await;
+
+        assert!(matches!(error, BodyError::Unpaid(ProblemKind::Stopping)), "{error}");
+        assert!(cashier.is_idle() && ledger.is_idle());
+        assert_eq!(stream.spent().await, if was_stopped { 0 } else { 15_000 });
+    }
 }
 
 #[tokio::test]

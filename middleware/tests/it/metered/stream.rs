@@ -112,11 +112,23 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) async fn open(content_type: &'static str, rates: Rates) -> Self {
         let desk = Desk::open().await;
+        let cashier = cashier(&desk);
+        Self::open_by(desk, cashier, content_type, rates).await
+    }
+
+    /// The same with a cashier of the test's own.
+    pub(super) async fn open_by(
+        desk: Desk,
+        cashier: Cashier<Quiet>,
+        content_type: &'static str,
+        rates: Rates,
+    ) -> Self {
         let (give, fed) = unbounded_channel();
         let api = Api(content_type, Arc::new(Mutex::new(Some(Fed(fed)))));
         let (name, value) = header(&desk.pay(1_000));
         let request = Request::get("/x").header(name, value).body(Full::default()).unwrap();
-        let mut paywall = layer(&desk, rates).layer(api);
+        let layer = PaywallLayer::new(cashier, Metering(Arc::new(rates)));
+        let mut paywall = layer.layer(api);
         let (head, body) = paywall.call(request).await.unwrap().into_parts();
         assert_eq!(head.status, 200);
         let bill = head.extensions.get::<RunningBill>().unwrap().clone();
@@ -203,7 +215,10 @@ impl Stream {
 }
 
 pub(super) fn layer(desk: &Desk, rates: Rates) -> PaywallLayer<Quiet, Metering> {
+    PaywallLayer::new(cashier(desk), Metering(Arc::new(rates)))
+}
+
+pub(super) fn cashier(desk: &Desk) -> Cashier<Quiet> {
     let (keyring, ledger) = (desk.gateway.keyring.clone(), desk.ledger.clone());
-    let cashier = Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()]);
-    PaywallLayer::new(cashier, Metering(Arc::new(rates)))
+    Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()])
 }

@@ -306,3 +306,23 @@ async fn of_a_frame_that_never_ends_what_has_come_is_charged() {
 
     until("it is charged", async || spent(&buyer, &paid).await == 100_000).await;
 }
+
+#[tokio::test]
+async fn of_a_frame_that_a_stop_cuts_off_what_has_come_is_charged() {
+    // A text of 24,576 bytes, of which not all are sent.
+    let words = format!("{AGREED}\x01\x7e\x60\x00{}", "x".repeat(10_000));
+    let service = Service::start(move |_| Act::Hang(words.clone())).await;
+    let mut world = world(service.url(), "bytes = { msat = 10 }").await;
+    world.reconfigure(|config| config.replace("[limits]\n", "[limits]\ndrain_secs = 0\n"));
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let (paid, field) = payment(&mut buyer);
+    let asked = ASKED.replace("/x", "/meter").replace("TE: trailers", &field);
+    let mut socket = TcpStream::connect(&world.gateway.host).await.unwrap();
+    socket.write_all(asked.as_bytes()).await.unwrap();
+    hear(&mut socket, &"x".repeat(10_000)).await;
+
+    assert!(world.gateway.terminate(), "the gateway ends well");
+
+    world.gateway.restart();
+    assert_eq!(spent(&buyer, &paid).await, 100_000);
+}

@@ -7,6 +7,7 @@ use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{CannotPay, Purse};
 use farebox_channel::message::Offer;
 use farebox_channel::{Msat, Sat, Timestamp};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::error::PayError;
@@ -35,7 +36,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
     ) -> Result<bool, PayError> {
         self.policy.check(offer)?;
         lock(&self.offers).insert(origin.clone(), offer.clone());
-        let _opening = self.opening.lock().await;
+        // Another one may be on its way that is not needed yet.
+        if self.can_pay(origin, offer.price) {
+            return Ok(false);
+        }
+        let opening = self.opening(origin);
+        let _opening = opening.lock().await;
         if self.can_pay(origin, offer.price) {
             return Ok(false);
         }
@@ -55,6 +61,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.close_replaced().await;
         }
         Ok(is_new)
+    }
+
+    /// Returns what is held while a channel with a server is opened, so that parallel requests do not
+    /// open several.
+    fn opening(&self, origin: &Origin) -> Arc<AsyncMutex<()>> {
+        Arc::clone(lock(&self.opening).entry(origin.clone()).or_default())
     }
 
     /// Pays a server through this channel from now on.
@@ -187,11 +199,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let client = self.clone();
             tokio::spawn(async move { client.close_replaced().await });
         }
-        let offer = lock(&self.offers).get(origin).cloned();
-        let (Some(till), Some(offer)) = (self.till(origin), offer) else { return };
-        if !self.is_to_renew(&till, &offer) || !till.begin_renewal(Instant::now()) {
-            return;
-        }
+        let Some(till) = self.till(origin) else { return };
+        let is_due = |offer: &&Offer| self.is_to_renew(&till, offer);
+        let offer = lock(&self.offers).get(origin).filter(is_due).cloned();
+        let Some(offer) = offer.filter(|_| till.begin_renewal(Instant::now())) else { return };
         let (client, origin) = (self.clone(), origin.clone());
         tokio::spawn(async move {
             // It is tried again later, and at the latest when there is no other way to pay.
@@ -206,7 +217,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         till: &Arc<Till>,
         offer: &Offer,
     ) -> Result<(), PayError> {
-        let _opening = self.opening.lock().await;
+        let opening = self.opening(origin);
+        let _opening = opening.lock().await;
         if !self.till(origin).is_some_and(|current| Arc::ptr_eq(&current, till)) {
             return Ok(());
         }

@@ -83,6 +83,6 @@ impl http_body::Body for HeldBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }

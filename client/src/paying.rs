@@ -38,8 +38,8 @@ pub struct PayingClient<B> {
     pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Channels that others have replaced, until they are closed.
     pub(crate) replaced: Arc<Mutex<Vec<Arc<Till>>>>,
-    /// Held while a channel is opened, so that parallel requests do not open several.
-    pub(crate) opening: Arc<AsyncMutex<()>>,
+    /// Held while a channel with a server is opened.
+    pub(crate) opening: Arc<Mutex<HashMap<Origin, Arc<AsyncMutex<()>>>>>,
     /// Every channel in use: answers may still pass of one that pays for no request any more.
     pub(crate) in_use: Arc<Mutex<Vec<Weak<Till>>>>,
     /// What each server has offered last.

@@ -38,7 +38,8 @@ pub struct Policy {
     pub credit: Msat,
     /// How often a request with an `Idempotency-Key` is sent again, where it is not known what has
     /// come of it. The gateway charges it once. 5 times by default, which takes 6 s and the time of the
-    /// answers; a request without such a name is never sent again.
+    /// answers; a request without such a name is never sent again. The gateway knows a name on one
+    /// channel, so none is sent again on another one.
     pub retries: u32,
     /// Whether requests that have no `Idempotency-Key` are given one, of random, unless their body is
     /// a stream. The gateway keeps each for a day. Not by default.

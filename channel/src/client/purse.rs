@@ -127,7 +127,9 @@ impl Purse {
             let least = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
             let credit = if self.known.is_none() { credit } else { Msat::ZERO };
             let wished = spent.checked_add(credit).unwrap_or(Msat::MAX).to_sat_ceil();
-            let paid = contract.payable(wished.min(contract.capacity)).unwrap_or(least);
+            let wished = wished.min(contract.capacity);
+            // The change at the end is not signed away for the sake of what is ahead.
+            let paid = contract.payable(wished).filter(|paid| *paid == wished).unwrap_or(least);
             Payment::sign(contract, paid, key)?
         };
         let request = PayRequest { payment, price_max: Some(price), ..self.top_up() };

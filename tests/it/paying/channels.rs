@@ -94,7 +94,9 @@ async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_blo
         client.get(&url).await.unwrap();
     }
     until("another one is on its way", async || records(&client).len() == 2).await;
-    assert_eq!(purses(&client)[0].spent.get(), 4 * DEAR_MSAT);
+    // Nor does one wait whose price is not known yet.
+    client.get(world.gateway.url("/paid/x")).await.unwrap();
+    assert_eq!(purses(&client)[0].spent.get(), 4 * DEAR_MSAT + PRICE_MSAT);
     let _mining = world.keep_mining();
     until("the first is closed for what it has paid", async || {
         records(&client).iter().any(|record| is_settled(&record.stage))

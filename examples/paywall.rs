@@ -75,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelFile::open(&folder.path().join("client.sqlite"))?;
     let client = PayingClient::new(node.node(Some("client")), channels, Policy::new(Kind::Cltv))?;
     let url = format!("http://{host}/joke");
-    let paying = client.get(&url);
+    let paying = client.get(&url).send();
     let mining = async {
         loop {
             node.mine_what_waits().await?;

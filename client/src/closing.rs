@@ -11,7 +11,7 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::opening::wall;
-use crate::paying::{PayingClient, is_one_of, lock};
+use crate::paying::{PayingClient, is_one_of};
 use crate::record::{Record, Stage};
 use crate::till::Till;
 
@@ -19,21 +19,34 @@ use crate::till::Till;
 const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
 
 impl<B: Chain + Wallet> PayingClient<B> {
-    /// Closes the channel with a server for what is spent. The change comes with the settlement.
+    /// Closes the channels with a server for what is spent. The change comes with the settlements.
+    /// Returns the answer for the one in use. There are several after one was renewed; where none is
+    /// open, one that closes already is asked for.
     ///
     /// # Errors
-    /// [`PayError`] when there is none, or the gateway does not answer or refuses.
+    /// [`PayError`] when there is none, or the gateway does not answer or refuses one of them.
     pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
         let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
         let origin = Origin::of(&url)?;
-        let is_ours = |record: &Record| {
-            record.origin == origin.as_str()
-                && record.contract().terms.kind == self.policy.kind
-                && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
-        };
-        let record = self.file.channels()?.into_iter().find(is_ours);
-        let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        self.close_record(record).await
+        let mut records = self.open_channels(&origin)?;
+        if let Some(used) = self.till(&origin).map(|till| till.record().outpoint()) {
+            records.sort_by_key(|record| record.outpoint() != used);
+        }
+        if records.is_empty() {
+            let is_ours = |record: &Record| {
+                record.origin == origin.as_str()
+                    && record.contract().terms.kind == self.policy.kind
+                    && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
+            };
+            records.extend(self.file.channels()?.into_iter().find(is_ours));
+        }
+        let mut closed = Vec::new();
+        for record in records {
+            closed.push(self.close_record(record).await);
+        }
+        let replies = closed.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let first = replies.into_iter().next();
+        first.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))
     }
 
     /// Closes one channel of the file for what is spent.
@@ -47,15 +60,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.close_record(record.ok_or_else(no_channel)?).await
     }
 
-    async fn close_record(&self, record: Record) -> Result<StateReply, PayError> {
+    /// Closes a channel for what is spent, and pays with it no more.
+    pub(crate) async fn close_record(&self, record: Record) -> Result<StateReply, PayError> {
         let channel = record.outpoint();
         let url =
             Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
         let origin = Origin::of(&url)?;
         // Requests that are under way may still change the account of the till.
-        let till = lock(&self.tills).remove(&origin);
-        let till = till.filter(|till| till.record().outpoint() == channel);
-        let till = till.unwrap_or_else(|| self.till_of(record, true));
+        let till = self.till_of(record, true);
+        self.leave(&origin, &till);
         till.traffic().is_closing = true;
         let closed = self.close_for_what_is_spent(&till, &origin).await;
         till.traffic().is_closing = false;

@@ -128,6 +128,11 @@ pub enum PayError {
         /// What is wrong.
         detail: String,
     },
+    /// A named request was sent again, and this says nothing of what came of it before: it may have
+    /// been charged, and its price stays counted. With `request-answered` it was, and its answer was
+    /// lost on the way.
+    #[error("the request may have been paid for, and has no answer: {0}")]
+    Unanswered(Box<Self>),
     /// The gateway cannot do a step now.
     #[error("the gateway cannot do it now: {0}")]
     NotNow(String),
@@ -140,9 +145,17 @@ pub enum PayError {
     /// The channel has come to another state than open. Its refund is on record.
     #[error("the channel {0} is {1}; its refund is on record")]
     NotOpen(bitcoin::OutPoint, StateName),
-    /// The request's body can be sent only once, and the price is not known yet.
+    /// The request's body can be sent only once, and was begun before its price was known.
     #[error("the body is a stream and cannot be sent again with a payment")]
     OneShotBody,
+    /// The client beneath has followed a redirect to another server.
+    #[cfg(feature = "middleware")]
+    #[error("a redirect was followed to {0}: the client beneath must follow none")]
+    Redirected(String),
+    /// Another middleware of the chain failed.
+    #[cfg(feature = "middleware")]
+    #[error(transparent)]
+    Middleware(reqwest_middleware::Error),
     /// A number of the chain is out of bounds.
     #[error(transparent)]
     OutOfBounds(#[from] OutOfBounds),

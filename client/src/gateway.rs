@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use farebox_channel::message::Offer;
-use farebox_channel::wire::{Field, WELL_KNOWN};
-use reqwest::header::HeaderMap;
-use reqwest::{Response, StatusCode, Url};
+use farebox_channel::wire::{Field, PROBLEM_PREFIX, WELL_KNOWN};
+use http::response::Parts;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Response, ResponseBuilderExt, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::error::PayError;
@@ -109,12 +110,50 @@ pub(crate) async fn refused(mut response: Response) -> PayError {
             break;
         }
     }
-    let (kind, detail) = match serde_json::from_slice::<Document>(&body) {
-        Ok(Document { kind, detail }) => (kind, detail.unwrap_or_else(|| status.to_string())),
-        Err(_) => ("about:blank".to_owned(), status.to_string()),
+    let Ok(Document { kind, detail }) = serde_json::from_slice(&body) else {
+        return match status {
+            StatusCode::SERVICE_UNAVAILABLE => PayError::NotNow(status.to_string()),
+            _ => PayError::Refused { kind: "about:blank".to_owned(), detail: status.to_string() },
+        };
     };
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    let detail = detail.unwrap_or_else(|| status.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE && kind.starts_with(PROBLEM_PREFIX) {
         return PayError::NotNow(detail);
     }
     PayError::Refused { kind, detail }
+}
+
+/// Tells whether an answer is a problem document (RFC 9457).
+pub(crate) fn is_problem(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))
+}
+
+/// Tells whether a refusal is the gateway's own.
+pub(crate) fn is_of_gateway(refused: &PayError) -> bool {
+    match refused {
+        PayError::Refused { kind, .. } => kind.starts_with(PROBLEM_PREFIX),
+        PayError::NotNow(_) => true,
+        _ => false,
+    }
+}
+
+/// Reads what an answer says, and returns it with the answer as it was.
+pub(crate) async fn peek(response: Response) -> Result<(PayError, Response), PayError> {
+    let url = response.url().clone();
+    let (parts, body) = http::Response::from(response).into_parts();
+    let copy = http::Response::builder().status(parts.status);
+    let bytes = Response::from(http::Response::new(body)).bytes().await?;
+    let copy = copy.body(bytes.clone()).unwrap_or_default();
+    let refused = refused(Response::from(copy)).await;
+    Ok((refused, with_body(url, parts, bytes)))
+}
+
+/// Puts an answer together again, with another body.
+pub(crate) fn with_body(url: Url, mut parts: Parts, body: impl Into<reqwest::Body>) -> Response {
+    // What carries an answer does not carry its address along.
+    if let Ok(marked) = http::Response::builder().url(url).body(()) {
+        parts.extensions.extend(marked.into_parts().0.extensions);
+    }
+    Response::from(http::Response::from_parts(parts, body))
 }

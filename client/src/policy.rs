@@ -32,6 +32,25 @@ pub struct Policy {
     /// answer that has drawn more, on credit that was there before it, is left as soon as that is
     /// seen.
     pub answer_max: Msat,
+    /// How much more to sign, where a request at a price needs a new signature: the following ones
+    /// repeat that payment, which is less work on both sides. It is at risk: a gateway keeps it when it
+    /// closes by itself. Nothing by default.
+    pub credit: Msat,
+    /// How often a request with an `Idempotency-Key` is sent again, where it is not known what has
+    /// come of it. The gateway charges it once. 5 times by default, which takes 6 s and the time of the
+    /// answers; a request without such a name is never sent again. The gateway knows a name on one
+    /// channel, so none is sent again on another one.
+    pub retries: u32,
+    /// Whether requests that have no `Idempotency-Key` are given one, of random, unless their body is
+    /// a stream. The gateway keeps each for a day. Not by default.
+    pub names_requests: bool,
+    /// How long before its expiry a channel is replaced by another one, while it still pays: 14 hours
+    /// by default, and a third of its lifetime at most. Gateways stop 12 hours before the expiry unless
+    /// they are set up otherwise. 0 replaces a channel once the gateway serves it no more.
+    pub renew_before: Seconds,
+    /// Replaces a channel by another one once less than this is left of it, so that no request waits
+    /// for confirmations. With nothing, which is the default, another one is opened when it is needed.
+    pub renew_below: Msat,
     /// The fee rate of the contract, where the node has no estimate.
     pub fee_rate_fallback: FeeRate,
     /// How long to wait for the contract's confirmations.
@@ -53,6 +72,11 @@ impl Policy {
             price_max: Sat::saturating(1_000).to_msat(),
             ahead: Sat::saturating(100).to_msat(),
             answer_max: Sat::saturating(5_000).to_msat(),
+            credit: Msat::ZERO,
+            retries: 5,
+            names_requests: false,
+            renew_before: Seconds::new(14 * 60 * 60),
+            renew_below: Msat::ZERO,
             fee_rate_fallback: FeeRate::from_sat_per_vb_u32(2),
             patience: Duration::from_secs(2 * 60 * 60),
         }

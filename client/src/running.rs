@@ -12,13 +12,13 @@ use bytes::Bytes;
 use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
 use http_body::{Body, Frame, SizeHint};
+use reqwest::Response;
 use reqwest::header::HeaderMap;
-use reqwest::{Response, ResponseBuilderExt};
 use tokio::time::sleep;
 
 use crate::error::{Limit, PayError};
 use crate::event::Event;
-use crate::gateway::field;
+use crate::gateway::{field, with_body};
 use crate::notices::{Notice, Notices};
 use crate::pace::Pace;
 use crate::teller::{Look, Teller};
@@ -41,11 +41,7 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Returns the answer with a body that is paid for while it is read.
 pub(crate) fn follow(response: Response, ticket: Ticket, teller: Teller) -> Response {
     let url = response.url().clone();
-    let (mut parts, body) = http::Response::from(response).into_parts();
-    // What carries an answer does not carry its address along.
-    if let Ok(marked) = http::Response::builder().url(url).body(()) {
-        parts.extensions.extend(marked.into_parts().0.extensions);
-    }
+    let (parts, body) = http::Response::from(response).into_parts();
     let answer = Answer {
         notices: Notices::new(&parts.headers),
         pace: Pace::new(teller.allowance.ahead),
@@ -57,8 +53,7 @@ pub(crate) fn follow(response: Response, ticket: Ticket, teller: Teller) -> Resp
         is_cut: false,
         ending: None,
     };
-    let body = reqwest::Body::wrap(Running(Mutex::new(answer)));
-    Response::from(http::Response::from_parts(parts, body))
+    with_body(url, parts, reqwest::Body::wrap(Running(Mutex::new(answer))))
 }
 
 /// A running answer. Only its reader ever locks it.

@@ -35,11 +35,16 @@ enum Phase {
 }
 
 impl Ticket {
-    /// Signs for a request that costs `price` in the end, and saves it.
-    pub(crate) fn at_price(till: &Arc<Till>, price: Msat) -> Result<(Self, PayRequest), PayError> {
+    /// Signs for a request that costs `price` in the end, and saves it. Where it signs, it signs for
+    /// so much `credit` more.
+    pub(crate) fn at_price(
+        till: &Arc<Till>,
+        price: Msat,
+        credit: Msat,
+    ) -> Result<(Self, PayRequest), PayError> {
         let (payment, signed_at) = till.sign(
             |purse, record, _| {
-                let (next, payment) = purse.pay(price, &record.key)?;
+                let (next, payment) = purse.pay_with_credit(price, credit, &record.key)?;
                 Ok((next, (payment, till.turns())))
             },
             |traffic| traffic.begin(price),

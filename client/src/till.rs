@@ -2,14 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farebox_channel::client::Purse;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+use tokio::time::Instant;
 
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
 use crate::record::{Record, Stage};
 use crate::traffic::Traffic;
+
+/// How long to wait until another channel is opened ahead of time once more.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// An open channel in use. Whatever changes it is saved first.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct Till {
     turn: AsyncMutex<()>,
     /// How often they were.
     turns: AtomicU32,
+    /// When another channel was last to be opened ahead of time in its place.
+    renewal: Mutex<Option<Instant>>,
 }
 
 impl Till {
@@ -39,6 +46,7 @@ impl Till {
             has_given_in: AtomicBool::default(),
             turn: AsyncMutex::default(),
             turns: AtomicU32::default(),
+            renewal: Mutex::default(),
         }
     }
 
@@ -139,6 +147,17 @@ impl Till {
     /// Notes that both records were brought together.
     pub(crate) fn finish_turn(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Tells whether another channel may be opened in its place now: not while that is tried, nor soon
+    /// after.
+    pub(crate) fn begin_renewal(&self, now: Instant) -> bool {
+        let mut renewal = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = renewal.is_none_or(|last| now.saturating_duration_since(last) > RENEWAL_PAUSE);
+        if is_due {
+            *renewal = Some(now);
+        }
+        is_due
     }
 
     /// Tells whether the gateway may know of more spent than this client: its record is of an

@@ -90,9 +90,14 @@ impl Traffic {
         self.running.saturating_add(self.unknown)
     }
 
+    /// Tells whether no request waits for its answer, and no answer runs.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.waiting == 0 && self.running == 0
+    }
+
     /// Returns a mark of this moment if nothing is under way, and it is not known what has run cost.
     pub(crate) fn calm(&self) -> Option<Calm> {
-        let is_calm = self.running == 0 && self.waiting == 0 && self.unknown > 0;
+        let is_calm = self.is_quiet() && self.unknown > 0;
         is_calm.then_some(Calm(self.begun))
     }
 

@@ -80,6 +80,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
     policy.answer_max = arguments.max_answer.to_msat();
+    // This process may have ended before another channel is open.
+    policy.renew_before = Seconds::new(0);
     let print_refund = arguments.print_refund;
     let node = arguments.payer.node(&file).await?;
     let client = PayingClient::new(node, file, policy)?

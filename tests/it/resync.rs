@@ -233,7 +233,7 @@ async fn requests_in_parallel_get_in_step_once_for_all() {
         }
     }));
     let url = world.gateway.url("/paid/x");
-    let requests = (0..40).map(|_| client.get(&url));
+    let requests = (0..40).map(|_| client.get(&url).send());
     let answers = futures_util::future::join_all(requests).await;
 
     for answer in answers {

@@ -102,13 +102,34 @@ impl Purse {
     /// # Errors
     /// [`CannotPay`] when the channel holds too little; then nothing has changed.
     pub fn pay(&self, price: Msat, key: &SecretKey) -> Result<(Self, PayRequest), CannotPay> {
+        self.pay_with_credit(price, Msat::ZERO, key)
+    }
+
+    /// Does the same, and where it signs, it signs for so much `credit` more, as far as the channel
+    /// holds it: the next requests repeat this payment. The gateway may keep what is not spent.
+    ///
+    /// Nothing more is signed while answers run, which would draw on it.
+    ///
+    /// # Errors
+    /// [`CannotPay`] when the channel holds too little; then nothing has changed.
+    pub fn pay_with_credit(
+        &self,
+        price: Msat,
+        credit: Msat,
+        key: &SecretKey,
+    ) -> Result<(Self, PayRequest), CannotPay> {
         let exhausted = CannotPay::Exhausted { left: self.left(), price };
         let spent = self.spent.checked_add(price).ok_or(exhausted)?;
         let contract = self.contract();
         let payment = if spent <= self.payment.paid.to_msat() {
             self.payment
         } else {
-            let paid = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
+            let least = contract.payable(spent.to_sat_ceil()).ok_or(exhausted)?;
+            let credit = if self.known.is_none() { credit } else { Msat::ZERO };
+            let wished = spent.checked_add(credit).unwrap_or(Msat::MAX).to_sat_ceil();
+            let wished = wished.min(contract.capacity);
+            // The change at the end is not signed away for the sake of what is ahead.
+            let paid = contract.payable(wished).filter(|paid| *paid == wished).unwrap_or(least);
             Payment::sign(contract, paid, key)?
         };
         let request = PayRequest { payment, price_max: Some(price), ..self.top_up() };

@@ -53,6 +53,41 @@ fn a_repeated_payment_is_the_very_same() {
     assert_eq!(next.spent, msat(1));
 }
 
+/// The amounts of the payments that a purse signs for these prices, with so much credit each time.
+fn amounts_with(credit: u64, prices: &[u64]) -> Vec<u64> {
+    let mut purse = purse();
+    let mut amounts = vec![];
+    for price in prices {
+        let (next, request) =
+            purse.pay_with_credit(msat(*price), msat(credit), &client_key()).unwrap();
+        assert_eq!(next.spent.get(), purse.spent.get() + price, "credit is not spent");
+        amounts.push(request.payment.paid.get());
+        purse = next;
+    }
+    amounts
+}
+
+#[test]
+fn a_purse_signs_ahead_where_it_signs_at_all_and_as_far_as_the_channel_holds_it() {
+    let first = FIRST * 1_000;
+    assert_eq!(
+        amounts_with(2_500, &[first, 1, 2_500, 500]),
+        [FIRST, FIRST + 3, FIRST + 3, FIRST + 6]
+    );
+    let all = CAPACITY * 1_000;
+    assert_eq!(amounts_with(all, &[first, 1]), [FIRST, CAPACITY]);
+    // 100 sat would be left, which is dust, and so much was not asked for.
+    let most = all - first - 100_000 - 1;
+    assert_eq!(amounts_with(most, &[first, 1]), [FIRST, FIRST + 1]);
+}
+
+#[test]
+fn a_purse_signs_nothing_ahead_that_running_answers_would_draw_on() {
+    let purse = purse().shared();
+    let (_, request) = purse.pay_with_credit(msat(1), msat(5_000), &client_key()).unwrap();
+    assert_eq!(request.payment.paid.get(), FIRST + 1);
+}
+
 #[test]
 fn a_purse_pays_everything_rather_than_leave_dust() {
     let edge = (CAPACITY - 294) * 1_000;

@@ -52,7 +52,7 @@ impl Payer {
     /// Pays for something at a price.
     pub(super) async fn flat(&self, stand: &Stand) {
         let url = stand.world.gateway.url("/paid/x");
-        let (answer, ()) = tokio::join!(self.client.get(&url), async {
+        let (answer, ()) = tokio::join!(self.client.get(&url).send(), async {
             let mut side = stand.feed.asked().await;
             side.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nflat").await;
         });

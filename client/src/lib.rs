@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod channel_file;
 mod closing;
 mod error;

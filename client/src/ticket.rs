@@ -6,6 +6,7 @@ use farebox_channel::Msat;
 use farebox_channel::client::{Ahead, Purse};
 use farebox_channel::message::{PayRequest, Receipt};
 
+use crate::budget::as_far_as_budgets_go;
 use crate::error::PayError;
 use crate::policy::Allowance;
 use crate::till::Till;
@@ -54,15 +55,18 @@ impl Ticket {
         price: Msat,
         allowance: Allowance,
     ) -> Result<(Self, PayRequest), PayError> {
-        let (payment, signed_at) = till.sign(
-            |purse, record, traffic| {
-                let pool_max = allowance.pool_max(traffic.sharers().saturating_add(1));
-                let ahead = Ahead { wished: allowance.ahead, pool_max };
-                let (next, payment) = purse.begin(price, ahead, &record.key)?;
-                Ok((next, (payment, till.turns())))
-            },
-            |traffic| traffic.begin_running(),
-        )?;
+        let sign = |wished| {
+            till.sign(
+                |purse, record, traffic| {
+                    let pool_max = allowance.pool_max(traffic.sharers().saturating_add(1));
+                    let ahead = Ahead { wished, pool_max };
+                    let (next, payment) = purse.begin(price, ahead, &record.key)?;
+                    Ok((next, (payment, till.turns())))
+                },
+                |traffic| traffic.begin_running(),
+            )
+        };
+        let (payment, signed_at) = as_far_as_budgets_go(allowance.ahead, sign)?;
         let till = Arc::clone(till);
         Ok((Self { till, price, phase: Phase::WaitingToRun, signed_at }, payment))
     }

@@ -6,8 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use farebox_channel::client::Purse;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
+use crate::budget::Budgets;
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
+use crate::opening::wall;
 use crate::record::{Record, Stage};
 use crate::traffic::Traffic;
 
@@ -15,6 +17,7 @@ use crate::traffic::Traffic;
 #[derive(Debug)]
 pub(crate) struct Till {
     file: ChannelFile,
+    budgets: Budgets,
     record: Mutex<Record>,
     /// Locked after the record, where both are.
     traffic: Mutex<Traffic>,
@@ -29,10 +32,16 @@ pub(crate) struct Till {
 
 impl Till {
     /// Makes a till of a channel that was opened in this run, or is `resumed` from the file.
-    pub(crate) fn new(file: ChannelFile, record: Record, is_resumed: bool) -> Self {
+    pub(crate) fn new(
+        file: &ChannelFile,
+        budgets: Budgets,
+        record: Record,
+        is_resumed: bool,
+    ) -> Self {
         let is_shared = matches!(&record.stage, Stage::Open(purse) if purse.known.is_some());
         Self {
-            file,
+            file: file.clone(),
+            budgets,
             record: Mutex::new(record),
             traffic: Mutex::new(Traffic::new(is_resumed, is_shared)),
             is_resumed,
@@ -97,8 +106,12 @@ impl Till {
         if matches!(&record.stage, Stage::Open(purse) if *purse == next) {
             return Ok(());
         }
-        record.stage = Stage::Open(next);
-        Ok(self.file.save(record)?)
+        let before = std::mem::replace(&mut record.stage, Stage::Open(next));
+        let saved = self.file.save_within(record, &self.budgets, wall());
+        if saved.is_err() {
+            record.stage = before;
+        }
+        saved
     }
 
     /// Signs for something and saves it, so that nothing is sent that is not on record. What is

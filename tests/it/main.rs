@@ -10,6 +10,7 @@
 
 mod admin;
 mod behind;
+mod budgets;
 mod chain;
 mod config;
 mod crash;

@@ -141,6 +141,24 @@ async fn a_stream_that_may_cost_no_more_ends_with_the_reason_and_an_error() {
 }
 
 #[tokio::test]
+async fn a_stream_is_paid_to_the_last_satoshi_of_a_budget_and_ends_with_the_reason() {
+    let stand = Stand::start("events = { msat = 150_000 }\nwait_secs = 1").await;
+    let most = Sat::new(1_000).unwrap();
+    let payer = Payer::new(&stand, |policy| policy.total_max = Some(most.to_msat())).await;
+    let (mut answer, mut side) = payer.open(&stand, EVENTS).await;
+    side.chunk(&"data: 1\n\n".repeat(9)).await;
+
+    let (body, end) = read(&mut answer).await;
+
+    let events = String::from_utf8(body).unwrap().matches("data: 1\n\n").count();
+    assert_eq!(events, 6, "998.5 sat were left for 150 sat each");
+    let limit = limit(&end.unwrap_err());
+    assert!(matches!(limit, Limit::Total { most: it, .. } if it == most.to_msat()), "{limit}");
+    assert_eq!(payer.purse().payment.paid, most);
+    payer.agrees(&stand, PRICE_MSAT + 900_000).await;
+}
+
+#[tokio::test]
 async fn a_channel_that_holds_no_more_ends_a_stream_with_an_error() {
     let stand = Stand::start("events = { msat = 1_000_000 }\nwait_secs = 1").await;
     let lock = |policy: &mut Policy| {

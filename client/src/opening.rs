@@ -130,7 +130,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let record = Record { origin, key, stage: Stage::Funded(funded) };
-        let saved = self.file.save_within(&record, &self.policy.budgets(), wall());
+        let saved = self.file.save_within(&record, &self.policy.budgets(), wall(), None);
         if let Err(PayError::Limit(limit)) = saved {
             self.node.release(transaction).await?;
             return Err(limit.into());

@@ -19,6 +19,7 @@ use crate::gateway::{Origin, field, offer, refused};
 use crate::opening::wall;
 use crate::policy::Policy;
 use crate::prices::{Prices, Quote};
+use crate::purchase::Asked;
 use crate::record::{Record, Stage};
 use crate::running::follow;
 use crate::teller::Teller;
@@ -282,10 +283,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Err(error @ (PayError::Distrust(_) | PayError::File(_))) = reckoned {
             return (till.turns(), Err(error));
         }
+        let asked = Asked::of(&request);
         let bought = if quote.is_running {
-            Ticket::running(till, quote.price, self.policy.allowance())
+            Ticket::running(till, quote.price, self.policy.allowance(), &asked)
         } else {
-            Ticket::at_price(till, quote.price)
+            Ticket::at_price(till, quote.price, &asked)
         };
         match bought {
             Ok((ticket, payment)) => {

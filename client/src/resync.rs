@@ -104,14 +104,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
             match self.resynchronise(&till, origin).await {
                 // The next request will find out.
                 Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
-                    return Ok(());
+                    return ticket.note(receipt.price.min(price));
                 }
                 other => other?,
             }
         }
         match till.purse() {
             Some(purse) if receipt.paid > purse.payment.paid => Err(distrust.into()),
-            Some(_) | None => Ok(()),
+            Some(_) | None => ticket.note(receipt.price.min(price)),
         }
     }
 

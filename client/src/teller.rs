@@ -15,6 +15,7 @@ use crate::error::{Limit, PayError};
 use crate::event::{Event, Observer};
 use crate::gateway::{Origin, step};
 use crate::policy::Allowance;
+use crate::purchase::Line;
 use crate::till::Till;
 
 /// How long the gateway may take to tell the account.
@@ -93,6 +94,7 @@ impl Teller {
         let sign = |wished| {
             let ahead = Ahead { wished, ..ahead };
             self.till.sign(
+                None,
                 |purse, record, traffic| {
                     if traffic.topped_up != seen {
                         return Ok((purse.clone(), None));
@@ -104,7 +106,7 @@ impl Teller {
                 |traffic| traffic.topped_up = traffic.topped_up.wrapping_add(1),
             )
         };
-        let amount = as_far_as_budgets_go(ahead.wished, sign)?;
+        let (amount, _) = as_far_as_budgets_go(ahead.wished, sign)?;
         let Some((channel, amount)) = amount else { return Ok(false) };
         self.observer.tell(&Event::ToppedUp { channel, amount, cost });
         Ok(true)
@@ -115,8 +117,9 @@ impl Teller {
     pub(crate) async fn reckon(&self) -> Result<bool, PayError> {
         let Some(calm) = self.till.traffic().calm() else { return Ok(false) };
         let receipt = self.ask().await?;
-        let mut told = None;
+        let (mut told, mut known) = (None, None);
         self.till.book(
+            None,
             |_| {},
             |purse, traffic| {
                 if receipt.is_running || traffic.calm() != Some(calm) {
@@ -124,11 +127,12 @@ impl Teller {
                 }
                 told = Some(Receipt { price: purse.drawn(&receipt), ..receipt });
                 let next = purse.reckon(&receipt, traffic.lost())?;
-                traffic.know();
+                known = traffic.know();
                 Ok(next)
             },
         )?;
         if let Some(receipt) = told {
+            self.till.write(known.map(|number| Line::Paid(number, receipt.price)))?;
             self.observer.tell(&Event::Ended(receipt));
         }
         Ok(told.is_some())

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use farebox_channel::Msat;
 use farebox_channel::client::Purse;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
@@ -10,6 +11,7 @@ use crate::budget::Budgets;
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
 use crate::opening::wall;
+use crate::purchase::{Asked, Line, Number, Purchase};
 use crate::record::{Record, Stage};
 use crate::traffic::Traffic;
 
@@ -77,20 +79,22 @@ impl Till {
         let mut record = self.record();
         let Stage::Open(purse) = &record.stage else { return Ok(()) };
         let next = change(purse)?;
-        self.keep(&mut record, next)
+        self.keep(&mut record, next, None).map(|_| ())
     }
 
-    /// Notes what has come of a request or an answer, and changes the account by it. Where no answer
-    /// runs any more, and what each has cost is known, the rest of their pool is credit again.
+    /// Notes what has come of a request or an answer, and changes the account and the history by it.
+    /// Where no answer runs any more, and what each has cost is known, the rest of their pool is credit
+    /// again.
     pub(crate) fn book(
         &self,
+        line: Option<Line>,
         note: impl FnOnce(&mut Traffic),
         change: impl FnOnce(&Purse, &mut Traffic) -> Result<Purse, PayError>,
     ) -> Result<(), PayError> {
         let mut record = self.record();
         let mut traffic = self.traffic();
         note(&mut traffic);
-        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let Stage::Open(purse) = &record.stage else { return self.write(line) };
         let is_shared = traffic.sharers() > 0;
         let next = if is_shared && !traffic.is_closing {
             change(&purse.shared(), &mut traffic)?
@@ -98,16 +102,30 @@ impl Till {
             change(purse, &mut traffic)?
         };
         let next = if traffic.sharers() == 0 { next.rest() } else { next };
-        self.keep(&mut record, next)
+        self.keep(&mut record, next, line).map(|_| ())
     }
 
-    /// Saves a purse, unless it is on record like that.
-    fn keep(&self, record: &mut Record, next: Purse) -> Result<(), PayError> {
+    /// Writes a line into the history.
+    pub(crate) fn write(&self, line: Option<Line>) -> Result<(), PayError> {
+        if let Some(line) = line {
+            self.file.note(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Saves a purse, unless it is on record like that, and a line of the history.
+    fn keep(
+        &self,
+        record: &mut Record,
+        next: Purse,
+        line: Option<Line>,
+    ) -> Result<Option<Number>, PayError> {
         if matches!(&record.stage, Stage::Open(purse) if *purse == next) {
-            return Ok(());
+            let noted = line.map(|line| self.file.note(&line)).transpose();
+            return Ok(noted?);
         }
         let before = std::mem::replace(&mut record.stage, Stage::Open(next));
-        let saved = self.file.save_within(record, &self.budgets, wall());
+        let saved = self.file.save_within(record, &self.budgets, wall(), line.as_ref());
         if saved.is_err() {
             record.stage = before;
         }
@@ -115,12 +133,14 @@ impl Till {
     }
 
     /// Signs for something and saves it, so that nothing is sent that is not on record. What is
-    /// signed is noted as under way in the same step.
+    /// signed is noted as under way in the same step. What is `sold`, with its price, gets a row in the
+    /// history.
     pub(crate) fn sign<T>(
         &self,
+        sold: Option<(&Asked, Msat)>,
         sign: impl FnOnce(&Purse, &Record, &Traffic) -> Result<(Purse, T), PayError>,
         note: impl FnOnce(&mut Traffic),
-    ) -> Result<T, PayError> {
+    ) -> Result<(T, Option<Number>), PayError> {
         let mut record = self.record();
         let mut traffic = self.traffic();
         let Stage::Open(purse) = &record.stage else {
@@ -131,9 +151,20 @@ impl Till {
         }
         let purse = if traffic.sharers() > 0 { purse.shared() } else { purse.clone() };
         let (next, signed) = sign(&purse, &record, &traffic)?;
-        self.keep(&mut record, next)?;
+        let line = sold.map(|(Asked { method, path }, price)| {
+            Line::Begun(Purchase {
+                time: wall(),
+                origin: record.origin.clone(),
+                method: method.clone(),
+                path: path.clone(),
+                channel: record.outpoint(),
+                price,
+                cost: None,
+            })
+        });
+        let number = self.keep(&mut record, next, line)?;
         note(&mut traffic);
-        Ok(signed)
+        Ok((signed, number))
     }
 
     /// Returns how often both records were brought together.

@@ -16,6 +16,7 @@ mod config;
 mod crash;
 mod durability;
 mod front;
+mod history;
 mod metered;
 mod named_request;
 mod node;

@@ -3,24 +3,30 @@
 use farebox_channel::{Sat, Timestamp};
 use rusqlite::{Connection, params};
 
+use super::history::write_line;
 use super::{ChannelFile, write};
 use crate::budget::{Budgets, Signed};
 use crate::error::{FileError, Limit, PayError};
 use crate::opening::wall;
+use crate::purchase::{Line, Number};
 use crate::record::{Record, Stage};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
 impl ChannelFile {
-    /// Saves a channel that has signed for more, or is about to sign its first payment, if the
-    /// budgets allow it. It is durable when this returns, and nothing has changed when it fails.
+    /// Saves a channel that has signed for more, or is about to sign its first payment, and a line of
+    /// the history, if the budgets allow it. It is durable when this returns, and nothing has changed when it fails.
     pub(crate) fn save_within(
         &self,
         record: &Record,
         budgets: &Budgets,
         now: Timestamp,
-    ) -> Result<(), PayError> {
-        self.checked(budgets, record, now, |connection| write(connection, record))
+        line: Option<&Line>,
+    ) -> Result<Option<Number>, PayError> {
+        self.checked(budgets, record, now, |connection| {
+            write(connection, record)?;
+            line.map(|line| write_line(connection, line)).transpose()
+        })
     }
 
     /// Counts the first payment of a contract, before it is signed, if the budgets allow it.
@@ -43,16 +49,16 @@ impl ChannelFile {
     }
 
     /// Writes something in one transaction with the count of what is signed for.
-    fn checked(
+    fn checked<T>(
         &self,
         budgets: &Budgets,
         record: &Record,
         now: Timestamp,
-        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-    ) -> Result<(), PayError> {
-        let written: Result<Result<(), Limit>, FileError> = self.with(|connection| {
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, PayError> {
+        let written: Result<Result<T, Limit>, FileError> = self.with(|connection| {
             let transaction = connection.transaction()?;
-            write(&transaction)?;
+            let written = write(&transaction)?;
             let has_grown = count(&transaction, record, now)?;
             let is_open = matches!(record.stage, Stage::Open(_));
             // A first payment is checked when it is counted, and once more when it is signed.
@@ -62,7 +68,7 @@ impl ChannelFile {
                     return Ok(Err(limit));
                 }
             }
-            transaction.commit().map(Ok)
+            transaction.commit().map(|()| Ok(written))
         });
         Ok(written??)
     }
@@ -136,6 +142,15 @@ mod tests {
         Budgets { host: most(host), day: most(day), total: most(total) }
     }
 
+    fn save(
+        file: &ChannelFile,
+        record: &Record,
+        budgets: &Budgets,
+        now: Timestamp,
+    ) -> Result<(), PayError> {
+        file.save_within(record, budgets, now, None).map(|_| ())
+    }
+
     fn limit(refused: Result<(), PayError>) -> Limit {
         match refused {
             Err(PayError::Limit(limit)) => limit,
@@ -147,42 +162,42 @@ mod tests {
     fn a_payment_over_a_budget_is_refused_and_the_file_stays_as_it_was() {
         let (file, _folder) = file();
         let before = record(1, A, 400);
-        file.save_within(&before, &most(400, 400, 400), NOW).unwrap();
+        save(&file, &before, &most(400, 400, 400), NOW).unwrap();
 
-        let refused = file.save_within(&record(1, A, 401), &most(400, 500, 500), NOW);
+        let refused = save(&file, &record(1, A, 401), &most(400, 500, 500), NOW);
 
         let (asked, most_host) = (sat(401).to_msat(), sat(400).to_msat());
         assert_eq!(limit(refused), Limit::Host { asked, most: most_host });
         assert_eq!(file.channels().unwrap(), [before]);
-        file.save_within(&record(1, A, 401), &most(401, 401, 401), NOW).unwrap();
+        save(&file, &record(1, A, 401), &most(401, 401, 401), NOW).unwrap();
     }
 
     #[test]
     fn all_channels_count_for_their_server_and_in_all() {
         let (file, _folder) = file();
         let budgets = most(1_000, 9_000, 1_500);
-        file.save_within(&record(1, A, 600), &budgets, NOW).unwrap();
-        let second = file.save_within(&record(2, A, 401), &budgets, NOW);
+        save(&file, &record(1, A, 600), &budgets, NOW).unwrap();
+        let second = save(&file, &record(2, A, 401), &budgets, NOW);
         assert!(matches!(limit(second), Limit::Host { .. }));
-        file.save_within(&record(2, A, 400), &budgets, NOW).unwrap();
-        let other = file.save_within(&record(3, B, 501), &budgets, NOW);
+        save(&file, &record(2, A, 400), &budgets, NOW).unwrap();
+        let other = save(&file, &record(3, B, 501), &budgets, NOW);
         assert!(matches!(limit(other), Limit::Total { .. }));
-        file.save_within(&record(3, B, 500), &budgets, NOW).unwrap();
+        save(&file, &record(3, B, 500), &budgets, NOW).unwrap();
     }
 
     #[test]
     fn what_was_paid_on_another_day_counts_in_all_and_not_today() {
         let (file, _folder) = file();
         let budgets = most(9_000, 500, 900);
-        file.save_within(&record(1, A, 500), &budgets, NOW).unwrap();
+        save(&file, &record(1, A, 500), &budgets, NOW).unwrap();
         let late = Timestamp::new(NOW.get() - 5 + DAY_SECS - 1);
-        let same_day = file.save_within(&record(1, A, 501), &budgets, late);
+        let same_day = save(&file, &record(1, A, 501), &budgets, late);
         assert!(matches!(limit(same_day), Limit::Day { .. }));
 
         let tomorrow = Timestamp::new(late.get() + 1);
-        file.save_within(&record(1, A, 700), &budgets, tomorrow).unwrap();
-        file.save_within(&record(1, A, 900), &budgets, tomorrow).unwrap();
-        let too_much = file.save_within(&record(1, A, 1_001), &budgets, tomorrow);
+        save(&file, &record(1, A, 700), &budgets, tomorrow).unwrap();
+        save(&file, &record(1, A, 900), &budgets, tomorrow).unwrap();
+        let too_much = save(&file, &record(1, A, 1_001), &budgets, tomorrow);
         let (asked, most) = (sat(1_001).to_msat(), sat(900).to_msat());
         assert_eq!(limit(too_much), Limit::Total { asked, most });
     }
@@ -190,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_signed_already_is_served_on_also_where_a_budget_has_shrunk() {
         let (file, _folder) = file();
-        file.save_within(&record(1, A, 500), &Budgets::default(), NOW).unwrap();
-        file.save_within(&record(1, A, 500), &most(1, 1, 1), NOW).unwrap();
+        save(&file, &record(1, A, 500), &Budgets::default(), NOW).unwrap();
+        save(&file, &record(1, A, 500), &most(1, 1, 1), NOW).unwrap();
     }
 }

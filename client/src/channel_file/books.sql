@@ -7,3 +7,16 @@ CREATE TABLE signed (
     day     INTEGER NOT NULL,    -- when that has grown last, in days since 1970 (UTC)
     before  INTEGER NOT NULL     -- sat: what it was before that day
 ) STRICT;
+
+-- One row per request that was paid for, the newest for a year.
+CREATE TABLE purchase (
+    number  INTEGER PRIMARY KEY,
+    time    INTEGER NOT NULL,    -- when it was signed for, Unix seconds
+    origin  TEXT    NOT NULL,
+    method  TEXT    NOT NULL,
+    path    TEXT    NOT NULL,    -- without the query
+    channel TEXT    NOT NULL,
+    price   INTEGER NOT NULL,    -- msat
+    cost    INTEGER              -- msat; NULL where it is not known
+) STRICT;
+CREATE INDEX purchase_time ON purchase (time);

@@ -3,6 +3,7 @@
 mod books;
 #[cfg(feature = "wallet")]
 mod coins;
+mod history;
 mod rows;
 #[cfg(test)]
 mod sample;
@@ -43,9 +44,18 @@ const FROM_2: &str = concat!(include_str!("books.sql"), include_str!("signed.sql
 #[derive(Clone, Debug)]
 pub struct ChannelFile {
     path: Arc<str>,
-    connection: Arc<Mutex<Connection>>,
+    connections: Arc<Mutex<Connections>>,
     /// Held as long as the file is open.
     _lock: Arc<File>,
+}
+
+/// Two ways to write.
+#[derive(Debug)]
+struct Connections {
+    /// What is committed here is durable, and all that was committed before it on either.
+    synced: Connection,
+    /// What is committed here may be lost with the power, but is never torn.
+    unsynced: Connection,
 }
 
 impl ChannelFile {
@@ -82,8 +92,12 @@ impl ChannelFile {
             let make = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
             connection.execute_batch(&make).map_err(failed)?;
         }
-        let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { path: name, connection, _lock: Arc::new(lock) })
+        let unsynced = Connection::open(path).map_err(failed)?;
+        unsynced.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        let connections = Arc::new(Mutex::new(Connections { synced: connection, unsynced }));
+        let file = Self { path: name, connections, _lock: Arc::new(lock) };
+        file.drop_old()?;
+        Ok(file)
     }
 
     /// Returns every channel, the newest expiry first.
@@ -111,13 +125,28 @@ impl ChannelFile {
         })
     }
 
-    /// Works with the database.
+    /// Works with the database. What is committed is durable.
     pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, FileError> {
+        self.work(|connections| work(&mut connections.synced))
+    }
+
+    /// Works with the database where nothing is lost with what was committed last.
+    fn with_unsynced<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
+        self.work(|connections| work(&mut connections.unsynced))
+    }
+
+    fn work<T>(
+        &self,
+        work: impl FnOnce(&mut Connections) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
         let failed = |source| FileError::Database { path: self.path.to_string(), source };
-        work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
+        work(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
     }
 
     /// Reads rows. Where one is damaged, the column `name` tells which.
@@ -241,7 +270,8 @@ mod tests {
         let file = ChannelFile::open(&path).unwrap();
         file.save(&paid).unwrap();
         file.with(|connection| {
-            connection.execute_batch("DROP TABLE signed; PRAGMA user_version = 2;")
+            let drop = "DROP TABLE signed; DROP TABLE purchase; PRAGMA user_version = 2;";
+            connection.execute_batch(drop)
         })
         .unwrap();
         drop(file);
@@ -279,7 +309,7 @@ mod tests {
 
         assert_eq!(file.channels().unwrap(), []);
         assert!(file.wanted().unwrap().is_empty());
-        let connection = file.connection.lock().unwrap();
+        let connection = &file.connections.lock().unwrap().synced;
         let known = connection.query_row("SELECT count(known) FROM channel", [], |row| row.get(0));
         assert_eq!(known, Ok(0));
         let format = connection.pragma_query_value(None, "user_version", |row| row.get(0));

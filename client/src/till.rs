@@ -1,10 +1,10 @@
 //! A till: the open channel with a server, as the requests that pay through it share it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use farebox_channel::Msat;
-use farebox_channel::client::Purse;
+use farebox_channel::client::{Distrust, Purse};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
 use crate::budget::Budgets;
@@ -24,8 +24,6 @@ pub(crate) struct Till {
     /// Locked after the record, where both are.
     traffic: Mutex<Traffic>,
     is_resumed: bool,
-    /// Whether what the gateway says of the amount spent was believed once.
-    has_given_in: AtomicBool,
     /// Held while both sides' records are brought together.
     turn: AsyncMutex<()>,
     /// How often they were.
@@ -47,7 +45,6 @@ impl Till {
             record: Mutex::new(record),
             traffic: Mutex::new(Traffic::new(is_resumed, is_shared)),
             is_resumed,
-            has_given_in: AtomicBool::default(),
             turn: AsyncMutex::default(),
             turns: AtomicU32::default(),
         }
@@ -187,12 +184,45 @@ impl Till {
 
     /// Tells whether the gateway may know of more spent than this client: its record is of an
     /// earlier run, and may be a copy.
-    pub(crate) fn may_be_old(&self) -> bool {
-        self.is_resumed && !self.has_given_in.load(Ordering::Acquire)
+    pub(crate) fn may_be_old(&self) -> Result<bool, PayError> {
+        Ok(self.is_resumed && self.trusts()?)
     }
 
-    /// Believes the gateway once in a run what no signature bears out.
-    pub(crate) fn give_in(&self) -> bool {
-        !self.has_given_in.swap(true, Ordering::AcqRel)
+    /// Tells whether the gateway is believed what no signature bears out. It is once, and again when it
+    /// has served for as much as it was believed.
+    pub(crate) fn trusts(&self) -> Result<bool, PayError> {
+        let channel = self.record().outpoint();
+        Ok(self.file.doubted(&channel)? == Msat::ZERO)
+    }
+
+    /// Takes what the gateway knows. More spent on the same payment, which no signature bears out, is
+    /// taken where it `may` be; else nothing changes. `note` is done with the change.
+    pub(crate) fn believe(
+        &self,
+        may: bool,
+        change: impl FnOnce(&Purse) -> Result<Purse, Distrust>,
+        note: impl FnOnce(),
+    ) -> Result<(), PayError> {
+        let mut record = self.record();
+        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let next = change(purse)?;
+        let claimed = if next.payment == purse.payment {
+            next.spent.checked_sub(purse.spent).unwrap_or_default()
+        } else {
+            Msat::ZERO
+        };
+        if claimed > Msat::ZERO && !may {
+            let (charged, agreed) = (next.spent, purse.spent);
+            return Err(Distrust::Overcharged { charged, agreed }.into());
+        }
+        if claimed > Msat::ZERO {
+            let believed = Record { stage: Stage::Open(next), ..record.clone() };
+            self.file.believe(&believed, claimed)?;
+            *record = believed;
+        } else {
+            self.keep(&mut record, next, None)?;
+        }
+        note();
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! What is signed for on all channels, and whether the budgets allow more.
 
-use farebox_channel::{Sat, Timestamp};
-use rusqlite::{Connection, params};
+use bitcoin::OutPoint;
+use farebox_channel::{Msat, Sat, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::history::write_line;
 use super::{ChannelFile, write};
@@ -48,6 +49,30 @@ impl ChannelFile {
         Ok(budgets.check(signed.and(more))?)
     }
 
+    /// Returns what the gateway of a channel was believed without a signature, as far as it has not
+    /// served for that since.
+    pub(crate) fn doubted(&self, channel: &OutPoint) -> Result<Msat, FileError> {
+        let sql = "SELECT doubted FROM signed WHERE channel = ?";
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let doubted =
+                statement.query_row([channel.to_string()], |row| row.get(0)).optional()?;
+            Ok(Msat::new(doubted.unwrap_or_default()).unwrap_or(Msat::MAX))
+        })
+    }
+
+    /// Saves a channel with so much more spent than any signature bears out.
+    pub(crate) fn believe(&self, record: &Record, claimed: Msat) -> Result<(), FileError> {
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            write(&transaction, record)?;
+            count(&transaction, record, wall())?;
+            let sql = "UPDATE signed SET doubted = doubted + ?2 WHERE channel = ?1";
+            transaction.execute(sql, params![record.outpoint().to_string(), claimed.get()])?;
+            transaction.commit()
+        })
+    }
+
     /// Writes something in one transaction with the count of what is signed for.
     fn checked<T>(
         &self,
@@ -87,7 +112,7 @@ pub(super) fn count(
         Stage::Held(held) => first(held.first_payment),
         Stage::Open(purse) | Stage::Closing(purse, _) => purse.payment.paid,
     };
-    let sql = "INSERT INTO signed VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (channel) DO UPDATE SET \
+    let sql = "INSERT INTO signed VALUES (?1, ?2, ?3, ?4, 0, 0) ON CONFLICT (channel) DO UPDATE SET \
                before = CASE WHEN day = ?4 THEN before ELSE sat END, day = ?4, sat = ?3 \
                WHERE sat < ?3";
     let (channel, day) = (contract.outpoint.to_string(), now.get() / DAY_SECS);
@@ -98,6 +123,13 @@ pub(super) fn count(
         day
     ])?;
     Ok(grown > 0)
+}
+
+/// Notes that a request has cost so much: its gateway has served for it.
+pub(super) fn earn(connection: &Connection, number: Number, cost: Msat) -> rusqlite::Result<()> {
+    let sql = "UPDATE signed SET doubted = max(doubted - ?2, 0) WHERE doubted > 0 \
+               AND channel = (SELECT channel FROM purchase WHERE number = ?1)";
+    connection.prepare_cached(sql)?.execute(params![number.0, cost.get()]).map(|_| ())
 }
 
 /// Checks the budgets with a contract that somebody is about to be asked to pay: as long as they may,

@@ -5,7 +5,9 @@ CREATE TABLE signed (
     origin  TEXT    NOT NULL,    -- scheme, host and port of the server
     sat     INTEGER NOT NULL,    -- the greatest payment, or the first one that is about to be signed
     day     INTEGER NOT NULL,    -- when that has grown last, in days since 1970 (UTC)
-    before  INTEGER NOT NULL     -- sat: what it was before that day
+    before  INTEGER NOT NULL,    -- sat: what it was before that day
+    doubted INTEGER NOT NULL     -- msat: what the gateway was believed to have charged without a
+                                 -- signature that bears it out, less what was paid for since
 ) STRICT;
 
 -- One row per request that was paid for, the newest for a year.

@@ -7,6 +7,7 @@ use farebox_channel::{Msat, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::ChannelFile;
+use super::books::earn;
 use super::rows::{Damage, checked, column};
 use crate::error::FileError;
 use crate::opening::wall;
@@ -53,6 +54,7 @@ pub(super) fn write_line(connection: &Connection, line: &Line) -> rusqlite::Resu
         Line::Paid(number, cost) => {
             let sql = "UPDATE purchase SET cost = ?2 WHERE number = ?1";
             connection.prepare_cached(sql)?.execute(params![number.0, cost.get()])?;
+            earn(connection, *number, *cost)?;
             Ok(*number)
         }
         Line::Refused(number) => {

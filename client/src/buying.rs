@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::gateway::{Origin, field, is_of_gateway, is_problem, offer, peek, refused};
 use crate::paying::{PayingClient, is_one_of};
 use crate::prices::Quote;
+use crate::purchase::Asked;
 use crate::running::follow;
 use crate::teller::Teller;
 use crate::ticket::Ticket;
@@ -40,10 +41,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Err(error @ (PayError::Distrust(_) | PayError::File(_))) = reckoned {
             return (till.turns(), Err(error));
         }
+        let asked = Asked::of(&request);
         let bought = if quote.is_running {
-            Ticket::running(till, quote.price, self.policy.allowance())
+            Ticket::running(till, quote.price, self.policy.allowance(), &asked)
         } else {
-            Ticket::at_price(till, quote.price, self.policy.credit)
+            Ticket::at_price(till, quote.price, self.policy.credit, &asked)
         };
         match bought {
             Ok((ticket, payment)) => {

@@ -89,7 +89,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Some(till) = in_use.iter().filter_map(Weak::upgrade).find(is_same) {
             return till;
         }
-        let till = Arc::new(Till::new(self.file.clone(), record, is_resumed));
+        let till = Arc::new(Till::new(&self.file, self.policy.budgets(), record, is_resumed));
         in_use.push(Arc::downgrade(&till));
         till
     }

@@ -4,7 +4,7 @@ use farebox_chain::ChainError;
 use farebox_channel::client::{CannotPay, Distrust, FundingMismatch, TermsRefused};
 use farebox_channel::message::StateName;
 use farebox_channel::wire::Malformed;
-use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError, Sat};
+use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError, Sat, Seconds};
 use thiserror::Error;
 
 /// The channel file did not do its work.
@@ -59,14 +59,71 @@ pub enum FileError {
     },
 }
 
-/// What an answer that is charged while it passes has come up against.
+/// What does not allow a payment: a limit of the policy's, with what was asked for and the most that
+/// is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Limit {
-    /// It may cost no more.
-    #[error("it may cost {0} at most")]
+    /// One request costs too much.
+    #[error("the request costs {asked}, and at most {most} are allowed")]
+    Price {
+        /// The price.
+        asked: Msat,
+        /// The most to pay for one request.
+        most: Msat,
+    },
+    /// The first payment of a channel is too great.
+    #[error("the first payment of a channel is {asked}, and at most {most} are allowed")]
+    FirstPayment {
+        /// The first payment.
+        asked: Sat,
+        /// The greatest to agree to.
+        most: Sat,
+    },
+    /// A channel would lock too much.
+    #[error("a channel would lock {asked}, and at most {most} are allowed")]
+    Capacity {
+        /// What it would lock.
+        asked: Sat,
+        /// The greatest amount to lock.
+        most: Sat,
+    },
+    /// A channel would lock coins for too long.
+    #[error("a channel would lock coins for {} s, and at most {} s are allowed", asked.get(), most.get())]
+    Lifetime {
+        /// How long it would.
+        asked: Seconds,
+        /// The longest time to lock them.
+        most: Seconds,
+    },
+    /// Too much would be paid to one server, over all runs.
+    #[error("{asked} would be paid to this server by then, and at most {most} are allowed")]
+    Host {
+        /// What would be signed for by then.
+        asked: Msat,
+        /// The most to pay to one server.
+        most: Msat,
+    },
+    /// Too much would be paid on one day, over all runs.
+    #[error("{asked} would be paid today (UTC) by then, and at most {most} are allowed a day")]
+    Day {
+        /// What would be signed for by then.
+        asked: Msat,
+        /// The most to pay on one day.
+        most: Msat,
+    },
+    /// Too much would be paid in all, over all runs.
+    #[error("{asked} would be paid in all by then, and at most {most} are allowed")]
+    Total {
+        /// What would be signed for by then.
+        asked: Msat,
+        /// The most to pay in all.
+        most: Msat,
+    },
+    /// An answer that is charged while it passes may cost no more.
+    #[error("the answer was not paid any further: it may cost {0} at most")]
     Answer(Msat),
-    /// The channel holds no more.
-    #[error("the channel holds {0}")]
+    /// The channel holds no more for such an answer.
+    #[error("the answer was not paid any further: the channel holds {0}")]
     Channel(Sat),
 }
 
@@ -91,14 +148,6 @@ pub enum PayError {
     /// A field of the answer cannot be read.
     #[error("the gateway's answer: {0}")]
     Malformed(#[from] Malformed),
-    /// The request costs more than allowed.
-    #[error("the request costs {price}, and at most {most} are allowed")]
-    TooExpensive {
-        /// The price.
-        price: Msat,
-        /// The most allowed.
-        most: Msat,
-    },
     /// The offer or the terms are not agreed to.
     #[error(transparent)]
     Terms(#[from] TermsRefused),
@@ -165,9 +214,9 @@ pub enum PayError {
     /// No random numbers are to be had.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
-    /// An answer that is charged while it passes was not paid any further.
-    #[error("the answer was not paid any further: {0}")]
-    Limit(Limit),
+    /// A limit does not allow it. What would have been beyond it was not signed.
+    #[error(transparent)]
+    Limit(#[from] Limit),
     /// There is no channel with this server.
     #[error("there is no channel with {0}")]
     NoChannel(String),

@@ -53,6 +53,7 @@
 //! begins with [`PayingClient::http`].
 
 mod again;
+mod budget;
 mod buying;
 mod carrier;
 mod channel_file;
@@ -71,6 +72,7 @@ mod pace;
 mod paying;
 mod policy;
 mod prices;
+mod purchase;
 mod record;
 mod recovery;
 mod refunding;
@@ -92,6 +94,7 @@ pub use event::{Event, Observer};
 pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
+pub use purchase::Purchase;
 pub use record::{Record, Stage};
 pub use recovery::Recovery;
 pub use refunding::Refunding;

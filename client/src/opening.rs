@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::FeeRate;
 use bitcoin::consensus::encode::serialize;
 use farebox_chain::{Chain, Wallet};
-use farebox_channel::client::{Draft, Funded, Held, Limits, Purse};
+use farebox_channel::client::{Draft, Funded, Held, Purse};
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
 use farebox_channel::wire::PROBLEM_PREFIX;
 use farebox_channel::{Clock, Kind, Payout, Timestamp};
@@ -91,6 +91,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Stage::Held(held) = &record.stage {
             let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
             self.observer.tell(&Event::Exported(exported));
+            self.file.reserve(&record, &self.policy.budgets())?;
             record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
             self.file.save(&record)?;
         }
@@ -101,7 +102,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn fund(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
         let clock = self.clock().await?;
         let key = random_key()?;
-        let limits = self.limits(offer).await?;
+        let limits = self.policy.limits(offer, self.node.tip().await?.network)?;
+        // The request that the channel is opened for is paid at once.
+        let least = offer.first_payment.max(offer.price.to_sat_ceil());
+        self.file.check_budgets(origin.as_str(), least, &self.policy.budgets())?;
         let request = limits.request(offer, &key)?;
         let reply: TermsReply = step(&self.http, origin, &request).await?;
         let draft = Draft::accept(offer, &request, &reply, clock)?;
@@ -126,7 +130,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let record = Record { origin, key, stage: Stage::Funded(funded) };
-        self.file.save(&record)?;
+        let saved = self.file.save_within(&record, &self.policy.budgets(), wall(), None);
+        if let Err(PayError::Limit(limit)) = saved {
+            self.node.release(transaction).await?;
+            return Err(limit.into());
+        }
+        saved?;
         Ok(record)
     }
 
@@ -175,21 +184,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
             sleep(PAUSE).await;
         }
-    }
-
-    /// Returns what to ask for: the policy's wish, or the least that is offered.
-    async fn limits(&self, offer: &Offer) -> Result<Limits, PayError> {
-        let policy = &self.policy;
-        let tip = self.node.tip().await?;
-        let capacity = policy.capacity.unwrap_or_else(|| *offer.capacity.start());
-        let lifetime = policy.lifetime.unwrap_or_else(|| *offer.lifetime.start());
-        Ok(Limits {
-            network: tip.network,
-            kind: policy.kind,
-            capacity: capacity.min(policy.capacity_max),
-            lifetime: lifetime.min(policy.lifetime_max),
-            first_payment_max: policy.first_payment_max,
-        })
     }
 
     pub(crate) async fn fee_rate(&self) -> Result<FeeRate, PayError> {

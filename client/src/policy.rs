@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use bitcoin::FeeRate;
+use bitcoin::{FeeRate, Network};
+use farebox_channel::client::Limits;
 use farebox_channel::message::Offer;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
 
-use crate::error::PayError;
+use crate::budget::Budgets;
+use crate::error::Limit;
 
 /// How a client opens channels, and what it pays at most.
 #[derive(Clone, Debug)]
@@ -25,6 +27,13 @@ pub struct Policy {
     pub first_payment_max: Sat,
     /// The most to pay for one request.
     pub price_max: Msat,
+    /// The most to pay to one server: one scheme, host and port. What counts, here and below, is what
+    /// is signed for, over all runs that use the same file.
+    pub host_max: Option<Msat>,
+    /// The most to pay on one day (UTC).
+    pub day_max: Option<Msat>,
+    /// The most to pay in all.
+    pub total_max: Option<Msat>,
     /// How much to pay ahead at first for an answer that is charged while it passes. It grows with
     /// what the answer costs.
     pub ahead: Msat,
@@ -59,7 +68,8 @@ pub struct Policy {
 
 impl Policy {
     /// Makes a policy with cautious limits: 1,000,000 sat for 30 days, 20,000 sat at first, 1,000 sat
-    /// for one request, and 5,000 sat for an answer that is charged while it passes, 100 sat ahead.
+    /// for one request, and 5,000 sat for an answer that is charged while it passes, 100 sat ahead. What
+    /// all of that may come to, for one server, on one day and in all, it does not limit.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         Self {
@@ -70,6 +80,9 @@ impl Policy {
             lifetime_max: Seconds::new(30 * 24 * 60 * 60),
             first_payment_max: Sat::saturating(20_000),
             price_max: Sat::saturating(1_000).to_msat(),
+            host_max: None,
+            day_max: None,
+            total_max: None,
             ahead: Sat::saturating(100).to_msat(),
             answer_max: Sat::saturating(5_000).to_msat(),
             credit: Msat::ZERO,
@@ -83,15 +96,37 @@ impl Policy {
     }
 
     /// Checks what an offer asks for.
-    pub(crate) fn check(&self, offer: &Offer) -> Result<(), PayError> {
+    pub(crate) fn check(&self, offer: &Offer) -> Result<(), Limit> {
         let price = offer.price.max(offer.rates.map(|rates| rates.dearest()).unwrap_or_default());
         if price > self.price_max {
-            return Err(PayError::TooExpensive { price, most: self.price_max });
+            return Err(Limit::Price { asked: price, most: self.price_max });
         }
         if offer.rates.is_some() && price > self.answer_max {
-            return Err(PayError::TooExpensive { price, most: self.answer_max });
+            return Err(Limit::Price { asked: price, most: self.answer_max });
         }
         Ok(())
+    }
+
+    /// Returns what to ask for in a new channel: the wish, or the least that is offered.
+    pub(crate) fn limits(&self, offer: &Offer, network: Network) -> Result<Limits, Limit> {
+        let capacity = self.capacity.unwrap_or_else(|| *offer.capacity.start());
+        let lifetime = self.lifetime.unwrap_or_else(|| *offer.lifetime.start());
+        if capacity > self.capacity_max {
+            return Err(Limit::Capacity { asked: capacity, most: self.capacity_max });
+        }
+        if lifetime > self.lifetime_max {
+            return Err(Limit::Lifetime { asked: lifetime, most: self.lifetime_max });
+        }
+        let (first_payment, first_payment_max) = (offer.first_payment, self.first_payment_max);
+        if first_payment > first_payment_max {
+            return Err(Limit::FirstPayment { asked: first_payment, most: first_payment_max });
+        }
+        Ok(Limits { network, kind: self.kind, capacity, lifetime, first_payment_max })
+    }
+
+    /// Returns what may be signed for over all runs.
+    pub(crate) const fn budgets(&self) -> Budgets {
+        Budgets { host: self.host_max, day: self.day_max, total: self.total_max }
     }
 
     /// Returns what answers may cost that are charged while they pass.

@@ -94,7 +94,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         let is_old = match distrust {
             Distrust::OtherPayment { .. } => true,
-            Distrust::Overcharged { .. } => receipt.price <= price && till.may_be_old(),
+            Distrust::Overcharged { .. } => receipt.price <= price && till.may_be_old()?,
             Distrust::OtherContract | Distrust::Unsigned { .. } => false,
         };
         if !is_old {
@@ -104,35 +104,33 @@ impl<B: Chain + Wallet> PayingClient<B> {
             match self.resynchronise(&till, origin).await {
                 // The next request will find out.
                 Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
-                    return Ok(());
+                    return ticket.note(receipt.price.min(price));
                 }
                 other => other?,
             }
         }
         match till.purse() {
             Some(purse) if receipt.paid > purse.payment.paid => Err(distrust.into()),
-            Some(_) | None => Ok(()),
+            Some(_) | None => ticket.note(receipt.price.min(price)),
         }
     }
 
     /// Brings the two records of a channel together: takes what the gateway knows and this client
     /// does not, and shows the newest payment to a gateway that does not know it.
     ///
-    /// What no signature bears out is believed once in a run: how much of the credit is spent.
+    /// What no signature bears out is how much of the credit is spent. It is believed once, and again when
+    /// the gateway has served for as much since: this client's record may be an old copy, or the
+    /// gateway's, but not time and again.
     pub(crate) async fn resynchronise(&self, till: &Till, origin: &Origin) -> Result<(), PayError> {
         let Some(before) = till.purse() else { return Ok(()) };
         let contract = before.contract();
         let (channel, network) = (contract.outpoint, contract.terms.network);
         let key = till.record().key;
-        let mut is_believed = false;
+        let may = till.trusts()?;
         match self.status(origin, StatusSubject::Channel(channel), network, &key).await {
             Ok(told) => {
                 for told in told.iter().filter(|told| told.channel == channel) {
-                    till.account(|purse| {
-                        let next = purse.resynchronise(told)?;
-                        is_believed |= next.spent > purse.spent && next.payment == purse.payment;
-                        Ok(next)
-                    })?;
+                    till.believe(may, |purse| purse.resynchronise(told), || {})?;
                 }
             }
             // A gateway that has lost its record takes the contract once more.
@@ -141,17 +139,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         let Some(newest) = till.purse() else { return Ok(()) };
         let receipt: Receipt = step(&self.http, origin, &newest.top_up()).await?;
-        till.account(|purse| {
-            till.finish_turn();
-            let next = purse.catch_up(&receipt)?;
-            is_believed |= next.spent > purse.spent;
-            Ok(next)
-        })?;
+        till.believe(may, |purse| purse.catch_up(&receipt), || till.finish_turn())?;
         let Some(after) = till.purse() else { return Ok(()) };
-        if is_believed && !till.give_in() {
-            let (charged, agreed) = (after.spent, before.spent);
-            return Err(Distrust::Overcharged { charged, agreed }.into());
-        }
         let (paid, spent) = (after.payment.paid, after.spent);
         self.observer.tell(&Event::Resynchronised { channel, paid, spent });
         Ok(())

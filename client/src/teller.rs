@@ -10,10 +10,12 @@ use farebox_channel::client::{Ahead, NoMore};
 use farebox_channel::message::Receipt;
 use tokio::time::timeout;
 
+use crate::budget::as_far_as_budgets_go;
 use crate::error::{Limit, PayError};
 use crate::event::{Event, Observer};
 use crate::gateway::{Origin, step};
 use crate::policy::Allowance;
+use crate::purchase::Line;
 use crate::till::Till;
 
 /// How long the gateway may take to tell the account.
@@ -84,24 +86,27 @@ impl Teller {
 
     /// Signs more and saves it, unless that was done since the account was `seen`.
     fn pay(&self, seen: u64, ahead: Ahead, cost: Msat) -> Result<bool, PayError> {
-        let amount = self.till.sign(
-            |purse, record, traffic| {
-                if traffic.topped_up != seen {
-                    return Ok((purse.clone(), None));
-                }
-                let next =
-                    purse.pay_ahead(ahead, &record.key).map_err(|no_more| match no_more {
-                        NoMore::Budget(_) => {
-                            PayError::Limit(Limit::Answer(self.allowance.answer_max))
-                        }
-                        NoMore::Capacity(capacity) => PayError::Limit(Limit::Channel(capacity)),
-                        NoMore::Payment(error) => error.into(),
-                    })?;
-                let amount = next.payment.paid.checked_sub(purse.payment.paid);
-                Ok((next, Some((record.outpoint(), amount.unwrap_or_default()))))
-            },
-            |traffic| traffic.topped_up = traffic.topped_up.wrapping_add(1),
-        )?;
+        let no_more = |no_more| match no_more {
+            NoMore::Budget(_) => PayError::Limit(Limit::Answer(self.allowance.answer_max)),
+            NoMore::Capacity(capacity) => PayError::Limit(Limit::Channel(capacity)),
+            NoMore::Payment(error) => error.into(),
+        };
+        let sign = |wished| {
+            let ahead = Ahead { wished, ..ahead };
+            self.till.sign(
+                None,
+                |purse, record, traffic| {
+                    if traffic.topped_up != seen {
+                        return Ok((purse.clone(), None));
+                    }
+                    let next = purse.pay_ahead(ahead, &record.key).map_err(no_more)?;
+                    let amount = next.payment.paid.checked_sub(purse.payment.paid);
+                    Ok((next, Some((record.outpoint(), amount.unwrap_or_default()))))
+                },
+                |traffic| traffic.topped_up = traffic.topped_up.wrapping_add(1),
+            )
+        };
+        let (amount, _) = as_far_as_budgets_go(ahead.wished, sign)?;
         let Some((channel, amount)) = amount else { return Ok(false) };
         self.observer.tell(&Event::ToppedUp { channel, amount, cost });
         Ok(true)
@@ -112,8 +117,9 @@ impl Teller {
     pub(crate) async fn reckon(&self) -> Result<bool, PayError> {
         let Some(calm) = self.till.traffic().calm() else { return Ok(false) };
         let receipt = self.ask().await?;
-        let mut told = None;
+        let (mut told, mut known) = (None, None);
         self.till.book(
+            None,
             |_| {},
             |purse, traffic| {
                 if receipt.is_running || traffic.calm() != Some(calm) {
@@ -121,11 +127,12 @@ impl Teller {
                 }
                 told = Some(Receipt { price: purse.drawn(&receipt), ..receipt });
                 let next = purse.reckon(&receipt, traffic.lost())?;
-                traffic.know();
+                known = traffic.know();
                 Ok(next)
             },
         )?;
         if let Some(receipt) = told {
+            self.till.write(known.map(|number| Line::Paid(number, receipt.price)))?;
             self.observer.tell(&Event::Ended(receipt));
         }
         Ok(told.is_some())

@@ -6,8 +6,10 @@ use farebox_channel::Msat;
 use farebox_channel::client::{Ahead, Purse};
 use farebox_channel::message::{PayRequest, Receipt};
 
+use crate::budget::as_far_as_budgets_go;
 use crate::error::PayError;
 use crate::policy::Allowance;
+use crate::purchase::{Asked, Line, Number};
 use crate::till::Till;
 
 /// A request that is paid for. When it is dropped before it is known what it costs, all that it may
@@ -16,6 +18,8 @@ use crate::till::Till;
 pub(crate) struct Ticket {
     till: Arc<Till>,
     price: Msat,
+    /// Its row in the history.
+    number: Option<Number>,
     phase: Phase,
     /// How often both records had been brought together when it was signed.
     signed_at: u32,
@@ -36,21 +40,26 @@ enum Phase {
 
 impl Ticket {
     /// Signs for a request that costs `price` in the end, and saves it. Where it signs, it signs for
-    /// so much `credit` more.
+    /// so much `credit` more, as far as the budgets go.
     pub(crate) fn at_price(
         till: &Arc<Till>,
         price: Msat,
         credit: Msat,
+        asked: &Asked,
     ) -> Result<(Self, PayRequest), PayError> {
-        let (payment, signed_at) = till.sign(
-            |purse, record, _| {
-                let (next, payment) = purse.pay_with_credit(price, credit, &record.key)?;
-                Ok((next, (payment, till.turns())))
-            },
-            |traffic| traffic.begin(price),
-        )?;
+        let sign = |credit| {
+            till.sign(
+                Some((asked, price)),
+                |purse, record, _| {
+                    let (next, payment) = purse.pay_with_credit(price, credit, &record.key)?;
+                    Ok((next, (payment, till.turns())))
+                },
+                |traffic| traffic.begin(price),
+            )
+        };
+        let ((payment, signed_at), number) = as_far_as_budgets_go(credit, sign)?;
         let till = Arc::clone(till);
-        Ok((Self { till, price, phase: Phase::Waiting, signed_at }, payment))
+        Ok((Self { till, price, number, phase: Phase::Waiting, signed_at }, payment))
     }
 
     /// Signs for a request whose answer runs, and for some of that ahead, and saves it.
@@ -58,18 +67,23 @@ impl Ticket {
         till: &Arc<Till>,
         price: Msat,
         allowance: Allowance,
+        asked: &Asked,
     ) -> Result<(Self, PayRequest), PayError> {
-        let (payment, signed_at) = till.sign(
-            |purse, record, traffic| {
-                let pool_max = allowance.pool_max(traffic.sharers().saturating_add(1));
-                let ahead = Ahead { wished: allowance.ahead, pool_max };
-                let (next, payment) = purse.begin(price, ahead, &record.key)?;
-                Ok((next, (payment, till.turns())))
-            },
-            |traffic| traffic.begin_running(),
-        )?;
+        let sign = |wished| {
+            till.sign(
+                Some((asked, price)),
+                |purse, record, traffic| {
+                    let pool_max = allowance.pool_max(traffic.sharers().saturating_add(1));
+                    let ahead = Ahead { wished, pool_max };
+                    let (next, payment) = purse.begin(price, ahead, &record.key)?;
+                    Ok((next, (payment, till.turns())))
+                },
+                |traffic| traffic.begin_running(),
+            )
+        };
+        let ((payment, signed_at), number) = as_far_as_budgets_go(allowance.ahead, sign)?;
         let till = Arc::clone(till);
-        Ok((Self { till, price, phase: Phase::WaitingToRun, signed_at }, payment))
+        Ok((Self { till, price, number, phase: Phase::WaitingToRun, signed_at }, payment))
     }
 
     /// Returns the till.
@@ -104,7 +118,8 @@ impl Ticket {
             (Phase::Waiting, false) => {
                 self.phase = Phase::Over;
                 let receive = |purse: &Purse| Ok(purse.receive(receipt, price)?);
-                self.till.book(|traffic| traffic.answered(), |purse, _| receive(purse))
+                let line = self.paid(receipt.price);
+                self.till.book(line, |traffic| traffic.answered(), |purse, _| receive(purse))
             }
             (Phase::Waiting, true) => {
                 self.phase = Phase::Running;
@@ -112,13 +127,14 @@ impl Ticket {
                     traffic.answered();
                     traffic.run();
                 };
-                self.till.book(note, |purse, traffic| {
+                self.till.book(None, note, |purse, traffic| {
                     head(&purse.adopt(price), receipt, traffic.slack())
                 })
             }
             (Phase::WaitingToRun, _) => {
                 self.phase = Phase::Running;
                 self.till.book(
+                    None,
                     |traffic| traffic.answered(),
                     |purse, traffic| head(purse, receipt, traffic.slack()),
                 )?;
@@ -134,16 +150,26 @@ impl Ticket {
         if self.phase != Phase::Running {
             return Ok(());
         }
-        self.till.book(|_| {}, |purse, traffic| Ok(purse.end(receipt, traffic.slack())?))?;
+        let line = self.paid(receipt.price);
+        self.till.book(line, |_| {}, |purse, traffic| Ok(purse.end(receipt, traffic.slack())?))?;
         self.phase = Phase::Over;
-        self.till.book(|traffic| traffic.end(true), |purse, _| Ok(purse.clone()))
+        self.till.book(None, |traffic| traffic.end(), |purse, _| Ok(purse.clone()))
+    }
+
+    /// Notes what it has cost, where the account takes that in another way.
+    pub(crate) fn note(&self, cost: Msat) -> Result<(), PayError> {
+        self.till.write(self.paid(cost))
+    }
+
+    fn paid(&self, cost: Msat) -> Option<Line> {
+        self.number.map(|number| Line::Paid(number, cost))
     }
 
     /// Notes that the answer runs no more, and that it is not known what it has cost.
     pub(crate) fn leave(&mut self) {
         if self.runs() {
             self.phase = Phase::Over;
-            self.till.traffic().end(false);
+            self.till.traffic().leave(self.number);
         }
     }
 
@@ -152,8 +178,10 @@ impl Ticket {
         let (phase, price) = (std::mem::replace(&mut self.phase, Phase::Over), self.price);
         // What was signed before both records were brought together counts as spent since.
         let is_counted = self.till.turns() != self.signed_at;
+        let line = self.number.map(Line::Refused);
         match phase {
             Phase::Waiting => self.till.book(
+                line,
                 |traffic| traffic.answered(),
                 |purse, traffic| {
                     let is_kept = is_counted && traffic.sharers() == 0;
@@ -161,9 +189,10 @@ impl Ticket {
                 },
             ),
             Phase::WaitingToRun => self.till.book(
+                line,
                 |traffic| {
                     traffic.answered();
-                    traffic.end(true);
+                    traffic.end();
                 },
                 |purse, _| Ok(purse.clone()),
             ),
@@ -178,7 +207,7 @@ impl Ticket {
             Phase::WaitingToRun => {
                 let mut traffic = self.till.traffic();
                 traffic.answered();
-                traffic.end(false);
+                traffic.leave(self.number);
             }
             Phase::Running | Phase::Over => {}
         }
@@ -193,9 +222,9 @@ impl Drop for Ticket {
             Phase::Waiting => traffic.lose(self.price),
             Phase::WaitingToRun => {
                 traffic.lose(self.price);
-                traffic.end(false);
+                traffic.leave(None);
             }
-            Phase::Running => traffic.end(false),
+            Phase::Running => traffic.leave(self.number),
             Phase::Over => {}
         }
     }

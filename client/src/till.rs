@@ -1,15 +1,19 @@
 //! A till: the open channel with a server, as the requests that pay through it share it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farebox_channel::client::Purse;
+use farebox_channel::Msat;
+use farebox_channel::client::{Distrust, Purse};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use tokio::time::Instant;
 
+use crate::budget::Budgets;
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
+use crate::opening::wall;
+use crate::purchase::{Asked, Line, Number, Purchase};
 use crate::record::{Record, Stage};
 use crate::traffic::Traffic;
 
@@ -20,12 +24,11 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Till {
     file: ChannelFile,
+    budgets: Budgets,
     record: Mutex<Record>,
     /// Locked after the record, where both are.
     traffic: Mutex<Traffic>,
     is_resumed: bool,
-    /// Whether what the gateway says of the amount spent was believed once.
-    has_given_in: AtomicBool,
     /// Held while both sides' records are brought together.
     turn: AsyncMutex<()>,
     /// How often they were.
@@ -36,14 +39,19 @@ pub(crate) struct Till {
 
 impl Till {
     /// Makes a till of a channel that was opened in this run, or is `resumed` from the file.
-    pub(crate) fn new(file: ChannelFile, record: Record, is_resumed: bool) -> Self {
+    pub(crate) fn new(
+        file: &ChannelFile,
+        budgets: Budgets,
+        record: Record,
+        is_resumed: bool,
+    ) -> Self {
         let is_shared = matches!(&record.stage, Stage::Open(purse) if purse.known.is_some());
         Self {
-            file,
+            file: file.clone(),
+            budgets,
             record: Mutex::new(record),
             traffic: Mutex::new(Traffic::new(is_resumed, is_shared)),
             is_resumed,
-            has_given_in: AtomicBool::default(),
             turn: AsyncMutex::default(),
             turns: AtomicU32::default(),
             renewal: Mutex::default(),
@@ -76,20 +84,22 @@ impl Till {
         let mut record = self.record();
         let Stage::Open(purse) = &record.stage else { return Ok(()) };
         let next = change(purse)?;
-        self.keep(&mut record, next)
+        self.keep(&mut record, next, None).map(|_| ())
     }
 
-    /// Notes what has come of a request or an answer, and changes the account by it. Where no answer
-    /// runs any more, and what each has cost is known, the rest of their pool is credit again.
+    /// Notes what has come of a request or an answer, and changes the account and the history by it.
+    /// Where no answer runs any more, and what each has cost is known, the rest of their pool is credit
+    /// again.
     pub(crate) fn book(
         &self,
+        line: Option<Line>,
         note: impl FnOnce(&mut Traffic),
         change: impl FnOnce(&Purse, &mut Traffic) -> Result<Purse, PayError>,
     ) -> Result<(), PayError> {
         let mut record = self.record();
         let mut traffic = self.traffic();
         note(&mut traffic);
-        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let Stage::Open(purse) = &record.stage else { return self.write(line) };
         let is_shared = traffic.sharers() > 0;
         let next = if is_shared && !traffic.is_closing {
             change(&purse.shared(), &mut traffic)?
@@ -97,25 +107,45 @@ impl Till {
             change(purse, &mut traffic)?
         };
         let next = if traffic.sharers() == 0 { next.rest() } else { next };
-        self.keep(&mut record, next)
+        self.keep(&mut record, next, line).map(|_| ())
     }
 
-    /// Saves a purse, unless it is on record like that.
-    fn keep(&self, record: &mut Record, next: Purse) -> Result<(), PayError> {
-        if matches!(&record.stage, Stage::Open(purse) if *purse == next) {
-            return Ok(());
+    /// Writes a line into the history.
+    pub(crate) fn write(&self, line: Option<Line>) -> Result<(), PayError> {
+        if let Some(line) = line {
+            self.file.note(&line)?;
         }
-        record.stage = Stage::Open(next);
-        Ok(self.file.save(record)?)
+        Ok(())
+    }
+
+    /// Saves a purse, unless it is on record like that, and a line of the history.
+    fn keep(
+        &self,
+        record: &mut Record,
+        next: Purse,
+        line: Option<Line>,
+    ) -> Result<Option<Number>, PayError> {
+        if matches!(&record.stage, Stage::Open(purse) if *purse == next) {
+            let noted = line.map(|line| self.file.note(&line)).transpose();
+            return Ok(noted?);
+        }
+        let before = std::mem::replace(&mut record.stage, Stage::Open(next));
+        let saved = self.file.save_within(record, &self.budgets, wall(), line.as_ref());
+        if saved.is_err() {
+            record.stage = before;
+        }
+        saved
     }
 
     /// Signs for something and saves it, so that nothing is sent that is not on record. What is
-    /// signed is noted as under way in the same step.
+    /// signed is noted as under way in the same step. What is `sold`, with its price, gets a row in the
+    /// history.
     pub(crate) fn sign<T>(
         &self,
+        sold: Option<(&Asked, Msat)>,
         sign: impl FnOnce(&Purse, &Record, &Traffic) -> Result<(Purse, T), PayError>,
         note: impl FnOnce(&mut Traffic),
-    ) -> Result<T, PayError> {
+    ) -> Result<(T, Option<Number>), PayError> {
         let mut record = self.record();
         let mut traffic = self.traffic();
         let Stage::Open(purse) = &record.stage else {
@@ -126,9 +156,20 @@ impl Till {
         }
         let purse = if traffic.sharers() > 0 { purse.shared() } else { purse.clone() };
         let (next, signed) = sign(&purse, &record, &traffic)?;
-        self.keep(&mut record, next)?;
+        let line = sold.map(|(Asked { method, path }, price)| {
+            Line::Begun(Purchase {
+                time: wall(),
+                origin: record.origin.clone(),
+                method: method.clone(),
+                path: path.clone(),
+                channel: record.outpoint(),
+                price,
+                cost: None,
+            })
+        });
+        let number = self.keep(&mut record, next, line)?;
         note(&mut traffic);
-        Ok(signed)
+        Ok((signed, number))
     }
 
     /// Returns how often both records were brought together.
@@ -162,12 +203,45 @@ impl Till {
 
     /// Tells whether the gateway may know of more spent than this client: its record is of an
     /// earlier run, and may be a copy.
-    pub(crate) fn may_be_old(&self) -> bool {
-        self.is_resumed && !self.has_given_in.load(Ordering::Acquire)
+    pub(crate) fn may_be_old(&self) -> Result<bool, PayError> {
+        Ok(self.is_resumed && self.trusts()?)
     }
 
-    /// Believes the gateway once in a run what no signature bears out.
-    pub(crate) fn give_in(&self) -> bool {
-        !self.has_given_in.swap(true, Ordering::AcqRel)
+    /// Tells whether the gateway is believed what no signature bears out. It is once, and again when it
+    /// has served for as much as it was believed.
+    pub(crate) fn trusts(&self) -> Result<bool, PayError> {
+        let channel = self.record().outpoint();
+        Ok(self.file.doubted(&channel)? == Msat::ZERO)
+    }
+
+    /// Takes what the gateway knows. More spent on the same payment, which no signature bears out, is
+    /// taken where it `may` be; else nothing changes. `note` is done with the change.
+    pub(crate) fn believe(
+        &self,
+        may: bool,
+        change: impl FnOnce(&Purse) -> Result<Purse, Distrust>,
+        note: impl FnOnce(),
+    ) -> Result<(), PayError> {
+        let mut record = self.record();
+        let Stage::Open(purse) = &record.stage else { return Ok(()) };
+        let next = change(purse)?;
+        let claimed = if next.payment == purse.payment {
+            next.spent.checked_sub(purse.spent).unwrap_or_default()
+        } else {
+            Msat::ZERO
+        };
+        if claimed > Msat::ZERO && !may {
+            let (charged, agreed) = (next.spent, purse.spent);
+            return Err(Distrust::Overcharged { charged, agreed }.into());
+        }
+        if claimed > Msat::ZERO {
+            let believed = Record { stage: Stage::Open(next), ..record.clone() };
+            self.file.believe(&believed, claimed)?;
+            *record = believed;
+        } else {
+            self.keep(&mut record, next, None)?;
+        }
+        note();
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use farebox_channel::Msat;
 
+use crate::purchase::Number;
+
 /// The requests and answers that a channel pays for at the moment.
 #[derive(Debug)]
 pub(crate) struct Traffic {
@@ -9,6 +11,8 @@ pub(crate) struct Traffic {
     running: u32,
     /// Such answers that have ended at a cost which is not known.
     unknown: u32,
+    /// Their rows in the history, as far as they are known.
+    left: Vec<Number>,
     /// Requests whose head has not come, those of running answers too.
     waiting: u32,
     /// How many requests were begun.
@@ -35,7 +39,8 @@ impl Traffic {
         let slack = if is_resumed { Msat::MAX } else { Msat::ZERO };
         let unknown = if is_shared { 1 } else { 0 };
         let (running, waiting, begun, topped_up, lost) = (0, 0, 0, 0, Msat::ZERO);
-        Self { running, unknown, waiting, begun, lost, slack, topped_up, is_closing: false }
+        let left = Vec::new();
+        Self { running, unknown, left, waiting, begun, lost, slack, topped_up, is_closing: false }
     }
 
     /// Notes that a request is sent at a price that is agreed to.
@@ -71,18 +76,26 @@ impl Traffic {
         self.lost = self.lost.checked_add(price).unwrap_or(Msat::MAX);
     }
 
-    /// Notes that an answer runs no more.
-    pub(crate) const fn end(&mut self, is_known: bool) {
+    /// Notes that an answer runs no more, and that it is known what it has cost.
+    pub(crate) const fn end(&mut self) {
         self.running = self.running.saturating_sub(1);
-        if !is_known {
-            self.unknown = self.unknown.saturating_add(1);
-        }
     }
 
-    /// Notes that all is known that was charged so far.
-    pub(crate) const fn know(&mut self) {
+    /// Notes that an answer runs no more, and that it is not known what it has cost.
+    pub(crate) fn leave(&mut self, number: Option<Number>) {
+        self.end();
+        self.unknown = self.unknown.saturating_add(1);
+        self.left.extend(number);
+    }
+
+    /// Notes that all is known that was charged so far. Returns the row of the one answer whose cost is
+    /// known by that; of several, only the sum is.
+    pub(crate) fn know(&mut self) -> Option<Number> {
+        let left = std::mem::take(&mut self.left);
+        let is_one = self.unknown == 1 && self.lost == Msat::ZERO;
         self.unknown = 0;
         self.slack = self.lost;
+        left.first().copied().filter(|_| is_one && left.len() == 1)
     }
 
     /// Returns how many answers share the pool.

@@ -69,7 +69,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub(crate) async fn ask(&self, origin: &Origin, wanted: Wanted) -> Result<Record, PayError> {
         let (terms, capacity) = (wanted.draft.terms, wanted.draft.capacity);
         // Whoever pays may do so once this client and the gateway are gone.
-        self.file.want(&wanted)?;
+        self.file.want(&wanted, &self.policy.budgets())?;
         let exported = Recovery::wanted(&wanted).save(&self.file.recovery_folder())?;
         self.observer.tell(&Event::Exported(exported));
         self.node.ask(terms.address(), capacity.get());

@@ -11,6 +11,8 @@ mod demo;
 mod desk;
 mod export;
 mod funds;
+mod history;
+mod limits;
 mod manual;
 mod node;
 mod passphrase;

@@ -12,6 +12,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response, StatusCode, Url};
 
 use super::funds::{Node, PayerArguments};
+use super::limits::LimitArguments;
 use super::node::FileArguments;
 
 #[derive(Debug, Args)]
@@ -49,6 +50,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     close: bool,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     payer: PayerArguments,
     #[command(flatten)]
     file: FileArguments,
@@ -66,7 +69,7 @@ pub(super) fn sat(number: &str) -> Result<Sat, String> {
     Sat::new(number).map_err(|error| error.to_string())
 }
 
-fn seconds(number: &str) -> Result<Seconds, String> {
+pub(super) fn seconds(number: &str) -> Result<Seconds, String> {
     let number = number.parse().map_err(|_| "a whole number of seconds".to_owned())?;
     Ok(Seconds::new(number))
 }
@@ -82,6 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     policy.answer_max = arguments.max_answer.to_msat();
     // This process may have ended before another channel is open.
     policy.renew_before = Seconds::new(0);
+    arguments.limits.apply(&mut policy);
     let print_refund = arguments.print_refund;
     let node = arguments.payer.node(&file).await?;
     let client = PayingClient::new(node, file, policy)?

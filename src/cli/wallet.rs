@@ -17,6 +17,7 @@ use qrcode::render::unicode::Dense1x2;
 use zeroize::Zeroizing;
 
 use super::funds::FundsArguments;
+use super::history;
 use super::node::{FileArguments, NodeArguments};
 
 #[derive(Debug, Args)]
@@ -47,6 +48,12 @@ enum Command {
     },
     /// List your channels
     Channels,
+    /// List the requests that you have paid for
+    ///
+    /// Each with its time in Unix seconds, its server, method and path, the channel that has paid,
+    /// the price that was agreed to, what it has cost in the end, and how it has ended: `paid`, or
+    /// `unknown` where its answer was lost or goes on. Rows are kept for a year.
+    History(history::Arguments),
     /// Take back the coins of all channels that have expired, without the gateway
     ///
     /// Broadcasts the refund of each channel whose expiry the median time past is beyond, unless
@@ -114,6 +121,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                 println!("{}", row(record));
             }
         }
+        Command::History(arguments) => history::run(&arguments, &file)?,
         Command::Refund { channel: Some(channel), fee_rate, .. } => {
             let rate = FeeRate::from_sat_per_vb_u32(fee_rate);
             let refund = find(&file, channel)?.refund_transaction(rate)?;

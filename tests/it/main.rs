@@ -10,11 +10,13 @@
 
 mod admin;
 mod behind;
+mod budgets;
 mod chain;
 mod config;
 mod crash;
 mod durability;
 mod front;
+mod history;
 mod metered;
 mod named_request;
 mod node;

@@ -304,7 +304,7 @@ async fn greedy(address: SocketAddr, offer: Offer, honest: ChannelStatus) {
 }
 
 #[tokio::test]
-async fn a_gateway_that_says_time_and_again_that_all_is_spent_is_believed_once() {
+async fn a_gateway_that_says_time_and_again_that_all_is_spent_is_believed_once_over_all_runs() {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let client = world.paying_client(Kind::Cltv);
@@ -321,8 +321,15 @@ async fn a_gateway_that_says_time_and_again_that_all_is_spent_is_believed_once()
     assert!(matches!(first, PayError::Refused { .. }), "{first}");
     let signed = purse(&client).payment.paid;
     let second = client.get(&url).await.unwrap_err();
-
     assert!(matches!(second, PayError::Distrust(Distrust::Overcharged { .. })), "{second}");
+    let mut client = client;
+    for _ in 0..3 {
+        drop(client);
+        client = world.paying_client(Kind::Cltv);
+        let next = client.get(&url).await.unwrap_err();
+        assert!(matches!(next, PayError::Distrust(Distrust::Overcharged { .. })), "{next}");
+    }
+
     let lost = purse(&client).payment.paid.get() - signed.get();
     assert!(lost <= 2, "{lost} sat were signed for nothing");
 }

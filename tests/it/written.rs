@@ -206,7 +206,7 @@ const THREATS: [(&str, &str, &[RangeInclusive<u32>]); 12] = [
     ("Pitfalls of opening", "A", &[1..=9]),
     ("Pitfalls of payments", "B", &[1..=15]),
     ("Pitfalls of closing", "C", &[5..=8, 10..=14]),
-    ("Pitfalls of HTTP", "D", &[1..=4, 11..=11, 13..=13]),
+    ("Pitfalls of HTTP", "D", &[1..=4, 11..=11, 13..=14]),
     ("Pitfalls of HTTP", "E", &[1..=11]),
 ];
 

@@ -4,7 +4,8 @@ use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize;
 use rusqlite::Row;
 
-use super::{ChannelFile, bytes, checked};
+use super::ChannelFile;
+use super::rows::{bytes, checked};
 use crate::error::FileError;
 
 impl ChannelFile {

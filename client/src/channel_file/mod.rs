@@ -1,7 +1,12 @@
 //! A client's channels in one SQLite file, which holds their secret keys.
 
+mod books;
 #[cfg(feature = "wallet")]
 mod coins;
+mod history;
+mod rows;
+#[cfg(test)]
+mod sample;
 mod wanted;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -9,33 +14,48 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{Network, OutPoint, ScriptBuf};
-use farebox_channel::client::{Funded, Held, Purse};
-use farebox_channel::{Contract, Expiry, Msat, Pass, Payment, Payout, Refund, Sat, Terms};
-use rusqlite::types::FromSql;
+use bitcoin::OutPoint;
+use bitcoin::consensus::encode::serialize;
+use farebox_channel::{Contract, Msat, Refund};
+use rows::{Damage, record};
 use rusqlite::{Connection, Params, Row, params};
 use secp256k1::ecdsa::Signature;
-use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
 use crate::error::FileError;
+use crate::opening::wall;
 use crate::record::{Record, Stage};
 
 /// The format that this release writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The tables of that format.
-const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("funding.sql"));
+const SCHEMA: &str =
+    concat!(include_str!("schema.sql"), include_str!("funding.sql"), include_str!("books.sql"));
 /// What makes them of those of format 1.
-const FROM_1: &str =
-    concat!("ALTER TABLE channel ADD COLUMN known INTEGER;", include_str!("funding.sql"));
+const FROM_1: &str = concat!(
+    "ALTER TABLE channel ADD COLUMN known INTEGER;",
+    include_str!("funding.sql"),
+    include_str!("books.sql"),
+    include_str!("signed.sql")
+);
+/// What makes them of those of format 2.
+const FROM_2: &str = concat!(include_str!("books.sql"), include_str!("signed.sql"));
 
 /// The file of a client's channels. Clones share it; other processes are kept out.
 #[derive(Clone, Debug)]
 pub struct ChannelFile {
     path: Arc<str>,
-    connection: Arc<Mutex<Connection>>,
+    connections: Arc<Mutex<Connections>>,
     /// Held as long as the file is open.
     _lock: Arc<File>,
+}
+
+/// Two ways to write.
+#[derive(Debug)]
+struct Connections {
+    /// What is committed here is durable, and all that was committed before it on either.
+    synced: Connection,
+    /// What is committed here may be lost with the power, but is never torn.
+    unsynced: Connection,
 }
 
 impl ChannelFile {
@@ -62,6 +82,7 @@ impl ChannelFile {
         let change = match format {
             0 => SCHEMA,
             1 => FROM_1,
+            2 => FROM_2,
             FORMAT => "",
             found => {
                 return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
@@ -71,8 +92,12 @@ impl ChannelFile {
             let make = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
             connection.execute_batch(&make).map_err(failed)?;
         }
-        let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { path: name, connection, _lock: Arc::new(lock) })
+        let unsynced = Connection::open(path).map_err(failed)?;
+        unsynced.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        let connections = Arc::new(Mutex::new(Connections { synced: connection, unsynced }));
+        let file = Self { path: name, connections, _lock: Arc::new(lock) };
+        file.drop_old()?;
+        Ok(file)
     }
 
     /// Returns every channel, the newest expiry first.
@@ -84,21 +109,44 @@ impl ChannelFile {
         self.read(sql, [], "outpoint", record)
     }
 
-    /// Saves a channel. It is durable when this returns.
+    /// Saves a channel. It is durable when this returns. What it has signed for counts, whatever the
+    /// budgets.
     ///
     /// # Errors
     /// [`FileError`] when nothing was saved; then nothing may be sent.
     pub fn save(&self, record: &Record) -> Result<(), FileError> {
-        self.with(|connection| write(connection, record))
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            write(&transaction, record)?;
+            if matches!(record.stage, Stage::Open(_) | Stage::Closing(..)) {
+                books::count(&transaction, record, wall())?;
+            }
+            transaction.commit()
+        })
     }
 
-    /// Works with the database.
+    /// Works with the database. What is committed is durable.
     pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, FileError> {
+        self.work(|connections| work(&mut connections.synced))
+    }
+
+    /// Works with the database where nothing is lost with what was committed last.
+    fn with_unsynced<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
+        self.work(|connections| work(&mut connections.unsynced))
+    }
+
+    fn work<T>(
+        &self,
+        work: impl FnOnce(&mut Connections) -> rusqlite::Result<T>,
+    ) -> Result<T, FileError> {
         let failed = |source| FileError::Database { path: self.path.to_string(), source };
-        work(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
+        work(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed)
     }
 
     /// Reads rows. Where one is damaged, the column `name` tells which.
@@ -130,8 +178,15 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when it is still on record.
     pub(crate) fn forget(&self, channel: &OutPoint) -> Result<(), FileError> {
-        let sql = "DELETE FROM channel WHERE outpoint = ? AND stage = 'funded'";
-        self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
+        let channel = channel.to_string();
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            let sql = "DELETE FROM channel WHERE outpoint = ? AND stage = 'funded'";
+            if transaction.execute(sql, [&channel])? > 0 {
+                transaction.execute("DELETE FROM signed WHERE channel = ?", [&channel])?;
+            }
+            transaction.commit()
+        })
     }
 }
 
@@ -199,96 +254,45 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-/// Why a row is no channel.
-type Damage = String;
-
-fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, Damage> {
-    row.get(name).map_err(|error| error.to_string())
-}
-
-fn bytes(row: &Row<'_>, name: &str) -> Result<Vec<u8>, Damage> {
-    column(row, name)
-}
-
-fn checked<T, E: ToString>(name: &str, value: Result<T, E>) -> Result<T, Damage> {
-    value.map_err(|error| format!("`{name}`: {}", error.to_string()))
-}
-
-fn sat(row: &Row<'_>, name: &str) -> Result<Sat, Damage> {
-    checked(name, Sat::new(column(row, name)?))
-}
-
-fn record(row: &Row<'_>) -> Result<Record, Damage> {
-    let key = checked("secret_key", SecretKey::from_slice(&bytes(row, "secret_key")?))?;
-    let contract = contract(row, &key)?;
-    let stage = match column::<String>(row, "stage")?.as_str() {
-        "funded" => Stage::Funded(Funded {
-            contract,
-            transaction: checked("contract", deserialize(&bytes(row, "contract")?))?,
-            first_payment: sat(row, "first_payment")?,
-        }),
-        "held" => {
-            let transaction = column::<Option<Vec<u8>>>(row, "contract")?;
-            let transaction = transaction.map(|bytes| deserialize(&bytes)).transpose();
-            Stage::Held(Held {
-                refund: refund(row, contract)?,
-                transaction: checked("contract", transaction)?,
-                first_payment: sat(row, "first_payment")?,
-            })
-        }
-        "open" => Stage::Open(purse(row, contract)?),
-        "closing" => {
-            let settlement = column::<Option<String>>(row, "settlement")?;
-            let settlement = settlement.map(|txid| txid.parse()).transpose();
-            Stage::Closing(purse(row, contract)?, checked("settlement", settlement)?)
-        }
-        other => return Err(format!("`{other}` is no stage")),
-    };
-    Ok(Record { origin: column(row, "origin")?, key, stage })
-}
-
-fn terms(row: &Row<'_>, key: &SecretKey) -> Result<(Terms, Payout), Damage> {
-    let gateway_key = PublicKey::from_slice(&bytes(row, "gateway_key")?);
-    let terms = Terms {
-        network: checked("network", Network::from_core_arg(&column::<String>(row, "network")?))?,
-        kind: checked("kind", column::<String>(row, "kind")?.parse())?,
-        gateway_key: checked("gateway_key", gateway_key)?,
-        client_key: key.public_key(SECP256K1),
-        expiry: checked("expiry", Expiry::new(column(row, "expiry")?))?,
-    };
-    let payout = ScriptBuf::from_bytes(bytes(row, "payout")?);
-    Ok((terms, checked("payout", Payout::new(payout))?))
-}
-
-fn contract(row: &Row<'_>, key: &SecretKey) -> Result<Contract, Damage> {
-    let (terms, payout) = terms(row, key)?;
-    let outpoint = checked("outpoint", column::<String>(row, "outpoint")?.parse())?;
-    Ok(Contract { terms, outpoint, capacity: sat(row, "capacity")?, payout })
-}
-
-fn refund(row: &Row<'_>, contract: Contract) -> Result<Refund, Damage> {
-    let signature = column::<Option<Vec<u8>>>(row, "refund_signature")?;
-    let signature = signature.map(|bytes| Signature::from_compact(&bytes)).transpose();
-    let signature = checked("refund_signature", signature)?;
-    checked("refund_signature", Refund::new(contract, signature))
-}
-
-fn purse(row: &Row<'_>, contract: Contract) -> Result<Purse, Damage> {
-    let signature = Signature::from_compact(&bytes(row, "signature")?);
-    let payment = Payment { paid: sat(row, "paid")?, signature: checked("signature", signature)? };
-    Ok(Purse {
-        refund: refund(row, contract)?,
-        payment,
-        spent: checked("spent", Msat::new(column(row, "spent")?))?,
-        known: checked("known", column::<Option<u64>>(row, "known")?.map(Msat::new).transpose())?,
-        least: sat(row, "first_payment")?,
-        pass: Pass::new(column(row, "pass")?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budgets;
+    use crate::error::{Limit, PayError};
+
+    #[test]
+    fn what_channels_of_an_older_file_have_paid_counts_in_all_and_for_their_servers_but_not_today()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("channels.sqlite");
+        drop(private(&path).unwrap());
+        let paid = sample::record(1, "https://a/", 700);
+        let file = ChannelFile::open(&path).unwrap();
+        file.save(&paid).unwrap();
+        file.with(|connection| {
+            let drop = "DROP TABLE signed; DROP TABLE purchase; PRAGMA user_version = 2;";
+            connection.execute_batch(drop)
+        })
+        .unwrap();
+        drop(file);
+
+        let file = ChannelFile::open(&path).unwrap();
+
+        let more = |origin: &str, budgets| file.check_budgets(origin, sample::sat(1), &budgets);
+        let most = |sat| Some(sample::sat(sat).to_msat());
+        let host = Budgets { host: most(700), ..Budgets::default() };
+        let day = Budgets { day: most(1), ..Budgets::default() };
+        let total = Budgets { total: most(700), ..Budgets::default() };
+        let limit = |refused| match refused {
+            Err(PayError::Limit(limit)) => limit,
+            other => panic!("{other:?}"),
+        };
+        let (asked, most) = (sample::sat(701).to_msat(), sample::sat(700).to_msat());
+        assert_eq!(limit(more("https://a/", host)), Limit::Host { asked, most });
+        assert_eq!(limit(more("https://b/", total)), Limit::Total { asked, most });
+        assert!(more("https://b/", host).is_ok() && more("https://a/", day).is_ok());
+        assert_eq!(file.channels().unwrap(), [paid]);
+    }
 
     #[test]
     fn a_file_of_the_first_format_is_made_one_of_this_release() {
@@ -305,7 +309,7 @@ mod tests {
 
         assert_eq!(file.channels().unwrap(), []);
         assert!(file.wanted().unwrap().is_empty());
-        let connection = file.connection.lock().unwrap();
+        let connection = &file.connections.lock().unwrap().synced;
         let known = connection.query_row("SELECT count(known) FROM channel", [], |row| row.get(0));
         assert_eq!(known, Ok(0));
         let format = connection.pragma_query_value(None, "user_version", |row| row.get(0));

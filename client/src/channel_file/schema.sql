@@ -1,4 +1,4 @@
--- Format 2. What is not known yet is NULL.
+-- Format 3. What is not known yet is NULL.
 
 -- One row per channel.
 CREATE TABLE channel (

@@ -4,8 +4,10 @@ use farebox_channel::client::Draft;
 use rusqlite::{Row, params};
 use secp256k1::SecretKey;
 
-use super::{ChannelFile, Damage, bytes, checked, column, sat, terms, write};
-use crate::error::FileError;
+use super::rows::{Damage, bytes, checked, column, sat, terms};
+use super::{ChannelFile, books, write};
+use crate::budget::Budgets;
+use crate::error::{FileError, PayError};
 use crate::record::{Record, Wanted};
 
 impl ChannelFile {
@@ -33,13 +35,15 @@ impl ChannelFile {
         self.with(|connection| connection.execute(sql, [address]).map(|_| ()))
     }
 
-    /// Saves what somebody is about to be asked to pay. It is durable when this returns.
-    pub(crate) fn want(&self, wanted: &Wanted) -> Result<(), FileError> {
+    /// Saves what somebody is about to be asked to pay, if the budgets allow its first payment. It is
+    /// durable when this returns.
+    pub(crate) fn want(&self, wanted: &Wanted, budgets: &Budgets) -> Result<(), PayError> {
         let Wanted { origin, key, draft, payout, height, is_found } = wanted;
         let Draft { terms, capacity, first_payment } = draft;
-        self.with(|connection| {
+        let written = self.with(|connection| {
+            let transaction = connection.transaction()?;
             let sql = "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-            connection.prepare_cached(sql)?.execute(params![
+            transaction.prepare_cached(sql)?.execute(params![
                 terms.address().to_string(),
                 origin,
                 key.secret_bytes(),
@@ -52,9 +56,13 @@ impl ChannelFile {
                 first_payment.get(),
                 height,
                 is_found,
-            ])
+            ])?;
+            match books::check(&transaction, origin, budgets)? {
+                Ok(()) => transaction.commit().map(Ok),
+                Err(limit) => Ok(Err(limit)),
+            }
         })?;
-        Ok(())
+        Ok(written?)
     }
 
     /// Returns what somebody was asked to pay.

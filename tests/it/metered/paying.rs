@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use farebox_channel::Sat;
 use farebox_channel::message::{Offer, Receipt};
 use farebox_channel::wire::Field;
+use farebox_channel::{Msat, Sat, Timestamp};
 use farebox_client::{Limit, PayError, Policy};
 use reqwest::{Method, Request};
 
@@ -60,6 +60,29 @@ async fn a_download_of_announced_length_is_topped_up_and_its_cost_is_asked_for()
     assert_eq!(body.len(), 5_000);
     assert_eq!(payer.costs(), [1_000_000]);
     payer.agrees(&stand, PRICE_MSAT + 1_000_000).await;
+}
+
+#[tokio::test]
+async fn the_history_has_what_each_running_answer_has_cost_also_where_that_is_asked_for() {
+    let stand = Stand::start("bytes = { msat = 200 }").await;
+    let payer = Payer::new(&stand, |_| {}).await;
+    let (mut answer, mut side) = payer.open(&stand, CHUNKED).await;
+    let open = payer.client.file().history(Timestamp::new(0)).unwrap();
+    assert_eq!(open.last().unwrap().cost, None, "it runs yet");
+    side.chunk(&"x".repeat(3_000)).await;
+    side.end().await;
+    read(&mut answer).await.1.unwrap();
+    drop(side);
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
+    let (mut answer, mut side) = payer.open(&stand, head).await;
+    side.say(&"x".repeat(500)).await;
+    read(&mut answer).await.1.unwrap();
+
+    let rows = payer.client.file().history(Timestamp::new(0)).unwrap();
+
+    let costs: Vec<_> = rows.iter().map(|row| row.cost.map(Msat::get)).collect();
+    assert_eq!(costs, [Some(PRICE_MSAT), Some(600_000), Some(100_000)]);
+    payer.agrees(&stand, PRICE_MSAT + 700_000).await;
 }
 
 #[tokio::test]
@@ -138,6 +161,24 @@ async fn a_stream_that_may_cost_no_more_ends_with_the_reason_and_an_error() {
     assert!(body.contains("\"reason\":\"underpaid\",\"state\":\"ended\""), "{body}");
     assert_eq!(limit(&end.unwrap_err()), Limit::Answer(msat(700_000)));
     payer.agrees(&stand, PRICE_MSAT + 600_000).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_paid_to_the_last_satoshi_of_a_budget_and_ends_with_the_reason() {
+    let stand = Stand::start("events = { msat = 150_000 }\nwait_secs = 1").await;
+    let most = Sat::new(1_000).unwrap();
+    let payer = Payer::new(&stand, |policy| policy.total_max = Some(most.to_msat())).await;
+    let (mut answer, mut side) = payer.open(&stand, EVENTS).await;
+    side.chunk(&"data: 1\n\n".repeat(9)).await;
+
+    let (body, end) = read(&mut answer).await;
+
+    let events = String::from_utf8(body).unwrap().matches("data: 1\n\n").count();
+    assert_eq!(events, 6, "998.5 sat were left for 150 sat each");
+    let limit = limit(&end.unwrap_err());
+    assert!(matches!(limit, Limit::Total { most: it, .. } if it == most.to_msat()), "{limit}");
+    assert_eq!(payer.purse().payment.paid, most);
+    payer.agrees(&stand, PRICE_MSAT + 900_000).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use farebox_channel::client::Distrust;
 use farebox_channel::message::{Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, WELL_KNOWN};
 use farebox_channel::{Kind, Msat};
-use farebox_client::{ChannelFile, PayError, Stage};
+use farebox_client::{ChannelFile, Limit, PayError, Stage};
 use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -228,8 +228,8 @@ async fn rates_that_are_too_dear_are_not_agreed_to() {
 
     let most = msat(1_000_000);
     assert!(
-        matches!(refused, PayError::TooExpensive { price, most: allowed }
-            if price == msat(1_000_001) && allowed == most),
+        matches!(refused, PayError::Limit(Limit::Price { asked, most: allowed })
+            if asked == msat(1_000_001) && allowed == most),
         "{refused}"
     );
     assert_eq!(payer.purse().contract().terms.kind, Kind::Cltv);

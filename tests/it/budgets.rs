@@ -46,7 +46,7 @@ async fn a_budget_holds_over_fifty_parallel_calls_and_over_a_restart() {
     let budget = |policy: &mut Policy| policy.total_max = Some(msat(22_000));
     let client = paying(&world, budget);
 
-    let answers = futures_util::future::join_all((0..50).map(|_| client.get(&url))).await;
+    let answers = futures_util::future::join_all((0..50).map(|_| client.get(&url).send())).await;
 
     drop(mining);
     let served = answers.iter().filter(|answer| answer.is_ok()).count();

@@ -98,11 +98,11 @@ impl Tunnel {
         };
         let (from_client, to_client) = tokio::io::split(client);
         let (from_service, to_service) = tokio::io::split(service);
-        let mut up = Way::new(Side::Client, from_client, to_service);
-        let mut down = Way::new(Side::Service, from_service, to_client);
+        let mut up = Way::new(Side::Client, (from_client, to_service), toll);
+        let mut down = Way::new(Side::Service, (from_service, to_client), toll);
         let ended = tokio::select! {
-            end = up.run(toll) => Ended::of(Side::Client, end),
-            end = down.run(toll) => Ended::of(Side::Service, end),
+            end = up.run() => Ended::of(Side::Client, end),
+            end = down.run() => Ended::of(Side::Service, end),
             problem = toll.unpaid() => Ended::Stopped(Stop::unpaid(&problem)),
             () = toll.standstill(self.pause) => Ended::Stopped(Stop::idle(self.pause)),
             () = stopped => Ended::Stopped(Stop::stopping()),
@@ -110,7 +110,7 @@ impl Tunnel {
         tracing::debug!(?ended, "a tunnel ends");
         match &ended {
             Ended::Stopped(stop) => {
-                let stopping = async { tokio::join!(up.stop(toll, stop), down.stop(toll, stop)) };
+                let stopping = async { tokio::join!(up.stop(stop), down.stop(stop)) };
                 // Who does not take it in time is hung up on.
                 let _late = timeout(GRACE, stopping).await;
             }
@@ -122,13 +122,11 @@ impl Tunnel {
                 let passing = async {
                     over.hang_up().await;
                     // There may be an answer to the last words.
-                    other.run(toll).await
+                    other.run().await
                 };
                 let _late = timeout(GRACE, passing).await;
             }
         }
-        up.take_back(toll);
-        down.take_back(toll);
         let _late = timeout(GRACE, async { tokio::join!(up.end(), down.end()) }).await;
         !matches!(ended, Ended::By(Side::Client)) || up.has_closed() || down.has_closed()
     }

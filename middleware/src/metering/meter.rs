@@ -231,9 +231,9 @@ impl Meter {
         }
     }
 
-    /// Notes that so many bytes have not passed from one side that were charged.
-    pub(crate) fn take_back(&self, from: Party, bytes: u64) {
-        self.lock().take_back(from, bytes);
+    /// Notes that so much has not passed from one side that was charged.
+    pub(crate) fn take_back(&self, from: Party, load: Counts) {
+        self.lock().take_back(from, load);
     }
 
     /// Charges the time that has passed, and waits until nothing more is paid.

@@ -178,10 +178,10 @@ impl Tab {
             .for_each(Waker::wake);
     }
 
-    /// Notes that so many bytes have not passed one way that were charged.
-    pub(super) fn take_back(&mut self, from: Party, bytes: u64) {
+    /// Notes that so much has not passed one way that was charged.
+    pub(super) fn take_back(&mut self, from: Party, load: Counts) {
         let flow = self.flow(from);
-        flow.passed.bytes = flow.passed.bytes.saturating_sub(bytes);
+        flow.passed = flow.passed.without(load);
         flow.wanted = flow.passed;
         self.note();
     }

@@ -1,6 +1,7 @@
 //! Requests whose body is charged by what passes: how their charge ends, with an answer or without.
 
 use bytes::Bytes;
+use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
 use http::Response;
 use http_body::Body;
@@ -55,6 +56,7 @@ impl Uploaded {
             let receipt = released.unwrap_or_else(|| self.meter.receipt());
             insert(response.headers_mut(), &receipt);
             let paid = self.paid.charged(receipt);
+            let released = released.filter(|receipt| receipt.price == Msat::ZERO);
             let paid = released.map_or(paid, |receipt| paid.released(receipt));
             response.extensions_mut().insert(paid);
             return response.map(|body| PaidBody::served(body, None));

@@ -1,7 +1,9 @@
 //! Answers that cost what passes: bytes, events, messages, time.
 
 mod borders;
+mod failing;
 mod stream;
+mod taker;
 mod uploads;
 
 use std::future::poll_fn;

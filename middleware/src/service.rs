@@ -276,13 +276,15 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
 ) -> Response<PaidBody<B>> {
     let used = dress(&gate, &mut response);
     let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-    if is_failure(&response) && !fault.is_set() && gate.release.server_error {
+    let has_failed = is_failure(&response);
+    if has_failed && !fault.is_set() && gate.release.server_error {
         let released = release(&gate.cashier, &charge).await;
-        insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
-        let paid = charge.paid_by();
-        let paid = released.map_or(paid, |receipt| paid.released(receipt));
-        response.extensions_mut().insert(paid);
-        return response.map(|body| PaidBody::served(body, None));
+        return unanswered(&charge, released, response);
+    }
+    if has_failed && fault.is_set() && charge.is_named() {
+        // A client that has broken off hears nothing of it, and may ask again: the charge stays on
+        // record for the name.
+        return unanswered(&charge, None, response);
     }
     let metering = billing.metering(response.status(), response.headers());
     let used = match &metering {
@@ -332,6 +334,19 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     response.map(|body| PaidBody::served(body, Some(on_break)))
 }
 
+/// Passes on what a request gets that has no answer, and says whether its charge was taken back.
+fn unanswered<B>(
+    charge: &Charged,
+    released: Option<Receipt>,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
+    let paid = charge.paid_by();
+    let paid = released.map_or(paid, |receipt| paid.released(receipt));
+    response.extensions_mut().insert(paid);
+    response.map(|body| PaidBody::served(body, None))
+}
+
 /// Takes from the head of an answer what is the paywall's to say, and returns what its service says
 /// that it has used.
 pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> Option<Msat> {
@@ -347,7 +362,7 @@ pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> O
 }
 
 /// Tells whether a service says by the head of its answer that it has failed.
-fn is_failure<B>(response: &Response<B>) -> bool {
+pub(crate) fn is_failure<B>(response: &Response<B>) -> bool {
     let says_so = is_grpc(response.headers()) && has_failed(response.headers());
     response.status().is_server_error() || says_so
 }

@@ -50,7 +50,7 @@ pub(crate) enum End {
     Broken,
     /// There is no answer, and what has passed is charged.
     Unanswered,
-    /// There is no answer, and nothing is charged.
+    /// There is no answer, and nothing is charged, unless that may be the client's doing.
     Void,
 }
 
@@ -116,7 +116,7 @@ impl Meter {
     }
 
     /// Tells whether it has.
-    pub(crate) fn has_client_failed(&self) -> bool {
+    pub(crate) fn has_client_broken_off(&self) -> bool {
         self.lock().account.fault().is_set()
     }
 
@@ -353,8 +353,7 @@ impl Meter {
                 tab.account.broken(cost, is_untouched)
             }
             End::Unanswered => Closing::Unanswered(cost),
-            // A service that was kept waiting may have failed for that.
-            End::Void if tab.has_paused => Closing::Unanswered(cost),
+            End::Void if tab.has_client_failed() => Closing::Unanswered(cost),
             End::Void => Closing::Void,
         };
         tab.wake();

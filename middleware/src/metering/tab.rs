@@ -217,6 +217,12 @@ impl Tab {
         }
     }
 
+    /// Tells whether the client may have brought it about that the service fails: by breaking off, or by
+    /// keeping it waiting for credit.
+    pub(super) fn has_client_failed(&self) -> bool {
+        self.account.fault().is_set() || self.has_paused
+    }
+
     /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.
     pub(super) fn draw(&mut self) -> Option<(Later<Result<Receipt, Denied>>, Ask)> {
         let missing = self.wanted().checked_sub(self.account.drawn());

@@ -2,18 +2,81 @@
 
 use std::time::Duration;
 
-use farebox_middleware::{PaidBody, Rates};
+use farebox_middleware::{ClientFault, PaidBody, Rates, ReleasePolicy};
 use http::Response;
 use http_body::Frame;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::stream::{Fed, Given, layer, msat, rate, rates};
-use super::taker::{Uploading, pass, pay, rest, spent, summary};
-use crate::support::Desk;
+use super::taker::{Uploading, on_record, pass, pay, rest, spent, summary};
+use crate::support::{Desk, PRICE_MSAT};
+
+const KEY: [(&str, &str); 1] = [("idempotency-key", "\"a-name-of-an-upload\"")];
 
 /// Rates by which bytes of a request cost one each, and a request seven besides.
 fn by_bytes() -> Rates {
     Rates { request_bytes: rate(1, 1), answer: msat(7), ..rates() }
+}
+
+#[tokio::test]
+async fn a_named_upload_that_its_client_breaks_off_can_be_asked_again_though_it_was_answered_502() {
+    for server_error in [true, false] {
+        let desk = Desk::open().await;
+        let release = ReleasePolicy { server_error, ..ReleasePolicy::default() };
+        let layer = layer(&desk, by_bytes()).release(release);
+        let mut broken = Uploading::begin(&desk, layer.clone(), &KEY, u64::MAX);
+        broken.give(vec![b'x'; 3_000]);
+        broken.taken(3_000).await;
+        broken.break_off().await;
+        assert_eq!(broken.told(502).await, (502, 3_007, false));
+        assert_eq!(on_record(&desk), 3_007);
+
+        let mut again = Uploading::begin(&desk, layer, &KEY, u64::MAX);
+        again.give(vec![b'x'; 5_000]);
+        again.taken(5_000).await;
+        again.end().await;
+
+        assert_eq!(again.told(200).await, (200, 5_007, false), "charged anew");
+        assert_eq!(spent(&desk).await, 3_007 + 5_007);
+    }
+}
+
+#[tokio::test]
+async fn a_named_request_of_one_price_that_its_client_breaks_off_is_asked_again_for_the_same_charge()
+ {
+    let desk = Desk::open().await;
+    let mut broken = Uploading::begin(&desk, desk.layer(), &KEY, u64::MAX);
+    broken.give(vec![b'x'; 3_000]);
+    broken.taken(3_000).await;
+    broken.break_off().await;
+    let (_, body) = unbounded_channel();
+    let mut told = Response::builder().status(502).body(Fed(body)).unwrap();
+    let fault = ClientFault::default();
+    fault.set();
+    told.extensions_mut().insert(fault);
+    let failed = summary(&broken.answer(Ok(told)).await.unwrap());
+    assert_eq!(failed, (502, PRICE_MSAT, false));
+
+    let mut again = Uploading::begin(&desk, desk.layer(), &KEY, u64::MAX);
+    assert_eq!(again.told(200).await, (200, PRICE_MSAT, false));
+    assert_eq!(on_record(&desk), PRICE_MSAT);
+    let third = Uploading::begin(&desk, desk.layer(), &KEY, u64::MAX);
+    assert_eq!(third.refused().await, 409, "it is answered by now");
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_what_is_wrong_with_its_upload_has_its_answer() {
+    for status in [408, 413] {
+        let desk = Desk::open().await;
+        let mut refused = Uploading::begin(&desk, layer(&desk, by_bytes()), &KEY, u64::MAX);
+        refused.give(vec![b'x'; 3_000]);
+        refused.taken(3_000).await;
+        refused.break_off().await;
+        assert_eq!(refused.told(status).await, (status, 3_007, false));
+
+        let again = Uploading::begin(&desk, layer(&desk, by_bytes()), &KEY, u64::MAX);
+        assert_eq!(again.refused().await, 409);
+    }
 }
 
 #[tokio::test]

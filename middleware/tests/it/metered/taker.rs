@@ -138,6 +138,12 @@ impl Uploading {
         self.is_over().await;
     }
 
+    /// Breaks the body off.
+    pub(super) async fn break_off(&mut self) {
+        self.give.take().unwrap().send(Err("the client has gone")).unwrap();
+        self.is_over().await;
+    }
+
     /// Has the service let go of the body.
     pub(super) async fn leave(&self) {
         let taking = self.taking.lock().unwrap().take().unwrap();
@@ -158,6 +164,12 @@ impl Uploading {
         summary(&self.answer(Ok(told)).await.unwrap())
     }
 
+    /// Returns the status of an answer that is not the service's.
+    pub(super) async fn refused(mut self) -> u16 {
+        // The service has nothing to say.
+        self.tell = None;
+        self.answering.await.unwrap().unwrap().status().as_u16()
+    }
 }
 
 /// Returns the status of an answer, what its receipt says that was charged, and whether that was taken

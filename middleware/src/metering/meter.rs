@@ -106,6 +106,12 @@ impl Meter {
         self.lock().account.fault().set();
     }
 
+    /// Notes whether the service waits for what the client sends.
+    pub(crate) fn awaits_client(&self, does_wait: bool) {
+        let mut tab = self.lock();
+        if does_wait { tab.stall.begin() } else { tab.stall.end() }
+    }
+
     /// Notes who says from now on whether it has.
     pub(crate) fn blame(&self, fault: ClientFault) {
         let mut tab = self.lock();

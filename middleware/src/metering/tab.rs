@@ -15,6 +15,7 @@ use super::pace::{Ask, Pace};
 use super::purse::{Closing, Denied, Later};
 use super::rates::{Counts, Rates};
 use crate::problem::Problem;
+use crate::stall::Stall;
 
 /// Who sends what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(super) struct Tab {
     pub(super) is_over: bool,
     /// Whether it has ever paused for want of credit.
     pub(super) has_paused: bool,
+    /// How long the service waits for what the client sends.
+    pub(super) stall: Stall,
 }
 
 /// Where the next charge is to come from.
@@ -86,6 +89,7 @@ impl Tab {
             ending: None,
             is_over: false,
             has_paused: false,
+            stall: Stall::default(),
         };
         tab.note();
         tab
@@ -218,9 +222,9 @@ impl Tab {
     }
 
     /// Tells whether the client may have brought it about that the service fails: by breaking off, or by
-    /// keeping it waiting for credit.
+    /// keeping it waiting, for credit or for what it sends.
     pub(super) fn has_client_failed(&self) -> bool {
-        self.account.fault().is_set() || self.has_paused
+        self.account.fault().is_set() || self.has_paused || self.stall.is_long()
     }
 
     /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.

@@ -127,6 +127,9 @@ where
                 }
             }
             let polled = this.inner.as_mut().poll_frame(context);
+            if let Some(toll) = this.toll {
+                toll.meter.awaits_client(polled.is_pending());
+            }
             let frame = ready!(polled).map(|frame| match frame {
                 Ok(frame) => within(this.left, frame),
                 Err(error) => Err(UploadError::Client(error.into())),

@@ -94,6 +94,49 @@ async fn a_piece_that_is_too_long_is_neither_passed_on_nor_charged() {
 }
 
 #[tokio::test]
+async fn a_service_that_fails_gives_an_upload_back_unless_its_client_has_made_it_wait() {
+    let secs = Duration::from_secs;
+    for (waits, charged) in [
+        (&[][..], 0),
+        (&[secs(2), secs(2)], 0),
+        (&[secs(6)], 1_007),
+        (&[secs(2), secs(2), secs(2)], 3_007),
+    ] {
+        let desk = Desk::open().await;
+        let mut upload = Uploading::begin(&desk, layer(&desk, by_bytes()), &[], u64::MAX);
+        for (at, wait) in (1..).zip(waits) {
+            upload.give(vec![b'x'; 1_000]);
+            upload.taken(at * 1_000).await;
+            pass(*wait).await;
+        }
+
+        let failed = upload.told(502).await;
+
+        assert_eq!(failed, (502, charged, charged == 0), "{waits:?}");
+        assert_eq!(spent(&desk).await, charged);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_its_upload_off_or_stalls_has_nothing_back_where_there_is_no_answer() {
+    for is_broken in [true, false] {
+        let desk = Desk::open().await;
+        let mut upload = Uploading::begin(&desk, layer(&desk, by_bytes()), &[], u64::MAX);
+        upload.give(vec![b'x'; 3_000]);
+        upload.taken(3_000).await;
+        if is_broken {
+            upload.break_off().await;
+        } else {
+            pass(Duration::from_secs(6)).await;
+        }
+
+        assert_eq!(upload.answer(Err("it has died")).await.err(), Some("it has died"));
+
+        assert_eq!(spent(&desk).await, 3_007);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_has_paused_for_want_of_credit_is_charged_although_the_service_fails() {
     let desk = Desk::open().await;
     let rates = Rates { request_bytes: rate(400, 1), ..rates() };

@@ -78,7 +78,7 @@ impl Watch {
             Some(Ok(frame)) if !frame.trailers_ref().is_some_and(fails) => {
                 self.has_begun = true;
                 if self.on_break.is_some() {
-                    self.stall.handed();
+                    self.stall.begin();
                 }
             }
             // A call of gRPC that fails before its first message is no more than one that breaks off.
@@ -147,7 +147,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().state.project() {
             StateProjection::Served { inner, watch } => {
-                watch.stall.wanted();
+                watch.stall.end();
                 let frame = ready!(inner.poll_frame(context));
                 watch.handed(frame.as_ref());
                 let frame = frame.map(|frame| frame.map(without_payment));

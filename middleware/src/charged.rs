@@ -61,6 +61,11 @@ impl Charged {
         self.paid
     }
 
+    /// Tells whether the request has a name, by which it may be asked again.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.paid.id.is_some()
+    }
+
     /// Returns the channel that has paid.
     pub(crate) const fn channel(&self) -> OutPoint {
         self.channel

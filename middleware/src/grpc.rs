@@ -77,9 +77,13 @@ pub(crate) fn has_failed(fields: &HeaderMap) -> bool {
     })
 }
 
-/// Tells whether a service says that it could do nothing. A client cannot bring that about by what it
-/// sends, or by its deadline.
-pub(crate) fn is_unavailable(fields: &HeaderMap) -> bool {
+/// Tells whether a service says by the head of its answer that it could do nothing: by 5xx, or where it
+/// speaks gRPC by the one status that a client cannot bring about by what it sends, or by its deadline.
+pub(crate) fn could_do_nothing<B>(response: &Response<B>) -> bool {
+    response.status().is_server_error() || is_unavailable(response.headers())
+}
+
+fn is_unavailable(fields: &HeaderMap) -> bool {
     let told = fields.get(STATUS).and_then(|code| code.to_str().ok()?.parse().ok());
     told.is_some_and(|code: u16| code == UNAVAILABLE)
 }

@@ -31,7 +31,7 @@ use crate::headers::{
 use crate::layer::{Gate, ServiceFields};
 use crate::metering::{
     Account, Counter, End, Forgiveness, Metered, Metering, PaidUpload, Rates, Reported, Running,
-    RunningBill, tried,
+    RunningBill,
 };
 use crate::naming::name;
 use crate::node::Node;
@@ -42,8 +42,8 @@ use crate::uploaded::Uploaded;
 /// A service behind a paywall.
 #[derive(Debug)]
 pub struct Paywall<S, N, P> {
-    inner: S,
-    gate: Arc<Gate<N, P>>,
+    pub(crate) inner: S,
+    pub(crate) gate: Arc<Gate<N, P>>,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
@@ -173,34 +173,6 @@ impl<S, N, P> Paywall<S, N, P> {
         Ok(answer::offering(&gate, (offered, &billing), began, response).map(PaidBody::told))
     }
 
-    /// Passes a request on that costs nothing, and reports what it would have cost where that is asked.
-    async fn give<ReqBody, ResBody>(
-        mut self,
-        request: Request<ReqBody>,
-    ) -> Served<ResBody, S::Error>
-    where
-        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
-        P: Pricing,
-        ResBody: Body<Data = Bytes>,
-    {
-        let (parts, body) = request.into_parts();
-        let trial = self.gate.pricing.trial(&parts);
-        let trial = trial.map(|price| (price, self.gate.pricing.billing(&parts)));
-        let mut request = Request::from_parts(parts, PaidUpload::plain(body));
-        if let Some((_, billing)) = &trial {
-            ask_plainly(billing, request.headers_mut());
-        }
-        let mut response = self.inner.call(request).await?;
-        strip(response.headers_mut());
-        let Some((price, billing)) = trial else {
-            return Ok(response.map(|body| PaidBody::served(body, None)));
-        };
-        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-        let forgiveness = Forgiveness { is_granted: self.gate.release.broken_answer, fault };
-        let metering = billing.metering(response.status(), response.headers());
-        Ok(tried((price, metering), forgiveness, response))
-    }
-
     /// Passes a request on, and releases its charge when it gets no answer.
     async fn forward<ReqBody, ResBody>(
         mut self,
@@ -262,7 +234,7 @@ impl<S, N, P> Paywall<S, N, P> {
 }
 
 /// Asks for a body that is not encoded, where it is read.
-fn ask_plainly(billing: &Billing, headers: &mut HeaderMap) {
+pub(crate) fn ask_plainly(billing: &Billing, headers: &mut HeaderMap) {
     if billing.reads_bodies() {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -277,13 +249,15 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
 ) -> Response<PaidBody<B>> {
     let used = dress(&gate, &mut response);
     let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-    if is_failure(&response) && !fault.is_set() && gate.release.server_error {
+    let has_failed = is_failure(&response);
+    if has_failed && !fault.is_set() && gate.release.server_error {
         let released = release(&gate.cashier, &charge).await;
-        insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
-        let paid = charge.paid_by();
-        let paid = released.map_or(paid, |receipt| paid.released(receipt));
-        response.extensions_mut().insert(paid);
-        return response.map(|body| PaidBody::served(body, None));
+        return unanswered(&charge, released, response);
+    }
+    if has_failed && fault.is_set() && charge.is_named() {
+        // A client that has broken off hears nothing of it, and may ask again: the charge stays on
+        // record for the name.
+        return unanswered(&charge, None, response);
     }
     let metering = billing.metering(response.status(), response.headers());
     let used = match &metering {
@@ -335,6 +309,19 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     response.map(|body| PaidBody::served(body, Some(on_break)))
 }
 
+/// Passes on what a request gets that has no answer, and says whether its charge was taken back.
+fn unanswered<B>(
+    charge: &Charged,
+    released: Option<Receipt>,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    insert(response.headers_mut(), &released.unwrap_or_else(|| charge.receipt()));
+    let paid = charge.paid_by();
+    let paid = released.map_or(paid, |receipt| paid.released(receipt));
+    response.extensions_mut().insert(paid);
+    response.map(|body| PaidBody::served(body, None))
+}
+
 /// Takes from the head of an answer what is the paywall's to say, and returns what its service says
 /// that it has used.
 pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> Option<Msat> {
@@ -350,7 +337,7 @@ pub(crate) fn dress<N, P, B>(gate: &Gate<N, P>, response: &mut Response<B>) -> O
 }
 
 /// Tells whether a service says by the head of its answer that it has failed.
-fn is_failure<B>(response: &Response<B>) -> bool {
+pub(crate) fn is_failure<B>(response: &Response<B>) -> bool {
     let says_so = is_grpc(response.headers()) && has_failed(response.headers());
     response.status().is_server_error() || says_so
 }

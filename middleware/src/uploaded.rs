@@ -1,6 +1,7 @@
 //! Requests whose body is charged by what passes: how their charge ends, with an answer or without.
 
 use bytes::Bytes;
+use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
 use http::Response;
 use http_body::Body;
@@ -8,12 +9,12 @@ use http_body::Body;
 use crate::body::PaidBody;
 use crate::charged::PaidBy;
 use crate::fault::ClientFault;
-use crate::grpc::is_unavailable;
+use crate::grpc::could_do_nothing;
 use crate::headers::insert;
 use crate::layer::Gate;
 use crate::metering::{Counter, End, Meter, Metered, behind};
 use crate::problem::Problem;
-use crate::service::{dress, tell_cost};
+use crate::service::{dress, is_failure, tell_cost};
 
 /// A request that is under way. Where it is dropped its client has left, and what has passed is
 /// charged.
@@ -49,12 +50,14 @@ impl Uploaded {
         if let Some(fault) = response.extensions_mut().remove::<ClientFault>() {
             self.meter.blame(fault);
         }
-        let has_failed = response.status().is_server_error() || is_unavailable(response.headers());
-        if has_failed && !self.meter.has_client_failed() && gate.release.server_error {
-            let released = self.end(End::Void).await;
-            let receipt = released.unwrap_or_else(|| self.meter.receipt());
+        // A client that has broken off hears nothing of a failure, and may ask again.
+        let is_unheard = self.meter.has_client_broken_off() && is_failure(&response);
+        if is_unheard || could_do_nothing(&response) && gate.release.server_error {
+            let settled = self.end(End::Void).await;
+            let receipt = settled.unwrap_or_else(|| self.meter.receipt());
             insert(response.headers_mut(), &receipt);
             let paid = self.paid.charged(receipt);
+            let released = settled.filter(|receipt| receipt.price == Msat::ZERO);
             let paid = released.map_or(paid, |receipt| paid.released(receipt));
             response.extensions_mut().insert(paid);
             return response.map(|body| PaidBody::served(body, None));

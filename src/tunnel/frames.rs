@@ -111,6 +111,11 @@ impl Scanner {
         Self { from, left: 0, is_in_message, has_closed, is_due, is_prepaid }
     }
 
+    /// Tells whether the payload of the frame under way, or of the last one, is charged.
+    pub(super) const fn is_charged(&self) -> bool {
+        self.is_prepaid || self.is_due
+    }
+
     /// Returns how much is to come of a frame that was charged as a whole.
     pub(super) const fn prepaid(&self) -> u64 {
         if self.is_prepaid { self.left } else { 0 }

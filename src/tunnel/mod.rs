@@ -98,8 +98,8 @@ impl Tunnel {
         };
         let (from_client, to_client) = tokio::io::split(client);
         let (from_service, to_service) = tokio::io::split(service);
-        let mut up = Way::new(Side::Client, toll, from_client, to_service);
-        let mut down = Way::new(Side::Service, toll, from_service, to_client);
+        let mut up = Way::new(Side::Client, (from_client, to_service), toll);
+        let mut down = Way::new(Side::Service, (from_service, to_client), toll);
         let ended = tokio::select! {
             end = up.run() => Ended::of(Side::Client, end),
             end = down.run() => Ended::of(Side::Service, end),

@@ -75,10 +75,10 @@ impl Toll {
         if self.passage.is_some() { Frames::One } else { Frames::All }
     }
 
-    /// Notes that so much of a frame has not passed that was charged as a whole.
-    pub(super) fn take_back(&self, from: Side, bytes: u64) {
+    /// Notes that so much has not passed that was charged.
+    pub(super) fn take_back(&self, from: Side, load: Load) {
         if let Some(passage) = &self.passage {
-            passage.take_back(party(from), bytes);
+            passage.take_back(party(from), load);
         }
     }
 

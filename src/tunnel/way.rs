@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::{Buf, BytesMut};
-use farebox_middleware::Problem;
+use farebox_middleware::{Load, Problem};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -31,11 +31,12 @@ pub(super) enum End {
     Unpaid(Problem),
 }
 
-/// From one side to the other. What it has begun can be gone on with after its futures are dropped.
+/// From one side to the other. What it has begun can be gone on with after its futures are dropped. When
+/// it is dropped itself, what was charged and is not sent is given back.
 #[derive(Debug)]
-pub(super) struct Way<'t, R, W> {
+pub(super) struct Way<'a, R, W> {
     from: Side,
-    toll: &'t Toll,
+    toll: &'a Toll,
     reader: R,
     writer: W,
     scanner: Scanner,
@@ -43,18 +44,29 @@ pub(super) struct Way<'t, R, W> {
     buffer: BytesMut,
     /// What waits at the toll.
     waiting: Option<Piece>,
-    /// How much has passed the toll.
+    /// What has passed the toll last.
+    passed: Piece,
+    /// How much of it is not sent.
     ready: usize,
 }
 
-impl<'t, R, W> Way<'t, R, W>
+impl<'a, R, W> Way<'a, R, W>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    pub(super) fn new(from: Side, toll: &'t Toll, reader: R, writer: W) -> Self {
-        let (scanner, buffer) = (Scanner::new(from), BytesMut::new());
-        Self { from, toll, reader, writer, scanner, buffer, waiting: None, ready: 0 }
+    pub(super) fn new(from: Side, (reader, writer): (R, W), toll: &'a Toll) -> Self {
+        Self {
+            from,
+            toll,
+            reader,
+            writer,
+            scanner: Scanner::new(from),
+            buffer: BytesMut::new(),
+            waiting: None,
+            passed: Piece::default(),
+            ready: 0,
+        }
     }
 
     /// Tells whether a close frame has gone this way.
@@ -81,7 +93,7 @@ where
         if let Some(piece) = self.waiting {
             // Nothing more is read meanwhile.
             self.toll.pass(self.from, piece).await.map_err(End::Unpaid)?;
-            (self.waiting, self.ready) = (None, piece.length);
+            (self.waiting, self.passed, self.ready) = (None, piece, piece.length);
             return Ok(());
         }
         self.writer.flush().await?;
@@ -143,12 +155,26 @@ where
     }
 }
 
+impl<R, W> Way<'_, R, W> {
+    /// Returns what is charged of the frame under way, and not sent.
+    fn unsent(&self) -> Load {
+        if self.waiting.is_some() {
+            // What waits is not charged, and all before it is sent.
+            return Load::default();
+        }
+        let Piece { length, payload, load, .. } = self.passed;
+        let ready = u64::try_from(self.ready).unwrap_or(u64::MAX);
+        let bytes = if self.scanner.is_charged() { ready.min(payload) } else { 0 };
+        let bytes = bytes.saturating_add(self.scanner.prepaid());
+        // A message of which anything is sent has begun.
+        let messages = if self.ready == length { load.messages } else { 0 };
+        Load { bytes, messages }
+    }
+}
+
 impl<R, W> Drop for Way<'_, R, W> {
-    /// Gives back what was charged for a frame that will not be finished.
     fn drop(&mut self) {
-        // What waits was not charged.
-        let unsent = if self.waiting.is_some() { 0 } else { self.scanner.prepaid() };
-        self.toll.take_back(self.from, unsent);
+        self.toll.take_back(self.from, self.unsent());
     }
 }
 
@@ -159,4 +185,48 @@ fn mask() -> [u8; 4] {
         tracing::warn!(%error, "the system has no random bytes for a mask");
     }
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// Returns what is charged and not sent where a service has sent this, and its client takes so many
+    /// bytes of it.
+    async fn unsent(frames: &[&[u8]], taken: usize) -> (u64, u64) {
+        let toll = Toll::new(None);
+        let (mut service, reader) = duplex(1 << 20);
+        service.write_all(&frames.concat()).await.unwrap();
+        let (mut writer, _client) = duplex(taken + 1); // there is none for nothing
+        writer.write_all(b".").await.unwrap();
+        let mut way = Way::new(Side::Service, (reader, writer), &toll);
+        let passing = async { while way.step(Frames::One).await.is_ok() {} };
+        assert!(passing.now_or_never().is_none(), "it waits for the client");
+        let Load { bytes, messages } = way.unsent();
+        (bytes, messages)
+    }
+
+    #[tokio::test]
+    async fn what_is_charged_of_a_frame_and_not_sent_is_known() {
+        let short = [&[0x82, 126, 0x03, 0xe8][..], &[b'x'; 1_000]].concat();
+        assert_eq!(unsent(&[&short], 0).await, (1_000, 1));
+        assert_eq!(unsent(&[&short], 2).await, (1_000, 0), "of its head something is sent");
+        assert_eq!(unsent(&[&short], 504).await, (500, 0));
+        assert_eq!(unsent(&[&short], 1_004).await, (0, 0));
+        assert_eq!(unsent(&[&short, &short], 1_004).await, (1_000, 1));
+        assert_eq!(unsent(&[&short[..104]], 1_004).await, (900, 0), "the rest has not come");
+        assert_eq!(unsent(&[&short[..104]], 54).await, (950, 0));
+
+        let ping = [0x89, 3, b'a', b'b', b'c'];
+        assert_eq!(unsent(&[&ping], 0).await, (0, 0), "it costs nothing");
+        assert_eq!(unsent(&[&short, &ping], 1_005).await, (0, 0));
+
+        let long = [&[0x82, 127, 0, 0, 0, 0, 0, 2, 0, 0][..], &[b'x'; 5_000]].concat();
+        assert_eq!(unsent(&[&long], 0).await, (5_000, 1), "no more of it is charged than has come");
+        assert_eq!(unsent(&[&long], 510).await, (4_500, 0));
+        assert_eq!(unsent(&[&long], 5_010).await, (0, 0));
+    }
 }

@@ -57,7 +57,6 @@ pub(crate) struct Upload(Option<Box<Sending>>);
 struct Sending {
     body: PaidUpload<Incoming>,
     call: Arc<Call>,
-    left: u64,
     alarm: Alarm,
     fault: ClientFault,
     /// Dropped with the body, which tells that it was sent.
@@ -77,25 +76,24 @@ impl Upload {
         fault: ClientFault,
     ) -> (Self, Sent) {
         let (sent, is_sent) = watch::channel(None);
-        let (left, alarm) = (call.upload.length, Alarm::default());
-        (Self(Some(Box::new(Sending { body, call, left, alarm, fault, sent }))), is_sent)
+        let (body, alarm) = (body.limited(call.upload.length), Alarm::default());
+        (Self(Some(Box::new(Sending { body, call, alarm, fault, sent }))), is_sent)
     }
 }
 
 impl Sending {
     fn check(
-        &mut self,
+        &self,
         frame: Result<Frame<Bytes>, middleware::UploadError>,
     ) -> Result<Frame<Bytes>, UploadError> {
         let frame = frame.map_err(|error| match error {
             middleware::UploadError::Client(error) => UploadError::Broken(error.to_string()),
+            middleware::UploadError::TooLong => UploadError::TooLong(self.call.upload.length),
             middleware::UploadError::Over => UploadError::Over,
         })?;
         if let Some(data) = frame.data_ref() {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
             self.call.receive(length);
-            let most = self.call.upload.length;
-            self.left = self.left.checked_sub(length).ok_or(UploadError::TooLong(most))?;
         }
         Ok(frame)
     }
@@ -149,7 +147,7 @@ impl Body for Upload {
 
 impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Sending").field("body", &self.body).finish_non_exhaustive()
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum End {
     Broken,
     /// There is no answer, and what has passed is charged.
     Unanswered,
-    /// There is no answer, and nothing is charged.
+    /// There is no answer, and nothing is charged, unless that may be the client's doing.
     Void,
 }
 
@@ -106,6 +106,12 @@ impl Meter {
         self.lock().account.fault().set();
     }
 
+    /// Notes whether the service waits for what the client sends.
+    pub(crate) fn awaits_client(&self, does_wait: bool) {
+        let mut tab = self.lock();
+        if does_wait { tab.stall.begin() } else { tab.stall.end() }
+    }
+
     /// Notes who says from now on whether it has.
     pub(crate) fn blame(&self, fault: ClientFault) {
         let mut tab = self.lock();
@@ -116,7 +122,7 @@ impl Meter {
     }
 
     /// Tells whether it has.
-    pub(crate) fn has_client_failed(&self) -> bool {
+    pub(crate) fn has_client_broken_off(&self) -> bool {
         self.lock().account.fault().is_set()
     }
 
@@ -231,9 +237,9 @@ impl Meter {
         }
     }
 
-    /// Notes that so many bytes have not passed from one side that were charged.
-    pub(crate) fn take_back(&self, from: Party, bytes: u64) {
-        self.lock().take_back(from, bytes);
+    /// Notes that so much has not passed from one side that was charged.
+    pub(crate) fn take_back(&self, from: Party, load: Counts) {
+        self.lock().take_back(from, load);
     }
 
     /// Charges the time that has passed, and waits until nothing more is paid.
@@ -358,8 +364,7 @@ impl Meter {
                 tab.account.broken(cost, is_untouched)
             }
             End::Unanswered => Closing::Unanswered(cost),
-            // A service that was kept waiting may have failed for that.
-            End::Void if tab.has_paused => Closing::Unanswered(cost),
+            End::Void if tab.has_client_failed() => Closing::Unanswered(cost),
             End::Void => Closing::Void,
         };
         tab.wake();

@@ -56,9 +56,9 @@ impl Passage {
         poll_fn(|context| self.0.poll_load(from, load.into(), context)).await.map_err(problem)
     }
 
-    /// Notes that so many bytes have not passed from one side that were charged.
-    pub fn take_back(&self, from: Party, bytes: u64) {
-        self.0.take_back(from, bytes);
+    /// Notes that so much has not passed from one side that was charged.
+    pub fn take_back(&self, from: Party, load: Load) {
+        self.0.take_back(from, load.into());
     }
 
     /// Tells whether there is no credit, and a payment is waited for.

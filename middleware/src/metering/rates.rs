@@ -77,6 +77,15 @@ impl Counts {
             messages: self.messages.saturating_add(more.messages),
         }
     }
+
+    /// Returns the same with so much less.
+    pub(crate) const fn without(self, less: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(less.bytes),
+            events: self.events.saturating_sub(less.events),
+            messages: self.messages.saturating_sub(less.messages),
+        }
+    }
 }
 
 impl Rates {

@@ -127,7 +127,7 @@ impl<B: Body<Data = Bytes>> Reported<B> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.stall.wanted();
+        self.stall.end();
         loop {
             match &mut self.step {
                 Step::Pass => match ready!(self.inner.as_mut().poll_frame(context)) {
@@ -135,7 +135,7 @@ impl<B: Body<Data = Bytes>> Reported<B> {
                         Ok(data) => {
                             let readers = &mut self.reading.readers;
                             readers.iter_mut().for_each(|reader| reader.read(&data));
-                            self.stall.handed();
+                            self.stall.begin();
                             self.has_begun = true;
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }

@@ -15,6 +15,7 @@ use super::pace::{Ask, Pace};
 use super::purse::{Closing, Denied, Later};
 use super::rates::{Counts, Rates};
 use crate::problem::Problem;
+use crate::stall::Stall;
 
 /// Who sends what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Tab {
     pub(super) is_over: bool,
     /// Whether it has ever paused for want of credit.
     pub(super) has_paused: bool,
+    /// How long the service waits for what the client sends.
+    pub(super) stall: Stall,
 }
 
 /// Where the next charge is to come from.
@@ -89,6 +92,7 @@ impl Tab {
             stopped: None,
             is_over: false,
             has_paused: false,
+            stall: Stall::default(),
         };
         tab.note();
         tab
@@ -181,10 +185,10 @@ impl Tab {
             .for_each(Waker::wake);
     }
 
-    /// Notes that so many bytes have not passed one way that were charged.
-    pub(super) fn take_back(&mut self, from: Party, bytes: u64) {
+    /// Notes that so much has not passed one way that was charged.
+    pub(super) fn take_back(&mut self, from: Party, load: Counts) {
         let flow = self.flow(from);
-        flow.passed.bytes = flow.passed.bytes.saturating_sub(bytes);
+        flow.passed = flow.passed.without(load);
         flow.wanted = flow.passed;
         self.note();
     }
@@ -218,6 +222,12 @@ impl Tab {
         if matches!(self.funding, Funding::Waiting | Funding::Stopped(_)) {
             self.clock.stop();
         }
+    }
+
+    /// Tells whether the client may have brought it about that the service fails: by breaking off, or by
+    /// keeping it waiting, for credit or for what it sends.
+    pub(super) fn has_client_failed(&self) -> bool {
+        self.account.fault().is_set() || self.has_paused || self.stall.is_long()
     }
 
     /// Begins to charge what is wanted, and some more. There is nothing to begin where all is paid.

@@ -22,6 +22,9 @@ pub enum UploadError {
     /// The client has broken it off.
     #[error(transparent)]
     Client(AnyError),
+    /// The client sends more than is taken.
+    #[error("the request is longer than what is taken")]
+    TooLong,
     /// It is over: its answer has ended, or it was not paid any further.
     #[error("the request is over")]
     Over,
@@ -32,6 +35,8 @@ pin_project! {
     pub struct PaidUpload<B> {
         #[pin]
         inner: B,
+        // How much more of it is taken, in bytes.
+        left: u64,
         toll: Option<Box<Toll>>,
     }
 }
@@ -47,12 +52,20 @@ struct Toll {
 impl<B> PaidUpload<B> {
     /// Passes a body on that costs nothing.
     pub(crate) const fn plain(inner: B) -> Self {
-        Self { inner, toll: None }
+        Self { inner, left: u64::MAX, toll: None }
     }
 
     /// Passes a body on, as far as it is paid.
     pub(crate) fn metered(inner: B, meter: Meter, counter: Counter) -> Self {
-        Self { inner, toll: Some(Box::new(Toll { meter, counter, held: Bytes::new() })) }
+        let toll = Some(Box::new(Toll { meter, counter, held: Bytes::new() }));
+        Self { inner, left: u64::MAX, toll }
+    }
+
+    /// Takes no more than so many bytes. A piece that goes beyond is neither passed on nor charged, and
+    /// the body breaks off there, through its client.
+    #[must_use]
+    pub fn limited(self, most: u64) -> Self {
+        Self { left: most, ..self }
     }
 
     /// Tells whether there is no credit for it, and nothing is taken from the client meanwhile. So a
@@ -113,7 +126,15 @@ where
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
             }
-            let frame = match (ready!(this.inner.as_mut().poll_frame(context)), &mut this.toll) {
+            let polled = this.inner.as_mut().poll_frame(context);
+            if let Some(toll) = this.toll {
+                toll.meter.awaits_client(polled.is_pending());
+            }
+            let frame = ready!(polled).map(|frame| match frame {
+                Ok(frame) => within(this.left, frame),
+                Err(error) => Err(UploadError::Client(error.into())),
+            });
+            let frame = match (frame, &mut this.toll) {
                 (Some(Ok(frame)), Some(toll)) => match frame.into_data() {
                     Ok(data) => {
                         toll.held = data;
@@ -121,15 +142,11 @@ where
                     }
                     Err(frame) => Some(Ok(frame)),
                 },
-                (Some(Err(error)), toll) => {
-                    if let Some(toll) = toll {
-                        toll.meter.is_clients_fault();
-                    }
-                    Some(Err(UploadError::Client(error.into())))
+                (Some(Err(error)), Some(toll)) => {
+                    toll.meter.is_clients_fault();
+                    Some(Err(error))
                 }
-                (frame, _) => {
-                    frame.map(|frame| frame.map_err(|error| UploadError::Client(error.into())))
-                }
+                (frame, _) => frame,
             };
             return Poll::Ready(frame);
         }
@@ -150,6 +167,14 @@ where
         }
         hint
     }
+}
+
+/// Takes a frame, unless it goes beyond what is left.
+fn within(left: &mut u64, frame: Frame<Bytes>) -> Result<Frame<Bytes>, UploadError> {
+    let length = frame.data_ref().map_or(0, Bytes::len);
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    *left = left.checked_sub(length).ok_or(UploadError::TooLong)?;
+    Ok(frame)
 }
 
 impl<B> fmt::Debug for PaidUpload<B> {

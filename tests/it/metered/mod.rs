@@ -155,10 +155,20 @@ impl Stand {
     /// Begins an upload by hand, with a payment that adds so much, and sends so much of a hundred
     /// thousand bytes.
     async fn begin(&mut self, msat: u64, length: usize) -> (TcpStream, feed::Side) {
+        self.begin_with("", msat, length).await
+    }
+
+    /// The same with more fields.
+    async fn begin_with(
+        &mut self,
+        fields: &str,
+        msat: u64,
+        length: usize,
+    ) -> (TcpStream, feed::Side) {
         let (payment, host) = (self.payment(msat), self.world.gateway.host.clone());
         let mut socket = TcpStream::connect(&host).await.unwrap();
         let head = format!(
-            "POST /stream HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n{payment}\r\n\r\n"
+            "POST /stream HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n{fields}{payment}\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).await.unwrap();
         socket.write_all(&vec![b'x'; length]).await.unwrap();

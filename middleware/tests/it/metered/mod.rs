@@ -1,7 +1,10 @@
 //! Answers that cost what passes: bytes, events, messages, time.
 
 mod borders;
+mod failing;
 mod stream;
+mod taker;
+mod tried;
 mod uploads;
 
 use std::future::poll_fn;

@@ -25,10 +25,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::support::{Desk, HOST, Quiet, WELL_KNOWN, header};
+use crate::support::{Desk, HOST, Quiet, header};
 
 /// What a service puts into a body.
-type Given = Result<Frame<Bytes>, &'static str>;
+pub(super) type Given = Result<Frame<Bytes>, &'static str>;
 
 /// A body that is given from outside.
 pub(super) struct Fed(pub(super) UnboundedReceiver<Given>);
@@ -180,10 +180,7 @@ impl Stream {
 
     /// Pays so much in all, on another request of the channel.
     pub(super) async fn pay(&self, paid: u64) {
-        let (name, value) = header(&self.desk.pay(paid));
-        let mut paywall = layer(&self.desk, rates()).layer(crate::support::Api::default());
-        let request = Request::get(WELL_KNOWN).header(name, value).body(Full::default()).unwrap();
-        assert_eq!(paywall.call(request).await.unwrap().status(), 200);
+        super::taker::pay(&self.desk, paid).await;
     }
 
     /// Lets go of the body, and waits until so much is charged.

@@ -6,8 +6,8 @@ use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::wire::Field;
 use farebox_channel::{Kind, Msat};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::super::service::{Act, Service};
@@ -29,7 +29,7 @@ impl Stand {
     /// Starts all of it, with these rates and keys of the service.
     async fn start(rates: &str, keys: &str) -> Self {
         let service = Sockets::start().await;
-        let world = world(service.url() + keys, rates).await;
+        let world = world(service.url() + keys, rates, "").await;
         let buyer = world.buyer_with_channel(Kind::Cltv).await;
         Self { world, service, buyer, payment: None }
     }
@@ -82,14 +82,15 @@ impl Stand {
     }
 }
 
-/// Starts a gateway with a metered route before a service with these keys.
-async fn world(keys: String, rates: &str) -> World {
+/// Starts a gateway with a metered route before a service with these keys, and with these limits.
+async fn world(keys: String, rates: &str, limits: &str) -> World {
     let change = behind(keys);
     let route = format!(
         "\n[[route]]\npath = \"/meter\"\nprice_msat = 1_000\n\n[route.rates]\n{rates}\n\
          \n[log]\naccess = \"text\"\n"
     );
-    World::start_logged(|config| change(config) + &route).await
+    let limits = format!("[limits]\n{limits}");
+    World::start_logged(|config| change(config.replace("[limits]\n", &limits)) + &route).await
 }
 
 /// Asserts that nothing comes for a while.
@@ -294,7 +295,7 @@ async fn of_a_frame_that_never_ends_what_has_come_is_charged() {
     // A text of 24,576 bytes, of which not all are sent.
     let words = format!("{AGREED}\x01\x7e\x60\x00{}", "x".repeat(10_000));
     let service = Service::start(move |_| Act::Hang(words.clone())).await;
-    let world = world(service.url(), "bytes = { msat = 10 }").await;
+    let world = world(service.url(), "bytes = { msat = 10 }", "").await;
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let (paid, field) = payment(&mut buyer);
     let asked = ASKED.replace("/x", "/meter").replace("TE: trailers", &field);
@@ -312,7 +313,7 @@ async fn of_a_frame_that_a_stop_cuts_off_what_has_come_is_charged() {
     // A text of 24,576 bytes, of which not all are sent.
     let words = format!("{AGREED}\x01\x7e\x60\x00{}", "x".repeat(10_000));
     let service = Service::start(move |_| Act::Hang(words.clone())).await;
-    let mut world = world(service.url(), "bytes = { msat = 10 }").await;
+    let mut world = world(service.url(), "bytes = { msat = 10 }", "").await;
     world.reconfigure(|config| config.replace("[limits]\n", "[limits]\ndrain_secs = 0\n"));
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let (paid, field) = payment(&mut buyer);
@@ -325,4 +326,40 @@ async fn of_a_frame_that_a_stop_cuts_off_what_has_come_is_charged() {
 
     world.gateway.restart();
     assert_eq!(spent(&buyer, &paid).await, 100_000);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_more_pays_for_what_it_can_still_read() {
+    // One message in many frames: more than all systems between keep for a connection.
+    let frame = |first| format!("{first}\x7e\x60\x00{}", "x".repeat(24_576));
+    let words = format!("{AGREED}{}{}", frame('\x01'), frame('\x00').repeat(600));
+    let service = Service::start(move |_| Act::Hang(words.clone())).await;
+    let rates = "bytes = { msat = 1, per = 10 }\nmessages = { msat = 1_000 }";
+    let world = world(service.url(), rates, "write_secs = 1\n").await;
+    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
+    let (purse, paid) = buyer.purse().pay(Msat::new(5_000_000).unwrap(), &buyer.key).unwrap();
+    buyer.purse = Some(purse);
+    let (name, value) = header(&paid);
+    let asked = ASKED.replace("/x", "/meter").replace("TE: trailers", &format!("{name}: {value}"));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut socket = socket.connect(world.gateway.host.parse().unwrap()).await.unwrap();
+    socket.write_all(asked.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+
+    until("the gateway has ended it", async || {
+        let log = std::fs::read_to_string(world.file("log")).unwrap();
+        log.lines().any(|line| line.contains("\" 101 "))
+    })
+    .await;
+    let mut got = Vec::new();
+    socket.read_to_end(&mut got).await.unwrap();
+
+    let (whole, rest) = (got.len() / 24_580, got.len() % 24_580);
+    let payload = u64::try_from(whole * 24_576 + rest.saturating_sub(4)).unwrap();
+    let cost = payload.div_ceil(10) + 1_000;
+    until(&format!("{cost} msat are spent"), async || spent(&buyer, &paid).await == cost).await;
 }

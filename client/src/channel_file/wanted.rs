@@ -80,3 +80,59 @@ fn wanted(row: &Row<'_>) -> Result<Wanted, Damage> {
     let is_found = column(row, "is_found")?;
     Ok(Wanted { origin, key, draft, payout, height, is_found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel_file::sample::{file, record, sat};
+    use crate::error::Limit;
+    use crate::record::Stage;
+
+    const ORIGIN: &str = "https://a/";
+
+    fn asked(number: u8) -> (Wanted, Record) {
+        let Record { origin, key, stage } = record(number, ORIGIN, 400);
+        let Stage::Open(purse) = stage else { panic!("it is open") };
+        let contract = purse.contract().clone();
+        let (terms, payout) = (contract.terms, contract.payout.clone());
+        let draft = Draft { terms, capacity: contract.capacity, first_payment: sat(400) };
+        let held = draft.clone().found(contract.outpoint, contract.capacity, payout.clone());
+        let wanted =
+            Wanted { origin: origin.clone(), key, draft, payout, height: 1, is_found: false };
+        (wanted, Record { origin, key, stage: Stage::Held(held.unwrap()) })
+    }
+
+    #[test]
+    fn a_contract_that_somebody_was_asked_to_pay_counts_once_from_then_on() {
+        let (file, _folder) = file();
+        let most = |amount| Some(sat(amount).to_msat());
+        let budgets = Budgets { day: most(800), total: most(900), host: None };
+        let ((first, held), (second, _), (third, _)) = (asked(1), asked(2), asked(3));
+        file.want(&first, &budgets).unwrap();
+        file.want(&first, &budgets).unwrap();
+        file.want(&second, &budgets).unwrap();
+
+        let refused = file.want(&third, &budgets).unwrap_err();
+        assert!(matches!(refused, PayError::Limit(Limit::Day { .. })), "{refused}");
+        assert_eq!(file.wanted().unwrap().len(), 2);
+        file.find(&held).unwrap();
+        file.reserve(&held, &budgets).unwrap();
+        assert!(file.check_budgets(ORIGIN, sat(1), &budgets).is_err());
+        file.unwant(&second).unwrap();
+        file.check_budgets(ORIGIN, sat(400), &budgets).unwrap();
+    }
+
+    #[test]
+    fn a_contract_that_was_paid_once_the_budget_had_shrunk_is_not_shown() {
+        let (file, _folder) = file();
+        let (wanted, held) = asked(1);
+        file.want(&wanted, &Budgets::default()).unwrap();
+        file.find(&held).unwrap();
+        let budgets = Budgets { total: Some(sat(399).to_msat()), ..Budgets::default() };
+
+        let refused = file.reserve(&held, &budgets).unwrap_err();
+
+        assert!(matches!(refused, PayError::Limit(Limit::Total { .. })), "{refused}");
+        assert_eq!(file.channels().unwrap(), [held], "it is on record, and is refunded");
+    }
+}

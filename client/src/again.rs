@@ -9,7 +9,7 @@ use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::wire::Field;
 use reqwest::header::HeaderValue;
 use reqwest::{Request, Response, StatusCode};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::carrier::Carrier;
 use crate::error::PayError;
@@ -48,15 +48,26 @@ pub(crate) fn name(request: &mut Request, policy: &Policy) -> Result<(), PayErro
     Ok(())
 }
 
-/// Sends a request, and one with a name as often again as `retries` says.
-pub(crate) async fn send(carrier: &mut impl Carrier, mut request: Request, retries: u32) -> Sent {
+/// Sends a request, and one with a name as often again as `retries` says. Each time it waits so long for
+/// the head of the answer.
+pub(crate) async fn send(
+    carrier: &mut impl Carrier,
+    mut request: Request,
+    retries: u32,
+    patience: Option<Duration>,
+) -> Sent {
     let is_named = request.headers().contains_key(KEY);
     let is_paid = request.headers().contains_key(PayRequest::NAME);
     let mut left = if is_named { retries } else { 0 };
     let (mut is_repeat, mut pause) = (false, PAUSE);
     loop {
         let copy = if left > 0 { request.try_clone() } else { None };
-        let answered = carrier.carry(request).await;
+        let answered = match patience {
+            Some(at_most) => timeout(at_most, carrier.carry(request))
+                .await
+                .unwrap_or(Err(PayError::Silent(at_most))),
+            None => carrier.carry(request).await,
+        };
         let mut is_lost = is_lost(&answered, is_paid);
         let answered = match answered {
             Ok(response) if is_named && is_refusal(&response) => {

@@ -73,7 +73,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let uploads = ticket.is_to_run() && request.body().is_some();
         // What has run already has cost something, and would cost it once more.
         let retries = if ticket.is_to_run() { 0 } else { self.policy.retries };
-        let sending = again::send(carrier, request, retries);
+        let patience = (!uploads).then_some(self.policy.answer_patience);
+        let sending = again::send(carrier, request, retries, patience);
         let (Sent { answered, is_repeat }, limit) = match uploads {
             true => teller.sustain(sending).await?,
             false => (sending.await, None),

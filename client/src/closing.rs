@@ -19,29 +19,36 @@ use crate::till::Till;
 const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
 
 impl<B: Chain + Wallet> PayingClient<B> {
-    /// Closes the channels with a server for what is spent. The change comes with the settlements.
-    /// Returns the answer for the one in use. There are several after one was renewed; where none is
-    /// open, one that closes already is asked for.
+    /// Closes the channels with a server for what is spent, and those whose close was cut off. The
+    /// change comes with the settlements. Returns the answer for the one in use. There are several
+    /// after one was renewed.
     ///
     /// # Errors
     /// [`PayError`] when there is none, or the gateway does not answer or refuses one of them.
     pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
         let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
         let origin = Origin::of(&url)?;
-        let mut records = self.open_channels(&origin)?;
-        if let Some(used) = self.till(&origin).map(|till| till.record().outpoint()) {
-            records.sort_by_key(|record| record.outpoint() != used);
+        let now = wall();
+        let is_ours = |record: &Record| {
+            let terms = &record.contract().terms;
+            record.origin == origin.as_str()
+                && terms.kind == self.policy.kind
+                && terms.expiry.timestamp() > now
+                && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
+        };
+        let mut ours: Vec<_> = self.file.channels()?.into_iter().filter(is_ours).collect();
+        // Of one whose settlement was told the close was heard.
+        let is_told = |record: &Record| matches!(record.stage, Stage::Closing(_, Some(_)));
+        if ours.iter().all(is_told) {
+            ours.truncate(1);
+        } else {
+            ours.retain(|record| !is_told(record));
         }
-        if records.is_empty() {
-            let is_ours = |record: &Record| {
-                record.origin == origin.as_str()
-                    && record.contract().terms.kind == self.policy.kind
-                    && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
-            };
-            records.extend(self.file.channels()?.into_iter().find(is_ours));
-        }
+        let used = self.till(&origin).map(|till| till.record().outpoint());
+        let is_open = |record: &Record| matches!(record.stage, Stage::Open(_));
+        ours.sort_by_key(|record| (Some(record.outpoint()) != used, !is_open(record)));
         let mut closed = Vec::new();
-        for record in records {
+        for record in ours {
             closed.push(self.close_record(record).await);
         }
         let replies = closed.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -96,14 +103,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Asks for the close. A refusal leaves the channel open.
+    /// Asks for the close. A refusal leaves the channel as it is.
     async fn close_till(&self, till: &Till, origin: &Origin) -> Result<StateReply, PayError> {
+        let before = till.record().stage.clone();
         let (purse, request) = self.sign_close(till, origin)?;
         let answered = step::<_, StateReply>(&self.http, origin, &request).await;
         let mut record = till.record();
         record.stage = match &answered {
             Ok(reply) => Stage::Closing(purse, reply.settlement),
-            Err(PayError::Refused { .. }) => Stage::Open(purse),
+            Err(PayError::Refused { .. }) => before,
             Err(_) => return answered,
         };
         self.file.save(&record)?;

@@ -40,6 +40,8 @@ pub struct PayingClient<B> {
     pub(crate) replaced: Arc<Mutex<Vec<Arc<Till>>>>,
     /// Held while a channel with a server is opened.
     pub(crate) opening: Arc<Mutex<HashMap<Origin, Arc<AsyncMutex<()>>>>>,
+    /// Held while coins are chosen for a contract, and until they are on record.
+    pub(crate) funding: Arc<AsyncMutex<()>>,
     /// Every channel in use: answers may still pass of one that pays for no request any more.
     pub(crate) in_use: Arc<Mutex<Vec<Weak<Till>>>>,
     /// What each server has offered last.
@@ -92,6 +94,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             tills: Arc::default(),
             replaced: Arc::default(),
             opening: Arc::default(),
+            funding: Arc::default(),
             in_use: Arc::default(),
             offers: Arc::default(),
             prices: Prices::default(),
@@ -168,7 +171,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     request = whole;
                     (0, answered)
                 }
-                (..) => (0, again::send(carrier, sent, self.policy.retries).await.answered),
+                (..) => {
+                    let Policy { retries, answer_patience, .. } = self.policy;
+                    let sent = again::send(carrier, sent, retries, Some(answer_patience)).await;
+                    (0, sent.answered)
+                }
             };
             let response = match (answered, &till) {
                 // A running answer was quicker.

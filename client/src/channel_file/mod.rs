@@ -4,6 +4,7 @@ mod books;
 #[cfg(feature = "wallet")]
 mod coins;
 mod history;
+mod kept;
 mod rows;
 #[cfg(test)]
 mod sample;

@@ -15,7 +15,7 @@ async fn deserted(kind: Kind) -> (World, PayingClient<Bitcoind>, Record) {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let client = world.paying_client(kind);
-    assert_eq!(client.get(&world.gateway.url("/paid/x")).await.unwrap().status(), 200);
+    assert_eq!(client.get(world.gateway.url("/paid/x")).await.unwrap().status(), 200);
     drop(mining);
     world.gateway.kill();
     let record = client.file().channels().unwrap().remove(0);

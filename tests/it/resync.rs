@@ -24,7 +24,7 @@ use crate::support::{PRICE_MSAT, World, set_median_time_past, until};
 /// Makes requests that are all paid for.
 async fn get(client: &PayingClient<Bitcoind>, world: &World, times: u32) {
     for _ in 0..times {
-        let answer = client.get(&world.gateway.url("/paid/x")).await.unwrap();
+        let answer = client.get(world.gateway.url("/paid/x")).await.unwrap();
         assert_eq!(answer.status(), 200);
     }
 }
@@ -61,7 +61,7 @@ async fn the_paying_client_goes_on_by_itself_when_the_gateway_was_restored() {
     let (mut world, _) = restored_after(300).await;
     let client = world.paying_client(Kind::Cltv);
     until("the contract is looked up again", async || {
-        client.get(&world.gateway.url("/paid/x")).await.is_ok()
+        client.get(world.gateway.url("/paid/x")).await.is_ok()
     })
     .await;
     get(&client, &world, 2).await;
@@ -70,7 +70,7 @@ async fn the_paying_client_goes_on_by_itself_when_the_gateway_was_restored() {
     start_restored(&mut world).await;
     let client = world.paying_client(Kind::Cltv);
     until("the contract is looked up again", async || {
-        client.get(&world.gateway.url("/paid/x")).await.is_ok()
+        client.get(world.gateway.url("/paid/x")).await.is_ok()
     })
     .await;
     get(&client, &world, 1).await;
@@ -202,7 +202,7 @@ async fn a_payment_that_was_lost_on_its_way_is_not_closed_for() {
     drop(mining);
     world.gateway.kill();
     for _ in 0..4 {
-        assert!(client.get(&world.gateway.url("/paid/x")).await.is_err());
+        assert!(client.get(world.gateway.url("/paid/x")).await.is_err());
     }
     assert!(purse(&client).payment.paid.get() > 402, "more was signed than ever arrived");
     drop(client);
@@ -257,11 +257,11 @@ async fn a_client_waits_while_a_restored_gateway_looks_its_contract_up() {
     world.until_the_node_is_followed().await;
 
     let client = world.paying_client(Kind::Cltv);
-    let waits = client.get(&world.gateway.url("/paid/x")).await;
+    let waits = client.get(world.gateway.url("/paid/x")).await;
     assert!(matches!(waits, Err(PayError::NotNow(_))), "{waits:?}");
     world.mine(6).await;
     until("the channel is served again", async || {
-        client.get(&world.gateway.url("/paid/x")).await.is_ok()
+        client.get(world.gateway.url("/paid/x")).await.is_ok()
     })
     .await;
     assert_eq!(client.file().channels().unwrap().len(), 1, "no second channel was opened");

@@ -182,7 +182,7 @@ async fn a_gateway_that_claims_more_than_was_signed_is_not_trusted() {
         lie(address, offer, claim).await;
         let payer = payer.again(&stand.world);
 
-        let mut answer = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap();
+        let mut answer = payer.client.get(stand.world.gateway.url("/stream")).await.unwrap();
         let read = tokio::time::timeout(Duration::from_secs(20), read(&mut answer)).await;
         let (body, end) = read.unwrap();
 
@@ -205,7 +205,7 @@ async fn a_request_whose_credit_a_running_answer_has_used_is_signed_for_anew() {
     stand.world.gateway.kill();
     let asked = lie(address, offer, Lie::None).await;
     let payer = payer.again(&stand.world);
-    let mut answer = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap();
+    let mut answer = payer.client.get(stand.world.gateway.url("/stream")).await.unwrap();
     assert_eq!(answer.chunk().await.unwrap().unwrap(), "hello");
     let before = payer.purse();
 
@@ -224,7 +224,7 @@ async fn rates_that_are_too_dear_are_not_agreed_to() {
     let stand = Stand::start("events = { msat = 1_000_001 }").await;
     let payer = Payer::new(&stand, |_| {}).await;
 
-    let refused = payer.client.get(&stand.world.gateway.url("/stream")).await.unwrap_err();
+    let refused = payer.client.get(stand.world.gateway.url("/stream")).await.unwrap_err();
 
     let most = msat(1_000_000);
     assert!(

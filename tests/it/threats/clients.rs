@@ -164,7 +164,7 @@ async fn a_request_whose_gateway_dies_ends_and_the_next_one_is_served() {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let client = world.paying_client(Kind::Cltv);
-    client.get(&world.gateway.url("/paid/x")).await.unwrap();
+    client.get(world.gateway.url("/paid/x")).await.unwrap();
     drop(mining);
     let (slow, url) = (client.clone(), world.gateway.url("/paid/slow"));
     let running = tokio::spawn(async move { slow.get(&url).await });
@@ -176,7 +176,7 @@ async fn a_request_whose_gateway_dies_ends_and_the_next_one_is_served() {
     assert_eq!(spent(&channels(&client)[0]), Some(2 * PRICE_MSAT), "it may be charged");
     world.gateway.restart();
 
-    let answer = client.get(&world.gateway.url("/paid/x")).await.unwrap();
+    let answer = client.get(world.gateway.url("/paid/x")).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(spent(&channels(&client)[0]), Some(3 * PRICE_MSAT));
 }
@@ -251,16 +251,16 @@ async fn a_raised_price_is_agreed_to_before_it_is_charged() {
     let mut world = World::start().await;
     let _mining = world.keep_mining();
     let client = world.paying_client(Kind::Cltv);
-    client.get(&world.gateway.url("/paid/x")).await.unwrap();
+    client.get(world.gateway.url("/paid/x")).await.unwrap();
     let config = world.file("farebox.toml");
     let dearer = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, dearer.replace("price_msat = 1500", "price_msat = 2500")).unwrap();
     world.gateway.kill();
     world.gateway.restart();
     // The connection from before is of no use any more.
-    let _broken = client.get(&world.gateway.url("/free/x")).await;
+    let _broken = client.get(world.gateway.url("/free/x")).await;
 
-    let answer = client.get(&world.gateway.url("/paid/x")).await;
+    let answer = client.get(world.gateway.url("/paid/x")).await;
 
     assert_eq!(answer.map(|answer| answer.status().as_u16()).map_err(|e| e.to_string()), Ok(200));
     assert_eq!(spent(&channels(&client)[0]), Some(4_000));

@@ -99,6 +99,10 @@ impl<C: Clone + Send + Sync + 'static, W: Wallet> Wallet for Joined<C, W> {
         self.wallet.fund(script, amount_sat, rate).await
     }
 
+    async fn reserve(&self, transaction: Transaction) -> Result<(), ChainError> {
+        self.wallet.reserve(transaction).await
+    }
+
     async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
         self.wallet.release(transaction).await
     }

@@ -265,14 +265,23 @@ pub trait Wallet: Clone + Send + Sync + 'static {
 
     /// Builds and signs a transaction that pays `amount_sat` to `script`, and keeps it.
     ///
-    /// It spends confirmed native segwit coins only, so its id cannot change. Those coins are
-    /// locked, so that no other payment of the wallet takes them.
+    /// It spends confirmed native segwit coins only, so its id cannot change. Save it, and then
+    /// [`Wallet::reserve`] its coins: a lock that nobody knows of would outlast a crash.
     fn fund(
         &self,
         script: ScriptBuf,
         amount_sat: u64,
         rate: FeeRate,
     ) -> impl Future<Output = Result<Transaction, ChainError>> + Send;
+
+    /// Locks the coins of a transaction, so that no other payment of the wallet takes them. A wallet
+    /// that forgets its locks by itself may have done so in [`Wallet::fund`].
+    fn reserve(
+        &self,
+        _transaction: Transaction,
+    ) -> impl Future<Output = Result<(), ChainError>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Unlocks the coins of a transaction that will never be shown.
     fn release(

@@ -2,7 +2,7 @@
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 use serde_json::{Value, json};
 
 use crate::answers::{Coin, RawTransaction};
@@ -15,6 +15,8 @@ const INPUT_VSIZE: u64 = 69;
 const OVERHEAD_VSIZE: u64 = 140;
 /// The greatest number of coins in a funding transaction, so that it fits a header field.
 const INPUTS_MAX: usize = 20;
+/// RPC error: a coin is not as it would have to be (`RPC_INVALID_PARAMETER`).
+const CODE_INVALID_PARAMETER: i32 = -8;
 
 impl Wallet for Bitcoind {
     async fn check_wallet(&self) -> Result<(), ChainError> {
@@ -47,21 +49,26 @@ impl Wallet for Bitcoind {
             "changePosition": 1,
             "change_type": "bech32",
             "fee_rate": rate.to_sat_per_vb_ceil(),
-            "lockUnspents": true,
             "replaceable": false,
         });
         let funded: RawTransaction =
             self.call("fundrawtransaction", json!([serialize_hex(&skeleton), options])).await?;
-        let signed = self.sign(funded.hex).await;
-        if signed.is_err() {
-            self.unlock(&picked).await?;
-        }
-        signed
+        self.sign(funded.hex).await
+    }
+
+    async fn reserve(&self, transaction: Transaction) -> Result<(), ChainError> {
+        self.lock(false, &transaction.input).await
     }
 
     async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
-        let coins: Vec<_> = transaction.input.iter().map(|input| input.previous_output).collect();
-        self.unlock(&coins).await
+        for coin in transaction.input.chunks(1) {
+            match self.lock(true, coin).await {
+                // It is not locked, or was spent.
+                Ok(()) | Err(ChainError::Refused { code: CODE_INVALID_PARAMETER, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -78,11 +85,14 @@ impl Bitcoind {
         deserialize_hex(&signed.hex).map_err(|error| unexpected(error.to_string()))
     }
 
-    /// Lets the wallet spend coins again.
-    async fn unlock(&self, coins: &[OutPoint]) -> Result<(), ChainError> {
-        let coin = |coin: &OutPoint| json!({ "txid": coin.txid, "vout": coin.vout });
+    /// Keeps the wallet from spending coins otherwise, or lets it: all or none.
+    async fn lock(&self, unlocks: bool, coins: &[TxIn]) -> Result<(), ChainError> {
+        let coin = |input: &TxIn| {
+            let OutPoint { txid, vout } = input.previous_output;
+            json!({ "txid": txid, "vout": vout })
+        };
         let coins: Vec<Value> = coins.iter().map(coin).collect();
-        self.call::<bool>("lockunspent", json!([true, coins])).await.map(|_| ())
+        self.call::<bool>("lockunspent", json!([unlocks, coins])).await.map(|_| ())
     }
 }
 
@@ -113,7 +123,7 @@ fn skeleton(picked: &[OutPoint], output: TxOut) -> Transaction {
         lock_time: bitcoin::absolute::LockTime::ZERO,
         input: picked
             .iter()
-            .map(|coin| bitcoin::TxIn {
+            .map(|coin| TxIn {
                 previous_output: *coin,
                 sequence: bitcoin::Sequence::ENABLE_LOCKTIME_NO_RBF,
                 ..Default::default()

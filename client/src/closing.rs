@@ -19,21 +19,37 @@ use crate::till::Till;
 const OUT_OF_BOUNDS: &str = "final-out-of-bounds";
 
 impl<B: Chain + Wallet> PayingClient<B> {
-    /// Closes the channel with a server for what is spent. The change comes with the settlement.
+    /// Closes the channel with a server for what is spent, and those whose close was cut off. The
+    /// change comes with the settlement.
     ///
     /// # Errors
     /// [`PayError`] when there is none, or the gateway does not answer or refuses.
     pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
         let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
         let origin = Origin::of(&url)?;
+        let now = wall();
         let is_ours = |record: &Record| {
+            let terms = &record.contract().terms;
             record.origin == origin.as_str()
-                && record.contract().terms.kind == self.policy.kind
+                && terms.kind == self.policy.kind
+                && terms.expiry.timestamp() > now
                 && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
         };
-        let record = self.file.channels()?.into_iter().find(is_ours);
-        let record = record.ok_or_else(|| PayError::NoChannel(origin.as_str().to_owned()))?;
-        self.close_record(record).await
+        let mut ours: Vec<_> = self.file.channels()?.into_iter().filter(is_ours).collect();
+        // Of one whose settlement was told the close was heard.
+        let is_told = |record: &Record| matches!(record.stage, Stage::Closing(_, Some(_)));
+        if !ours.iter().all(is_told) {
+            ours.retain(|record| !is_told(record));
+        } else {
+            ours.truncate(1);
+        }
+        // The open one last, which decides what is returned.
+        ours.sort_by_key(|record| matches!(record.stage, Stage::Open(_)));
+        let mut closed = Err(PayError::NoChannel(origin.as_str().to_owned()));
+        for record in ours {
+            closed = self.close_record(record).await;
+        }
+        closed
     }
 
     /// Closes one channel of the file for what is spent.
@@ -53,8 +69,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Url::parse(&record.origin).map_err(|_| PayError::NoHost(record.origin.clone()))?;
         let origin = Origin::of(&url)?;
         // Requests that are under way may still change the account of the till.
-        let till = lock(&self.tills).remove(&origin);
-        let till = till.filter(|till| till.record().outpoint() == channel);
+        let till = self.till(&origin).filter(|till| till.record().outpoint() == channel);
+        if till.is_some() {
+            lock(&self.tills).remove(&origin);
+        }
         let till = till.unwrap_or_else(|| self.till_of(record, true));
         till.traffic().is_closing = true;
         let closed = self.close_for_what_is_spent(&till, &origin).await;
@@ -83,14 +101,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Asks for the close. A refusal leaves the channel open.
+    /// Asks for the close. A refusal leaves the channel as it is.
     async fn close_till(&self, till: &Till, origin: &Origin) -> Result<StateReply, PayError> {
+        let before = till.record().stage.clone();
         let (purse, request) = self.sign_close(till, origin)?;
         let answered = step::<_, StateReply>(&self.http, origin, &request).await;
         let mut record = till.record();
         record.stage = match &answered {
             Ok(reply) => Stage::Closing(purse, reply.settlement),
-            Err(PayError::Refused { .. }) => Stage::Open(purse),
+            Err(PayError::Refused { .. }) => before,
             Err(_) => return answered,
         };
         self.file.save(&record)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bitcoin::FeeRate;
 use bitcoin::consensus::encode::serialize;
-use farebox_chain::{Chain, Wallet};
+use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::{Draft, Funded, Held, Limits, Purse};
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
 use farebox_channel::wire::PROBLEM_PREFIX;
@@ -42,6 +42,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Opens a channel with a server, or goes on where an earlier attempt was cut off.
     pub(crate) async fn open(&self, origin: &Origin, offer: &Offer) -> Result<Record, PayError> {
         for begun in self.begun(origin)? {
+            if let Stage::Funded(funded) = &begun.stage {
+                match self.node.reserve(funded.transaction.clone()).await {
+                    // The run that was cut off may have come so far.
+                    Ok(()) | Err(ChainError::Refused { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
             match self.proceed(origin, begun).await {
                 // It will not be served. Its refund is on record, and another one is opened.
                 Err(PayError::NotOpen(..)) => {}
@@ -77,8 +84,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 Ok(held) => held,
                 Err(error @ (PayError::Refused { .. } | PayError::Refund(_))) => {
                     // Nobody has seen the contract, so its coins are free again.
-                    self.file.forget(&funded.contract.outpoint)?;
                     self.node.release(funded.transaction).await?;
+                    self.file.forget(&funded.contract.outpoint)?;
                     return Err(error);
                 }
                 Err(error) => return Err(error),
@@ -127,7 +134,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let record = Record { origin, key, stage: Stage::Funded(funded) };
         self.file.save(&record)?;
-        Ok(record)
+        match self.node.reserve(transaction).await {
+            // Another payment of the wallet was quicker.
+            Err(error @ ChainError::Refused { .. }) => {
+                self.file.forget(&record.outpoint())?;
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(record),
+        }
     }
 
     /// Has the gateway sign the refund, where the kind of contract needs it.

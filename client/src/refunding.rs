@@ -9,7 +9,7 @@ use farebox_channel::Contract;
 use crate::error::PayError;
 use crate::event::Event;
 use crate::paying::PayingClient;
-use crate::record::Record;
+use crate::record::{Record, Stage};
 
 /// After so many blocks in the mempool, a refund is replaced by one that offers three for two.
 const BLOCKS: u32 = 6;
@@ -39,6 +39,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub async fn refund_due(&self) -> Result<Vec<Refunding>, PayError> {
         let tip = self.node.tip().await?;
         self.take_expired(tip.median_time_past).await?;
+        self.free_expired(tip.median_time_past).await?;
         let (mut waiting, mut failed) = (Vec::new(), None);
         for record in self.file.channels()?.iter().filter(|record| is_due(record, tip)) {
             match self.refund(record, tip).await {
@@ -66,6 +67,36 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
             self.node.wait_for_height(next, Duration::from_secs(10)).await?;
         }
+    }
+
+    /// Lets the wallet spend the coins again that it keeps for contracts that have expired, and that
+    /// were never broadcast. Those that were, or will be, are refunded.
+    async fn free_expired(&self, median_time_past: u64) -> Result<(), PayError> {
+        for mut record in self.file.channels()? {
+            let Stage::Funded(funded) = record.stage else { continue };
+            if u64::from(funded.contract.terms.expiry.get()) >= median_time_past {
+                continue;
+            }
+            match funded.clone().hold(None) {
+                // Whoever has signed it elsewhere may have sent it.
+                Ok(held) => {
+                    record.stage = Stage::Held(held);
+                    self.file.save(&record)?;
+                }
+                // Nobody has seen it.
+                Err(_) if self.node.release(funded.transaction).await.is_ok() => {
+                    self.file.forget(&funded.contract.outpoint)?;
+                }
+                Err(_) => {}
+            }
+        }
+        for (channel, contract) in self.file.expired_contracts(median_time_past)? {
+            // A wallet that is not there now is asked another time.
+            if self.node.release(contract).await.is_ok() {
+                self.file.drop_contract(&channel)?;
+            }
+        }
+        Ok(())
     }
 
     /// Broadcasts a refund, unless the contract is spent, the refund is in the mempool for as much, or

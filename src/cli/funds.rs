@@ -70,6 +70,14 @@ impl Wallet for Funds {
         }
     }
 
+    async fn reserve(&self, transaction: Transaction) -> Result<(), ChainError> {
+        match self {
+            Self::Node(wallet) => wallet.reserve(transaction).await,
+            Self::Own(wallet) => wallet.reserve(transaction).await,
+            Self::Outside(wallet) => wallet.reserve(transaction).await,
+        }
+    }
+
     async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
         match self {
             Self::Node(wallet) => wallet.release(transaction).await,

@@ -22,6 +22,7 @@ mod node_away;
 mod outside_wallet;
 mod own_wallet;
 mod paid_request;
+mod payer_crash;
 mod program;
 mod proxy;
 mod refunding;

@@ -23,7 +23,10 @@ async fn node_with_coins() -> (Regtest, Bitcoind) {
 /// Returns a transaction of the wallet's that pays to itself, not yet sent.
 async fn parent(wallet: &Bitcoind) -> Transaction {
     let script = wallet.fresh_address().await.unwrap().script_pubkey();
-    wallet.fund(script, 1_000_000, FeeRate::from_sat_per_vb_u32(2)).await.unwrap()
+    let rate = FeeRate::from_sat_per_vb_u32(2);
+    let transaction = wallet.fund(script, 1_000_000, rate).await.unwrap();
+    wallet.reserve(transaction.clone()).await.unwrap();
+    transaction
 }
 
 /// Returns a transaction that spends a wallet's output of 1,000,000 sat, and leaves a fee.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "wallet")]
 mod coins;
+mod kept;
 mod wanted;
 
 use std::fs::{File, OpenOptions, TryLockError};

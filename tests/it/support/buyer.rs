@@ -138,6 +138,7 @@ impl Buyer {
         let script = draft.terms.script_pubkey();
         let rate = FeeRate::from_sat_per_vb_u32(2);
         let transaction = wallet.fund(script, draft.capacity.get(), rate).await.unwrap();
+        wallet.reserve(transaction.clone()).await.unwrap();
         self.hold(world, draft, transaction).await
     }
 

@@ -1,4 +1,5 @@
-//! A tap on the wire between a gateway and bitcoind: it sees each call, and can hold it up there.
+//! A tap on the wire between a gateway and bitcoind, or a client and either: it sees each call, and can
+//! hold it up there.
 //!
 //! It has threads of its own, so that it goes on while a test waits for a process to start.
 
@@ -55,6 +56,11 @@ impl Tap {
     /// Returns where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Returns its address and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
     }
 
     /// Returns the methods that were called so far, in their order, the held ones too.

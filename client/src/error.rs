@@ -88,6 +88,9 @@ pub enum PayError {
     /// The server answers without a field that belongs there.
     #[error("the gateway's answer has no {0}")]
     NoField(&'static str),
+    /// No answer has begun in time.
+    #[error("the server has not begun to answer in {} s", .0.as_secs())]
+    Silent(std::time::Duration),
     /// A field of the answer cannot be read.
     #[error("the gateway's answer: {0}")]
     Malformed(#[from] Malformed),

@@ -7,11 +7,14 @@ use farebox_channel::wire::{Field, WELL_KNOWN};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::error::PayError;
 
 /// How long a gateway may take for a step.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to say why it refuses.
+const PROBLEM_PATIENCE: Duration = Duration::from_secs(5);
 /// The greatest problem document to read.
 const PROBLEM_LEN_MAX: usize = 64 * 1024;
 
@@ -99,16 +102,19 @@ struct Document {
     detail: Option<String>,
 }
 
-/// Reads why a gateway refuses.
+/// Reads why a gateway refuses, as far as it says so in time.
 pub(crate) async fn refused(mut response: Response) -> PayError {
     let status = response.status();
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() > PROBLEM_LEN_MAX {
-            break;
+    let reading = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > PROBLEM_LEN_MAX {
+                break;
+            }
         }
-    }
+    };
+    let _late = timeout(PROBLEM_PATIENCE, reading).await;
     let (kind, detail) = match serde_json::from_slice::<Document>(&body) {
         Ok(Document { kind, detail }) => (kind, detail.unwrap_or_else(|| status.to_string())),
         Err(_) => ("about:blank".to_owned(), status.to_string()),

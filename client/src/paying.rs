@@ -120,7 +120,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let (signed_at, answered) = match (quote, &till) {
                 (Some(quote), Some(till)) => self.send_paid(&origin, till, sent, quote).await,
                 (Some(_), None) => (0, Err(PayError::NoChannel(origin.as_str().to_owned()))),
-                (None, _) => (0, self.http.execute(sent).await.map_err(PayError::from)),
+                (None, _) => (0, self.send(sent).await),
             };
             let response = match (answered, &till) {
                 // A running answer was quicker.
@@ -309,10 +309,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
         request.headers_mut().entry(TE).or_insert(HeaderValue::from_static("trailers"));
         let teller = self.teller(origin, ticket.till());
         let uploads = ticket.is_to_run() && request.body().is_some();
-        let sending = self.http.execute(request);
         let (response, limit) = match uploads {
-            true => teller.sustain(sending).await?,
-            false => (sending.await, None),
+            true => teller.sustain(self.http.execute(request)).await?,
+            false => (Ok(self.send(request).await?), None),
         };
         let response = response?;
         match field::<Receipt>(response.headers()) {

@@ -36,6 +36,8 @@ pub struct Policy {
     pub fee_rate_fallback: FeeRate,
     /// How long to wait for the contract's confirmations.
     pub patience: Duration,
+    /// How long a server may take to begin its answer, where nothing is charged for the request's body.
+    pub answer_patience: Duration,
 }
 
 impl Policy {
@@ -55,6 +57,7 @@ impl Policy {
             answer_max: Sat::saturating(5_000).to_msat(),
             fee_rate_fallback: FeeRate::from_sat_per_vb_u32(2),
             patience: Duration::from_secs(2 * 60 * 60),
+            answer_patience: Duration::from_secs(10 * 60),
         }
     }
 

@@ -14,7 +14,7 @@ use farebox_channel::message::Receipt;
 use http_body::{Body, Frame, SizeHint};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, ResponseBuilderExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Limit, PayError};
 use crate::event::Event;
@@ -32,6 +32,10 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
+
+/// How long to wait for more of an answer that has drawn all that it may, in case that credit comes back
+/// from another one.
+const DRY: Duration = Duration::from_secs(10);
 
 /// Whatever ends a body before its time.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -54,6 +58,7 @@ pub(crate) fn follow(response: Response, ticket: Ticket, teller: Teller) -> Resp
         teller: Arc::new(teller),
         look: None,
         limit: None,
+        dry_since: None,
         is_cut: false,
         ending: None,
     };
@@ -93,6 +98,8 @@ struct Answer {
     look: Option<(Later<Result<Look, PayError>>, Msat)>,
     /// What did not allow the last payment that was needed.
     limit: Option<Limit>,
+    /// Since when nothing has come, no credit is left and no more may be paid.
+    dry_since: Option<Instant>,
     /// Whether the stream has said that it ends before its time.
     is_cut: bool,
     ending: Option<Ending>,
@@ -146,6 +153,7 @@ impl Answer {
                 self.look = None;
                 if let Some(look) = self.pace.saw(seen, wished)? {
                     self.limit = look.limit;
+                    self.dry(look)?;
                 }
             }
             if self.pace.poll(context).is_pending() {
@@ -159,8 +167,19 @@ impl Answer {
         Ok(())
     }
 
+    /// Gives an answer up that can have no more.
+    fn dry(&mut self, look: Look) -> Result<(), PayError> {
+        let Some(limit) = look.limit.filter(|_| look.is_dry) else {
+            self.dry_since = None;
+            return Ok(());
+        };
+        let since = *self.dry_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < DRY { Ok(()) } else { Err(PayError::Limit(limit)) }
+    }
+
     fn hear(&mut self, data: &Bytes) {
         self.pace.flowed();
+        self.dry_since = None;
         match self.notices.read(data) {
             Some(Notice::Low | Notice::Paused) => self.pace.hasten(),
             Some(Notice::Ended) => self.is_cut = true,

@@ -1,10 +1,15 @@
-//! A request whose body is charged while it is sent: it is paid for meanwhile.
+//! Waiting for the head of an answer: with patience, or paying for a body that is charged while it is
+//! sent.
 
 use std::future::poll_fn;
 use std::pin::pin;
 
+use reqwest::{Request, Response};
+use tokio::time::timeout;
+
 use crate::error::{Limit, PayError};
 use crate::pace::Pace;
+use crate::paying::PayingClient;
 use crate::teller::Teller;
 
 impl Teller {
@@ -29,6 +34,17 @@ impl Teller {
             if let Some(look) = pace.saw(seen, wished)? {
                 limit = look.limit;
             }
+        }
+    }
+}
+
+impl<B> PayingClient<B> {
+    /// Sends a request, and waits until its answer begins.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, PayError> {
+        let at_most = self.policy.answer_patience;
+        match timeout(at_most, self.http.execute(request)).await {
+            Ok(answered) => Ok(answered?),
+            Err(_) => Err(PayError::Silent(at_most)),
         }
     }
 }

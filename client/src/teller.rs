@@ -36,6 +36,8 @@ pub(crate) struct Look {
     pub(crate) spent: Msat,
     /// Whether more was paid ahead.
     pub(crate) has_paid: bool,
+    /// Whether no credit is left.
+    pub(crate) is_dry: bool,
     /// What does not allow more, where it is needed.
     pub(crate) limit: Option<Limit>,
 }
@@ -52,7 +54,8 @@ impl Teller {
         if drawn > pool_max {
             return Err(PayError::Limit(Limit::Answer(self.allowance.answer_max)));
         }
-        let mut look = Look { spent: receipt.spent, has_paid: false, limit: None };
+        let is_dry = receipt.credit == Msat::ZERO;
+        let mut look = Look { spent: receipt.spent, has_paid: false, is_dry, limit: None };
         if receipt.credit >= mark {
             return Ok(look);
         }

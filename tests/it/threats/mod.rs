@@ -1,8 +1,12 @@
 //! The rows of `docs/threats.md` that need the whole program: a stranger's, the chain's and the
 //! client's.
 
+mod answers;
 mod chain;
 mod clients;
 mod configuration;
+mod liar;
+mod lying;
 mod refunds;
+mod scene;
 mod strangers;

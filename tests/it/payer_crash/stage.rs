@@ -287,7 +287,7 @@ impl Stage {
     }
 
     /// Closes the channels that are not, for somebody who has the answer already.
-    async fn close_by_hand(&mut self, what: &str) {
+    async fn close_by_hand(&self, what: &str) {
         for record in self.records() {
             if !matches!(record.stage, Place::Closing(_, Some(_))) {
                 let channel = record.outpoint().to_string();

@@ -5,7 +5,7 @@ use bitcoin::{Network, ScriptBuf, Txid};
 use farebox_channel::client::TermsRefused;
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
 use farebox_channel::{Expiry, Kind, Msat, Pass, Sat, Seconds};
-use farebox_client::{PayError, Stage};
+use farebox_client::{Limit, PayError, Stage};
 use http::StatusCode;
 use secp256k1::{SECP256K1, SecretKey};
 
@@ -35,7 +35,7 @@ const OPENINGS: [(&str, Twist, Finding); 12] = [
             let capacity = Sat::new(2_000_000).unwrap()..=Sat::new(3_000_000).unwrap();
             answer.change(|it: &mut Offer| it.capacity = capacity);
         },
-        |error| matches!(error, PayError::Terms(TermsRefused::Capacity { .. })),
+        |error| matches!(error, PayError::Limit(Limit::Capacity { .. })),
     ),
     (
         "request",
@@ -43,17 +43,17 @@ const OPENINGS: [(&str, Twist, Finding); 12] = [
             let lifetime = Seconds::new(40 * 86_400)..=Seconds::new(50 * 86_400);
             answer.change(|it: &mut Offer| it.lifetime = lifetime);
         },
-        |error| matches!(error, PayError::Terms(TermsRefused::Lifetime { .. })),
+        |error| matches!(error, PayError::Limit(Limit::Lifetime { .. })),
     ),
     (
         "request",
         |answer| answer.change(|it: &mut Offer| it.first_payment = Sat::new(20_001).unwrap()),
-        |error| matches!(error, PayError::Terms(TermsRefused::FirstPayment { .. })),
+        |error| matches!(error, PayError::Limit(Limit::FirstPayment { .. })),
     ),
     (
         "request",
         |answer| answer.change(|it: &mut Offer| it.price = Msat::new(1_000_001).unwrap()),
-        |error| matches!(error, PayError::TooExpensive { .. }),
+        |error| matches!(error, PayError::Limit(Limit::Price { .. })),
     ),
     (
         "open",

@@ -46,6 +46,7 @@ mod problem;
 mod service;
 mod stall;
 mod telling;
+mod unanswered;
 mod uploaded;
 mod usage;
 

@@ -74,7 +74,8 @@ impl<N: Node> Cashier<N> {
 
     /// Ends the requests that are charged by what passes, and that this cashier or a clone of it has
     /// charged. What has passed is charged, the rest is credit again, and clients are told that the
-    /// gateway stops, as far as the form of the answer allows.
+    /// gateway stops, as far as the form of the answer allows. A request without a name that is dropped
+    /// from then on, and has no answer, is not charged.
     pub fn stop(&self) {
         let detail = "the gateway stops, and nothing more passes";
         self.meters.stop(&Problem::new(ProblemKind::Stopping, detail));
@@ -293,10 +294,9 @@ impl<N: Node> Cashier<N> {
 
     /// Takes a charge back, because its request got no answer. It is durable when this returns,
     /// and refused once the channel is closing: what is settled is signed already.
-    pub(crate) async fn release(&self, charge: &Charged) -> Result<Receipt, Problem> {
-        let Paid { receipt, id } = charge.paid();
-        let channel =
-            self.ledger.release(charge.channel(), self.clock(), receipt.price, id).await?;
+    pub(crate) async fn release(&self, channel: OutPoint, paid: Paid) -> Result<Receipt, Problem> {
+        let Paid { receipt, id } = paid;
+        let channel = self.ledger.release(channel, self.clock(), receipt.price, id).await?;
         Ok(channel.account().receipt(Msat::ZERO))
     }
 

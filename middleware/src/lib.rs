@@ -47,6 +47,7 @@ mod service;
 mod shadow;
 mod stall;
 mod telling;
+mod unanswered;
 mod uploaded;
 mod usage;
 

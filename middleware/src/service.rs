@@ -37,6 +37,7 @@ use crate::naming::name;
 use crate::node::Node;
 use crate::pricing::{Billing, Pricing};
 use crate::problem::Problem;
+use crate::unanswered::Unanswered;
 use crate::uploaded::Uploaded;
 
 /// A service behind a paywall.
@@ -186,7 +187,8 @@ impl<S, N, P> Paywall<S, N, P> {
         P: Pricing,
         ResBody: Body<Data = Bytes>,
     {
-        match self.inner.call(request).await {
+        let unanswered = Unanswered::new(&self.gate.cashier, &charge);
+        match unanswered.until(self.inner.call(request)).await {
             Ok(response) => Ok(bill(self.gate, charge, response, billing).await),
             Err(error) => {
                 release(&self.gate.cashier, &charge).await;
@@ -374,7 +376,7 @@ async fn charge<N: Node, P: Pricing>(
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.
 async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Receipt> {
-    match cashier.release(charge).await {
+    match cashier.release(charge.channel(), charge.paid()).await {
         Ok(receipt) => Some(receipt),
         Err(problem) => {
             tracing::warn!(problem = %problem.detail, "a charge could not be released");

@@ -54,6 +54,11 @@ impl Meters {
         }
     }
 
+    /// Tells whether nothing passes any more.
+    pub(crate) fn are_stopped(&self) -> bool {
+        self.lock().stopped.is_some()
+    }
+
     /// Nobody panics with the lock in hand, so a poisoned one is still good.
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -105,7 +105,7 @@ impl<N: Node> Purse for Running<N> {
             let settled = match closing {
                 Closing::Costs(cost) => cashier.answer(&mut charge, Some(cost)).await,
                 Closing::Unanswered(cost) => cashier.part(&charge, cost).await,
-                Closing::Void => cashier.release(&charge).await,
+                Closing::Void => cashier.release(charge.channel(), charge.paid()).await,
             };
             if let Err(problem) = &settled {
                 tracing::warn!(problem = %problem.detail, "a running charge was not settled");

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Stand;
 use super::feed::{CHUNKED, EVENTS};
-use crate::support::until;
+use super::listener::Listener;
+use super::{DRAW_MSAT, Stand};
+use crate::support::{PRICE_MSAT, until};
 
 /// For how long the gateways of these tests let requests end.
 const DRAIN: &str = "[limits]\ndrain_secs = 1\n";
@@ -99,6 +100,35 @@ async fn an_upload_that_a_stop_cuts_off_is_answered_with_what_it_has_cost() {
     assert!(answer.contains("urn:farebox:problem:stopping"), "{answer}");
     assert!(answer.contains("price=10007\r\n"), "{answer}");
     assert_eq!(stand.spent_after_the_stop().await, 10_007);
+}
+
+#[tokio::test]
+async fn what_has_no_answer_when_the_gateway_stops_costs_nothing_but_for_a_name() {
+    let mut stand = stand("bytes = { msat = 1 }").await;
+    let mut asked = Vec::new();
+    for path in ["/stream", "/paid/x"] {
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            let (payment, url) = (stand.payment(5_000), stand.world.gateway.url(path));
+            let listener = Listener::start(&[version, "--header", &payment, &url]);
+            asked.push((listener, stand.feed.asked().await));
+        }
+    }
+    assert_eq!(stand.account().await.spent.get(), 2 * (DRAW_MSAT + PRICE_MSAT));
+
+    let (payment, url) = (stand.payment(5_000), stand.world.gateway.url("/paid/x"));
+    let named = "Idempotency-Key: one";
+    asked.push((
+        Listener::start(&["--header", &payment, "--header", named, &url]),
+        stand.feed.asked().await,
+    ));
+
+    stand.signal("-TERM");
+
+    for (listener, _side) in asked {
+        let (status, answer) = listener.end().await;
+        assert!(!status.success(), "there is no answer: {answer}");
+    }
+    assert_eq!(stand.spent_after_the_stop().await, PRICE_MSAT, "the name buys its answer later");
 }
 
 #[tokio::test]

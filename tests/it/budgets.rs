@@ -30,6 +30,16 @@ fn paying(world: &World, change: impl FnOnce(&mut Policy)) -> PayingClient<Bitco
     PayingClient::new(world.wallet(), file, policy).unwrap()
 }
 
+/// Sets the budget that a limit names.
+fn set(policy: &mut Policy, limit: Limit) {
+    match limit {
+        Limit::Host { most, .. } => policy.host_max = Some(most),
+        Limit::Day { most, .. } => policy.day_max = Some(most),
+        Limit::Total { most, .. } => policy.total_max = Some(most),
+        other => panic!("{other} is no budget"),
+    }
+}
+
 /// Asks, and returns which limit does not allow it.
 async fn limit(client: &PayingClient<Bitcoind>, url: &str) -> Limit {
     match client.get(url).await {
@@ -71,14 +81,11 @@ async fn no_coin_moves_for_a_channel_whose_first_payment_is_over_a_budget() {
     let world = World::start().await;
     let url = world.gateway.url("/paid/x");
     let (asked, most) = (msat(FIRST_SAT), msat(FIRST_SAT - 1));
-    let cases: [(fn(&mut Policy, Msat), Limit); 3] = [
-        (|policy, most| policy.host_max = Some(most), Limit::Host { asked, most }),
-        (|policy, most| policy.day_max = Some(most), Limit::Day { asked, most }),
-        (|policy, most| policy.total_max = Some(most), Limit::Total { asked, most }),
-    ];
+    let budgets =
+        [Limit::Host { asked, most }, Limit::Day { asked, most }, Limit::Total { asked, most }];
 
-    for (set, expected) in cases {
-        let client = paying(&world, |policy| set(policy, most));
+    for expected in budgets {
+        let client = paying(&world, |policy| set(policy, expected));
         assert_eq!(limit(&client, &url).await, expected);
         assert!(client.file().channels().unwrap().is_empty());
     }
@@ -98,17 +105,13 @@ async fn each_budget_ends_where_what_was_signed_would_be_beyond_it() {
     let _mining = world.keep_mining();
     let url = world.gateway.url("/dear/x");
     let (asked, most) = (msat(10_000), msat(9_999));
-    let cases: [(fn(&mut Policy, Msat), Limit); 2] = [
-        (|policy, most| policy.host_max = Some(most), Limit::Host { asked, most }),
-        (|policy, most| policy.day_max = Some(most), Limit::Day { asked, most }),
-    ];
     let client = paying(&world, |_| {});
     assert_eq!(client.get(&url).await.unwrap().status(), 200);
     let before = client.file().channels().unwrap();
     drop(client);
 
-    for (set, expected) in cases {
-        let client = paying(&world, |policy| set(policy, most));
+    for expected in [Limit::Host { asked, most }, Limit::Day { asked, most }] {
+        let client = paying(&world, |policy| set(policy, expected));
         assert_eq!(limit(&client, &url).await, expected);
         assert_eq!(client.file().channels().unwrap(), before, "nothing has changed");
     }

@@ -156,8 +156,9 @@ async fn a_named_upload_that_breaks_off_before_an_answer_is_asked_again() {
 async fn an_upload_in_shadow_is_free_and_it_is_told_what_it_would_cost() {
     let rates = "[route.rates]\nanswer_msat = 7\nrequest_bytes = { msat = 2 }";
     let mut stand = Stand::start_with(&format!("shadow = true\n\n{rates}")).await;
-    let (socket, side) = stand.begin(1_000, 5_000).await;
-    drop(socket);
+    let (impatient, mut side, _) = stand.upload(1_000, &[], 5_000).await;
+    side.read(5_000).await;
+    drop(impatient);
     side.left().await;
     stand.until_logged(" would_charge_msat=10007 ").await;
 

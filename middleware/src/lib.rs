@@ -44,6 +44,7 @@ mod page;
 mod pricing;
 mod problem;
 mod service;
+mod shadow;
 mod stall;
 mod telling;
 mod uploaded;

@@ -31,7 +31,7 @@ use crate::headers::{
 use crate::layer::{Gate, ServiceFields};
 use crate::metering::{
     Account, Counter, End, Forgiveness, Meter, Metered, Metering, PaidUpload, Rates, Reported,
-    Running, RunningBill, tried,
+    Running, RunningBill,
 };
 use crate::naming::name;
 use crate::node::Node;
@@ -42,8 +42,8 @@ use crate::uploaded::Uploaded;
 /// A service behind a paywall.
 #[derive(Debug)]
 pub struct Paywall<S, N, P> {
-    inner: S,
-    gate: Arc<Gate<N, P>>,
+    pub(crate) inner: S,
+    pub(crate) gate: Arc<Gate<N, P>>,
 }
 
 impl<S, N, P> Paywall<S, N, P> {
@@ -173,34 +173,6 @@ impl<S, N, P> Paywall<S, N, P> {
         Ok(answer::offering(&gate, (offered, &billing), began, response).map(PaidBody::told))
     }
 
-    /// Passes a request on that costs nothing, and reports what it would have cost where that is asked.
-    async fn give<ReqBody, ResBody>(
-        mut self,
-        request: Request<ReqBody>,
-    ) -> Served<ResBody, S::Error>
-    where
-        S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
-        P: Pricing,
-        ResBody: Body<Data = Bytes>,
-    {
-        let (parts, body) = request.into_parts();
-        let trial = self.gate.pricing.trial(&parts);
-        let trial = trial.map(|price| (price, self.gate.pricing.billing(&parts)));
-        let mut request = Request::from_parts(parts, PaidUpload::plain(body));
-        if let Some((_, billing)) = &trial {
-            ask_plainly(billing, request.headers_mut());
-        }
-        let mut response = self.inner.call(request).await?;
-        strip(response.headers_mut());
-        let Some((price, billing)) = trial else {
-            return Ok(response.map(|body| PaidBody::served(body, None)));
-        };
-        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-        let forgiveness = Forgiveness { is_granted: self.gate.release.broken_answer, fault };
-        let metering = billing.metering(response.status(), response.headers());
-        Ok(tried((price, metering), forgiveness, response))
-    }
-
     /// Passes a request on, and releases its charge when it gets no answer.
     async fn forward<ReqBody, ResBody>(
         mut self,
@@ -261,7 +233,7 @@ impl<S, N, P> Paywall<S, N, P> {
 }
 
 /// Asks for a body that is not encoded, where it is read.
-fn ask_plainly(billing: &Billing, headers: &mut HeaderMap) {
+pub(crate) fn ask_plainly(billing: &Billing, headers: &mut HeaderMap) {
     if billing.reads_bodies() {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }

@@ -143,7 +143,7 @@ impl Ending {
         let tally = self.toll.as_ref().map(|toll| toll.tally());
         // Where the client has left before the answer, nobody has told who pays.
         let begun = call.paid.get();
-        let paid = self.paid.or_else(|| begun.map(|(paid, _)| *paid));
+        let paid = self.paid.or_else(|| begun.and_then(|(paid, _)| *paid));
         let bill = self.bill.as_ref().or_else(|| begun.map(|(_, bill)| bill));
         let cost = bill.map(RunningBill::cost);
         Record {

@@ -57,9 +57,9 @@ pub(crate) struct Call {
     pub(crate) received: AtomicU64,
     /// Whether its body waits for credit.
     pub(crate) is_unpaid: AtomicBool,
-    /// Who pays for it, and what tells the cost, where its body costs something. So it is known also
-    /// where there is no answer.
-    pub(crate) paid: OnceLock<(PaidBy, RunningBill)>,
+    /// Who pays for it, if anybody does, and what tells the cost, where its body costs something. So it
+    /// is known also where there is no answer.
+    pub(crate) paid: OnceLock<(Option<PaidBy>, RunningBill)>,
     /// The address that has answered, or was asked last.
     pub(crate) asked: OnceLock<Arc<str>>,
     /// Where it goes, once that is decided.
@@ -138,7 +138,7 @@ impl Call {
 
     /// Notes who pays for it, and what tells the cost.
     pub(crate) fn note_charge(&self, paid: Option<PaidBy>, bill: Option<RunningBill>) {
-        if let (Some(paid), Some(bill)) = (paid, bill) {
+        if let Some(bill) = bill {
             let _noted = self.paid.set((paid, bill));
         }
     }

@@ -1,4 +1,4 @@
-//! Answers that nobody pays, and of which it is only told what they would cost.
+//! Requests that nobody pays, and of which it is only told what they would cost.
 
 use std::future::ready;
 
@@ -9,8 +9,10 @@ use http::Response;
 use http_body::Body;
 
 use super::purse::{Closing, Denied, Later, Purse};
-use super::{Account, Forgiveness, Meter, Metered, Metering, Reported};
+use super::{Account, Counter, End, Forgiveness, Meter, Metered, Metering, Reported, behind};
 use crate::body::PaidBody;
+use crate::fault::ClientFault;
+use crate::grpc::could_do_nothing;
 use crate::problem::Problem;
 
 /// A purse that has whatever is wanted of it.
@@ -39,13 +41,18 @@ const fn given(price: Msat) -> Receipt {
     Receipt { paid: Sat::ZERO, spent: Msat::ZERO, credit: Msat::MAX, price, is_running: false }
 }
 
+/// Opens the account of a request that nobody pays, with this price charged first.
+pub(crate) fn on_trial(price: Msat, forgiveness: Forgiveness) -> Account {
+    Account::new((Box::new(Trial), given(price)), forgiveness).untold()
+}
+
 /// Passes an answer on for nothing, and tells what it would cost with this price charged first.
 pub(crate) fn tried<B: Body<Data = Bytes>>(
     (price, metering): (Msat, Metering),
     forgiveness: Forgiveness,
     mut response: Response<B>,
 ) -> Response<PaidBody<B>> {
-    let account = Account::new((Box::new(Trial), given(price)), forgiveness).untold();
+    let account = on_trial(price, forgiveness);
     let bill = account.bill();
     match metering {
         Metering::Flat => response.map(|body| PaidBody::served(body, None)),
@@ -69,4 +76,24 @@ pub(crate) fn tried<B: Body<Data = Bytes>>(
             response.map(|body| PaidBody::left(body, meter))
         }
     }
+}
+
+/// The same for the answer to a request whose body was counted already. A failure gives back what it
+/// would be given back for.
+pub(crate) fn uploaded<B: Body<Data = Bytes>>(
+    meter: Meter,
+    gives_back: bool,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    if let Some(fault) = response.extensions_mut().remove::<ClientFault>() {
+        meter.blame(fault);
+    }
+    response.extensions_mut().insert(meter.bill());
+    if gives_back && could_do_nothing(&response) {
+        behind(meter.end(End::Void));
+        return response.map(|body| PaidBody::served(body, None));
+    }
+    meter.begin();
+    let counter = Counter::new(response.headers());
+    response.map(|body| PaidBody::metered(Metered::new(body, meter, counter)))
 }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::feed::{CHUNKED, EVENTS};
 use super::{DRAW_MSAT, Stand, hear};
+use crate::support::Operator;
 
 /// What a service says that has got what it wanted.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -149,6 +150,28 @@ async fn a_named_upload_that_breaks_off_before_an_answer_is_asked_again() {
         hear(&mut socket, "ok").await;
         stand.until_spent(in_all).await;
     }
+}
+
+#[tokio::test]
+async fn an_upload_in_shadow_is_free_and_it_is_told_what_it_would_cost() {
+    let rates = "[route.rates]\nanswer_msat = 7\nrequest_bytes = { msat = 2 }";
+    let mut stand = Stand::start_with(&format!("shadow = true\n\n{rates}")).await;
+    let (impatient, mut side, _) = stand.upload(1_000, &[], 5_000).await;
+    side.read(5_000).await;
+    drop(impatient);
+    side.left().await;
+    stand.until_logged(" would_charge_msat=10007 ").await;
+
+    let (listener, mut side, given) = stand.upload(1_000, &[], 2_000).await;
+    assert!(side.read(2_000).await == given);
+    side.say(OK).await;
+    let (status, answer) = listener.end().await;
+    assert!(status.success() && !answer.to_ascii_lowercase().contains("payment-channel"));
+
+    stand.until_logged(" would_charge_msat=4007 ").await;
+    let metrics = Operator::of(&stand.world).metrics().await;
+    let line = "farebox_shadow_msat_total{route=\"/stream\"} 14014";
+    assert!(metrics.lines().any(|it| it == line), "{metrics}");
 }
 
 #[tokio::test]

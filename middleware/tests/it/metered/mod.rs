@@ -4,6 +4,7 @@ mod borders;
 mod failing;
 mod stream;
 mod taker;
+mod tried;
 mod uploads;
 
 use std::future::poll_fn;

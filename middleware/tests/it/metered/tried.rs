@@ -1,0 +1,82 @@
+//! Requests in shadow: free, and it is told what they would cost.
+
+use std::sync::Arc;
+
+use farebox_channel::Msat;
+use farebox_middleware::{Billing, Cashier, PaywallLayer, Pricing, Rates, RunningBill};
+use http::Response;
+use http::request::Parts;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::stream::{Fed, msat, rate, rates};
+use super::taker::Uploading;
+use crate::support::{Desk, HOST, Quiet};
+
+/// Charges nothing, and tells what these rates would.
+#[derive(Clone)]
+struct Shadow(Arc<Rates>);
+
+impl Pricing for Shadow {
+    fn price(&self, _: &Parts) -> Option<Msat> {
+        None
+    }
+
+    fn trial(&self, _: &Parts) -> Option<Msat> {
+        Some(self.0.draw)
+    }
+
+    fn billing(&self, _: &Parts) -> Billing {
+        Billing::Running(Arc::clone(&self.0))
+    }
+}
+
+fn layer(desk: &Desk) -> PaywallLayer<Quiet, Shadow> {
+    let (keyring, ledger) = (desk.gateway.keyring.clone(), desk.ledger.clone());
+    let cashier = Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()]);
+    let rates = Rates { answer: msat(7), request_bytes: rate(2, 1), bytes: rate(3, 1), ..rates() };
+    PaywallLayer::new(cashier, Shadow(Arc::new(rates)))
+}
+
+#[tokio::test]
+async fn an_upload_in_shadow_is_free_and_it_is_told_what_it_would_cost_with_its_answer() {
+    let desk = Desk::open().await;
+    let mut upload = Uploading::begin(&desk, layer(&desk), &[], u64::MAX);
+    upload.give(vec![b'x'; 5_000]);
+    upload.taken(5_000).await;
+    upload.end().await;
+    let (give, body) = unbounded_channel();
+    give.send(Ok(Frame::data("0123456789".into()))).unwrap();
+    drop(give);
+
+    let answer = upload.answer(Ok(Response::new(Fed(body)))).await.unwrap();
+    let bill = answer.extensions().get::<RunningBill>().unwrap().clone();
+    let body = answer.into_body().collect().await.unwrap();
+
+    assert!(body.trailers().is_none_or(|trailers| trailers.is_empty()), "it tells no receipt");
+    assert_eq!(body.to_bytes(), "0123456789");
+    assert_eq!(bill.cost(), msat(7 + 10_000 + 30));
+    desk.ledger.close().await;
+    let channel = desk.ledger.channel(desk.contract.outpoint).unwrap();
+    assert_eq!(channel.account().spent, Msat::ZERO);
+}
+
+#[tokio::test]
+async fn an_upload_in_shadow_would_be_given_back_where_its_service_fails() {
+    for (is_broken, cost) in [(false, 0), (true, 7 + 10_000)] {
+        let desk = Desk::open().await;
+        let mut upload = Uploading::begin(&desk, layer(&desk), &[], u64::MAX);
+        upload.give(vec![b'x'; 5_000]);
+        upload.taken(5_000).await;
+        if is_broken {
+            upload.break_off().await;
+        }
+        let (_, body) = unbounded_channel();
+        let told = Response::builder().status(502).body(Fed(body)).unwrap();
+
+        let answer = upload.answer(Ok(told)).await.unwrap();
+
+        assert_eq!(answer.extensions().get::<RunningBill>().unwrap().cost(), msat(cost));
+    }
+}

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::PayError;
 
 /// How long a gateway may take for a step.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The greatest problem document to read.
 const PROBLEM_LEN_MAX: usize = 64 * 1024;
 
@@ -52,7 +52,7 @@ impl Origin {
     }
 
     /// Returns where steps are sent.
-    fn well_known(&self) -> Url {
+    pub(crate) fn well_known(&self) -> Url {
         let mut url = self.0.clone();
         url.set_path(WELL_KNOWN);
         url

@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod approval;
 mod channel_file;
 mod closing;
 mod error;
@@ -34,6 +35,7 @@ mod pace;
 mod paying;
 mod policy;
 mod prices;
+mod quoting;
 mod record;
 mod recovery;
 mod refunding;
@@ -48,12 +50,14 @@ mod traffic;
 mod wallet;
 mod wanting;
 
+pub use approval::{Approval, Proposal};
 pub use channel_file::ChannelFile;
 pub use error::{FileError, Limit, PayError};
 pub use event::{Event, Observer};
 pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
+pub use quoting::{Costs, Quotation};
 pub use record::{Record, Stage};
 pub use recovery::Recovery;
 pub use refunding::Refunding;

@@ -12,6 +12,7 @@ use farebox_channel::{Clock, Kind, Payout, Timestamp};
 use secp256k1::SecretKey;
 use tokio::time::{Instant, sleep};
 
+use crate::approval::Proposal;
 use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
@@ -107,6 +108,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let draft = Draft::accept(offer, &request, &reply, clock)?;
         let (capacity, first_payment) = (draft.capacity, draft.first_payment);
         self.observer.tell(&Event::Agreed { terms: draft.terms, capacity, first_payment });
+        self.approval.ask(proposal(origin, &draft, offer)).await?;
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
         let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
@@ -152,7 +154,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let shown = held.show(key)?;
         let began = Instant::now();
         let deadline = began + self.policy.patience;
-        let mut last = None;
+        let (mut last, mut counted) = (None, 0);
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
                 Err(error) if is_passing(&error, began) && Instant::now() < deadline => {
@@ -173,12 +175,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if Instant::now() >= deadline {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
+            // Whoever watches is told what the client's own node says, if it says anything.
+            let mined = self.node.confirmed(shown.outpoint).await.ok().flatten();
+            let confirmations = mined.map_or(0, |unspent| unspent.confirmations);
+            if confirmations > counted {
+                counted = confirmations;
+                self.observer.tell(&Event::Confirmed(shown.outpoint, counted));
+            }
             sleep(PAUSE).await;
         }
     }
 
     /// Returns what to ask for: the policy's wish, or the least that is offered.
-    async fn limits(&self, offer: &Offer) -> Result<Limits, PayError> {
+    pub(crate) async fn limits(&self, offer: &Offer) -> Result<Limits, PayError> {
         let policy = &self.policy;
         let tip = self.node.tip().await?;
         let capacity = policy.capacity.unwrap_or_else(|| *offer.capacity.start());
@@ -206,6 +215,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 }
 
+/// Returns what somebody is asked before coins are locked.
+fn proposal(origin: &Origin, draft: &Draft, offer: &Offer) -> Proposal {
+    let Draft { terms, capacity, first_payment } = *draft;
+    let (origin, confirmations, price) =
+        (origin.as_str().to_owned(), offer.confirmations, offer.price);
+    Proposal::Channel { origin, terms, capacity, first_payment, confirmations, price }
+}
+
 /// Tells whether the refusal of a contract may pass: where the gateway, or what is before it, is busy, or
 /// where its node has not seen what ours has.
 fn is_passing(error: &PayError, began: Instant) -> bool {
@@ -224,7 +241,7 @@ pub(crate) fn wall() -> Timestamp {
 }
 
 /// Makes a key that no other channel has.
-fn random_key() -> Result<SecretKey, PayError> {
+pub(crate) fn random_key() -> Result<SecretKey, PayError> {
     loop {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(PayError::Random)?;

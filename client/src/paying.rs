@@ -9,9 +9,10 @@ use farebox_channel::client::CannotPay;
 use farebox_channel::message::{Offer, PayRequest, Receipt};
 use farebox_channel::wire::{Field, PROBLEM_PREFIX};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, TE};
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::approval::Approval;
 use crate::channel_file::ChannelFile;
 use crate::error::PayError;
 use crate::event::{Event, Observer};
@@ -42,6 +43,7 @@ pub struct PayingClient<B> {
     pub(crate) file: ChannelFile,
     pub(crate) policy: Policy,
     pub(crate) observer: Observer,
+    pub(crate) approval: Approval,
     /// The open channel of each server.
     pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Held while a channel is opened, so that parallel requests do not open several.
@@ -63,25 +65,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
             // A redirect could carry a payment to another server.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let observer = Observer::default();
         Ok(Self {
             http,
             node,
             file,
             policy,
-            observer,
+            observer: Observer::default(),
+            approval: Approval::default(),
             tills: Arc::default(),
             opening: Arc::default(),
             in_use: Arc::default(),
             prices: Prices::default(),
         })
-    }
-
-    /// Tells `observer` what happens.
-    #[must_use]
-    pub fn observed_by(mut self, observer: Observer) -> Self {
-        self.observer = observer;
-        self
     }
 
     /// Returns the file of the client's channels.
@@ -163,7 +158,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
             self.observer.tell(&Event::Offered(offer.clone()));
             // A gateway that serves no channel must not have another one made, and another.
-            if self.agree(&origin, &offer, !has_opened).await? {
+            if self.agree(&origin, &resource, &offer, !has_opened).await? {
                 has_opened = true;
             }
             quote = Some(Quote::of(&offer));
@@ -196,11 +191,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn agree(
         &self,
         origin: &Origin,
+        resource: &(Method, Url),
         offer: &Offer,
         may_open: bool,
     ) -> Result<bool, PayError> {
         self.policy.check(offer)?;
         let _opening = self.opening.lock().await;
+        self.approval.price(resource, offer).await?;
         if let Some(till) = self.till(origin)
             && till.purse().is_some_and(|purse| purse.left() >= offer.price)
         {
@@ -235,7 +232,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns a channel of an earlier run that can pay `price`.
-    fn resume(&self, origin: &Origin, price: Msat) -> Result<Option<Record>, PayError> {
+    pub(crate) fn resume(&self, origin: &Origin, price: Msat) -> Result<Option<Record>, PayError> {
         let now = wall();
         let can_pay = |record: &Record| {
             let terms = &record.contract().terms;

@@ -161,6 +161,7 @@ fn tell(event: &Event, print_refund: bool) {
         Event::Shown(_, StateName::Pending) => {
             eprintln!("farebox: waiting for the contract's confirmations");
         }
+        Event::Confirmed(..) => {}
         Event::Shown(_, state) => eprintln!("farebox: the channel is {state}"),
         Event::Paid(receipt) if receipt.is_running => {
             eprintln!("farebox: the answer costs what passes, and {} at first", receipt.price);

@@ -22,6 +22,7 @@ mod node_away;
 mod outside_wallet;
 mod own_wallet;
 mod paid_request;
+mod pay_command;
 mod program;
 mod proxy;
 mod refunding;

@@ -7,6 +7,7 @@ use farebox_chain::{Chain, Wallet};
 use farebox_channel::client::{CannotPay, Purse};
 use farebox_channel::message::Offer;
 use farebox_channel::{Msat, Sat, Timestamp};
+use reqwest::{Method, Url};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -31,10 +32,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub(crate) async fn agree(
         &self,
         origin: &Origin,
+        resource: &(Method, Url),
         offer: &Offer,
         may_open: bool,
     ) -> Result<bool, PayError> {
         self.policy.check(offer)?;
+        self.approval.price(resource, offer).await?;
         lock(&self.offers).insert(origin.clone(), offer.clone());
         // Another one may be on its way that is not needed yet.
         if self.can_pay(origin, offer.price) {
@@ -99,7 +102,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns a channel of an earlier run that can pay `price`.
-    fn resume(&self, origin: &Origin, price: Msat) -> Result<Option<Record>, PayError> {
+    pub(crate) fn resume(&self, origin: &Origin, price: Msat) -> Result<Option<Record>, PayError> {
         let can_pay =
             |record: &Record| matches!(&record.stage, Stage::Open(purse) if purse.left() >= price);
         Ok(self.open_channels(origin)?.into_iter().find(can_pay))

@@ -201,13 +201,11 @@ pub enum PayError {
     #[error("the body is a stream and cannot be sent again with a payment")]
     OneShotBody,
     /// The client beneath has followed a redirect to another server.
-    #[cfg(feature = "middleware")]
     #[error("a redirect was followed to {0}: the client beneath must follow none")]
     Redirected(String),
     /// Another middleware of the chain failed.
-    #[cfg(feature = "middleware")]
     #[error(transparent)]
-    Middleware(reqwest_middleware::Error),
+    Middleware(Box<dyn std::error::Error + Send + Sync>),
     /// A number of the chain is out of bounds.
     #[error(transparent)]
     OutOfBounds(#[from] OutOfBounds),
@@ -223,6 +221,20 @@ pub enum PayError {
     /// There is no channel with this server.
     #[error("there is no channel with {0}")]
     NoChannel(String),
+    /// Whoever was asked has not agreed. Nothing was paid or locked for it.
+    #[error("not agreed to: {0}")]
+    Declined(String),
+    /// What a request costs that changes something cannot be asked for, because it would be done if it
+    /// were free.
+    #[error(
+        "a {method} request is not sent without a payment, because it may be free and would be done; {list} tells the prices"
+    )]
+    MayBeFree {
+        /// The request's method.
+        method: reqwest::Method,
+        /// Where the price list is.
+        list: reqwest::Url,
+    },
     /// The channel file failed.
     #[error(transparent)]
     File(#[from] FileError),

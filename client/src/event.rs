@@ -8,6 +8,8 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use farebox_channel::message::{Offer, Receipt, StateName};
 use farebox_channel::{Msat, Sat, Terms};
 
+use crate::paying::PayingClient;
+
 /// Something has happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -33,6 +35,8 @@ pub enum Event {
     Exported(PathBuf),
     /// The contract was shown, and the channel is in this state.
     Shown(OutPoint, StateName),
+    /// The client's own node counts so many confirmations of a contract that was shown.
+    Confirmed(OutPoint, u32),
     /// A request was paid for. Where the receipt is running, that is what was charged first.
     Paid(Receipt),
     /// More was paid ahead for answers that are charged while they pass.
@@ -59,6 +63,15 @@ pub enum Event {
     Refunding(OutPoint, Txid),
     /// The channel is closing with this settlement.
     Closing(OutPoint, Option<Txid>),
+}
+
+impl<B> PayingClient<B> {
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
 }
 
 /// Who watches.

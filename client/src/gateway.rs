@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::error::PayError;
 
 /// How long a gateway may take for a step.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to say why it refuses.
 const PROBLEM_PATIENCE: Duration = Duration::from_secs(5);
 /// The greatest problem document to read.
@@ -56,7 +56,7 @@ impl Origin {
     }
 
     /// Returns where steps are sent.
-    fn well_known(&self) -> Url {
+    pub(crate) fn well_known(&self) -> Url {
         let mut url = self.0.clone();
         url.set_path(WELL_KNOWN);
         url

@@ -53,6 +53,7 @@
 //! begins with [`PayingClient::http`].
 
 mod again;
+mod approval;
 mod budget;
 mod buying;
 mod carrier;
@@ -73,6 +74,7 @@ mod paying;
 mod policy;
 mod prices;
 mod purchase;
+mod quoting;
 mod record;
 mod recovery;
 mod refunding;
@@ -88,6 +90,7 @@ mod traffic;
 mod wallet;
 mod wanting;
 
+pub use approval::{Approval, Proposal};
 pub use channel_file::ChannelFile;
 pub use error::{FileError, Limit, PayError};
 pub use event::{Event, Observer};
@@ -95,6 +98,7 @@ pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
 pub use purchase::Purchase;
+pub use quoting::{Costs, Quotation};
 pub use record::{Record, Stage};
 pub use recovery::Recovery;
 pub use refunding::Refunding;

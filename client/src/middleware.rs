@@ -32,7 +32,10 @@ impl<B: Chain + Wallet> Middleware for PayingClient<B> {
         let mut rest = Rest { next, extensions };
         self.execute_by(&mut rest, request).await.map_err(|error| match error {
             PayError::Http(error) => Error::Reqwest(error),
-            PayError::Middleware(error) => error,
+            PayError::Middleware(error) => match error.downcast() {
+                Ok(error) => *error,
+                Err(error) => Error::middleware(PayError::Middleware(error)),
+            },
             error => Error::middleware(error),
         })
     }
@@ -50,7 +53,7 @@ impl Carrier for Rest<'_> {
         let response = self.next.clone().run(request, self.extensions).await;
         let response = response.map_err(|error| match error {
             Error::Reqwest(error) => PayError::Http(error),
-            error @ Error::Middleware(_) => PayError::Middleware(error),
+            error @ Error::Middleware(_) => PayError::Middleware(Box::new(error)),
         })?;
         if response.url().origin() != asked.origin() {
             return Err(PayError::Redirected(response.url().to_string()));

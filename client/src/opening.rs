@@ -12,6 +12,7 @@ use farebox_channel::{Clock, Kind, Payout, Timestamp};
 use secp256k1::SecretKey;
 use tokio::time::{Instant, sleep};
 
+use crate::approval::Proposal;
 use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
@@ -118,6 +119,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let draft = Draft::accept(offer, &request, &reply, clock)?;
         let (capacity, first_payment) = (draft.capacity, draft.first_payment);
         self.observer.tell(&Event::Agreed { terms: draft.terms, capacity, first_payment });
+        self.approval.ask(proposal(origin, &draft, offer)).await?;
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
         let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
@@ -178,7 +180,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let shown = held.show(key)?;
         let began = Instant::now();
         let deadline = began + self.policy.patience;
-        let mut last = None;
+        let (mut last, mut counted) = (None, 0);
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
                 Err(error) if is_passing(&error, began) && Instant::now() < deadline => {
@@ -199,6 +201,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if Instant::now() >= deadline {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
+            // Whoever watches is told what the client's own node says, if it says anything.
+            let mined = self.node.confirmed(shown.outpoint).await.ok().flatten();
+            let confirmations = mined.map_or(0, |unspent| unspent.confirmations);
+            if confirmations > counted {
+                counted = confirmations;
+                self.observer.tell(&Event::Confirmed(shown.outpoint, counted));
+            }
             sleep(PAUSE).await;
         }
     }
@@ -215,6 +224,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let median_time_past = Timestamp::new(tip.median_time_past);
         Ok(Clock { median_time_past, wall: wall() })
     }
+}
+
+/// Returns what somebody is asked before coins are locked.
+fn proposal(origin: &Origin, draft: &Draft, offer: &Offer) -> Proposal {
+    let Draft { terms, capacity, first_payment } = *draft;
+    let (origin, confirmations, price) =
+        (origin.as_str().to_owned(), offer.confirmations, offer.price);
+    Proposal::Channel { origin, terms, capacity, first_payment, confirmations, price }
 }
 
 /// Tells whether the refusal of a contract may pass: where the gateway, or what is before it, is busy, or
@@ -235,7 +252,7 @@ pub(crate) fn wall() -> Timestamp {
 }
 
 /// Makes a key that no other channel has.
-fn random_key() -> Result<SecretKey, PayError> {
+pub(crate) fn random_key() -> Result<SecretKey, PayError> {
     loop {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(PayError::Random)?;

@@ -9,6 +9,7 @@ use farebox_channel::wire::PROBLEM_PREFIX;
 use reqwest::{ClientBuilder, Request, Response};
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::approval::Approval;
 use crate::carrier::Carrier;
 use crate::channel_file::ChannelFile;
 use crate::choosing::is_over;
@@ -34,6 +35,7 @@ pub struct PayingClient<B> {
     pub(crate) file: ChannelFile,
     pub(crate) policy: Policy,
     pub(crate) observer: Observer,
+    pub(crate) approval: Approval,
     /// The open channel of each server.
     pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Channels that others have replaced, until they are closed.
@@ -84,13 +86,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         // Another provider may be installed already; either will do.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
-        let observer = Observer::default();
         Ok(Self {
             http,
             node,
             file,
             policy,
-            observer,
+            observer: Observer::default(),
+            approval: Approval::default(),
             tills: Arc::default(),
             replaced: Arc::default(),
             opening: Arc::default(),
@@ -106,13 +108,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
     #[must_use]
     pub const fn http(&self) -> &reqwest::Client {
         &self.http
-    }
-
-    /// Tells `observer` what happens.
-    #[must_use]
-    pub fn observed_by(mut self, observer: Observer) -> Self {
-        self.observer = observer;
-        self
     }
 
     /// Returns the file of the client's channels.
@@ -218,7 +213,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
             self.observer.tell(&Event::Offered(offer.clone()));
             // A gateway that serves no channel must not have another one made, and another.
-            if self.agree(origin, &offer, !has_opened).await? {
+            if self.agree(origin, &resource, &offer, !has_opened).await? {
                 has_opened = true;
             }
             quote = Some(Quote::of(&offer));

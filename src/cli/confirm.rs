@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal};
 use clap::Args;
 
 /// How a question is answered.
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(super) struct ConfirmArguments {
     /// Do not ask. Needed where there is no terminal to ask at
     #[arg(long, short)]

@@ -112,6 +112,11 @@ pub(super) struct PayerArguments {
 }
 
 impl PayerArguments {
+    /// Tells whether the coins are in a wallet elsewhere.
+    pub(super) const fn is_outside(&self) -> bool {
+        self.outside.is_some()
+    }
+
     /// Returns the node, with the wallet that pays.
     pub(super) async fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
         let Some(payout) = &self.outside else { return self.funds.node(file) };

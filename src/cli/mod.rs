@@ -9,6 +9,7 @@ mod completions;
 mod confirm;
 mod demo;
 mod desk;
+mod exit;
 mod export;
 mod funds;
 mod history;
@@ -76,6 +77,13 @@ enum Command {
     /// often, and broadcast from it only once the gateway is gone.
     ExportSettlements(export::Arguments),
     /// Pay for a request and print its answer
+    ///
+    /// Sends a request as curl does. Where it costs something, it is paid for through a channel with
+    /// the server, and the first one opens that channel: some coins are locked, which is asked before,
+    /// and the request waits for confirmations. What is not spent comes back when the channel is
+    /// closed, or by itself after it has expired.
+    ///
+    /// The answer goes to standard output, and all that is told to standard error.
     Pay(Box<pay::Arguments>),
     /// Look after the coins and the channels of `farebox pay`
     Wallet(wallet::Arguments),
@@ -117,10 +125,7 @@ pub fn main() -> ExitCode {
         });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("farebox: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => exit::tell(&*error),
     }
 }
 

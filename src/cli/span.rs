@@ -1,5 +1,9 @@
 //! Spans of time, as people write and read them: `12h`, `3d 4h`.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::observe::access::timestamp;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -50,9 +54,22 @@ pub(super) fn words(secs: i64) -> String {
     if secs < 0 { format!("past, {span} ago") } else { span }
 }
 
+/// Returns a time in Unix seconds as a date, to the minute.
+pub(super) fn date(secs: u64) -> String {
+    let mut text = String::new();
+    timestamp(UNIX_EPOCH + Duration::from_secs(secs), &mut text);
+    let (day, time) = (text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default());
+    format!("{day} {time} UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_told_to_the_minute() {
+        assert_eq!(date(1_795_358_749), "2026-11-22 14:45 UTC");
+    }
 
     #[test]
     fn a_span_is_read_with_its_units() {

@@ -83,6 +83,7 @@ impl Stage {
             Event::Closing(_, None) => self.note("the settlement is on its way"),
             Event::Exported(file) => self.note(&format!("{} needs a node alone", file.display())),
             Event::Asked(..)
+            | Event::Confirmed(..)
             | Event::Paid(_)
             | Event::Refunding(..)
             | Event::ToppedUp { .. }

@@ -24,6 +24,7 @@ mod node_away;
 mod outside_wallet;
 mod own_wallet;
 mod paid_request;
+mod pay_command;
 mod payer_crash;
 mod paying;
 mod program;

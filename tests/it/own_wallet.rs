@@ -268,7 +268,7 @@ async fn a_new_user_gets_from_nothing_to_a_paid_answer_with_the_program_alone() 
     world.mine(1).await;
     let balance = farebox(&["wallet", "balance"]).await;
     let mining = world.keep_mining();
-    let paid = farebox(&["pay", &world.gateway.url("/paid/x"), "--close"]).await;
+    let paid = farebox(&["pay", &world.gateway.url("/paid/x"), "--yes", "--close"]).await;
     drop(mining);
 
     assert_eq!(text(&made.stdout).lines().count(), 12, "{made:?}");

@@ -35,7 +35,8 @@ async fn pay_holds_the_refund_first_and_uses_its_channel_again(kind: &str) {
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/x");
 
-    let first = run(client(&world, &["pay", &url, "--kind", kind, "--print-refund"])).await;
+    let first =
+        run(client(&world, &["pay", &url, "--yes", "--kind", kind, "--print-refund"])).await;
     assert!(first.status.success(), "{first:?}");
     assert_eq!(text(&first.stdout), "hello\n");
     let words = text(&first.stderr);
@@ -87,7 +88,7 @@ async fn pay_says_in_one_sentence_why_it_does_not() {
         (vec!["pay", &url, "--max-lifetime", "9"], "for 172800 s, and at most 9 s are allowed"),
         (vec!["pay", "http://example.com/"], "neither https nor on this machine"),
         (vec!["pay", "http://127.0.0.1:1/"], "error sending request"),
-        (vec!["pay", &url, "--wallet", "gateway"], "the wallet has 0 sat"),
+        (vec!["pay", &url, "--yes", "--wallet", "gateway"], "the wallet has 0 sat"),
         (vec!["pay", &url, "--bitcoind-url", "http://127.0.0.1:1"], "bitcoind does not answer"),
         (vec!["wallet", "refund", "nonsense"], "invalid value 'nonsense'"),
     ];
@@ -108,7 +109,7 @@ async fn pay_sends_what_curl_would_and_fails_when_the_service_does() {
     let missing = world.gateway.url("/paid/missing");
 
     let fields = ["-X", "POST", "-H", "X-Mine: yes", "-d", "a body"];
-    let echoed = run(client(&world, &[&["pay", &echo][..], &fields].concat())).await;
+    let echoed = run(client(&world, &[&["pay", &echo, "--yes"][..], &fields].concat())).await;
     assert_eq!(text(&echoed.stdout), "a body", "{echoed:?}");
     let asked = world.api.asked().remove(0);
     assert_eq!(
@@ -230,9 +231,14 @@ fn every_command_explains_itself() {
         words
     };
     explained(&["--help"]);
-    for command in ["serve", "pay", "demo"] {
+    for command in ["serve", "demo"] {
         explained(&[command, "--help"]);
     }
+    let words = explained(&["pay", "--help"]);
+    assert!(
+        words.contains("Examples:\n  farebox pay") && words.contains("Exit codes:\n"),
+        "{words}"
+    );
     for command in ["channels", "close", "settle", "export-settlements"] {
         let words = explained(&[command, "--help"]);
         assert!(words.contains(&format!("Examples:\n  farebox {command}")), "{words}");

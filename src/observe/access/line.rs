@@ -146,7 +146,7 @@ fn escape_json(words: &str, line: &mut String) {
 }
 
 /// Adds a time in UTC with milliseconds (RFC 3339).
-fn timestamp(time: SystemTime, line: &mut String) {
+pub(crate) fn timestamp(time: SystemTime, line: &mut String) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());
     // Years are counted from March, so that a leap day is the last of its year (days since

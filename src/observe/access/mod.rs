@@ -13,6 +13,8 @@ use super::scribe::Scribe;
 use crate::config;
 use line::{json, text};
 
+pub(crate) use line::timestamp;
+
 /// Takes records. Clones share the thread that writes them.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLog(Scribe<Box<Record>>);

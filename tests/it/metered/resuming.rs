@@ -58,7 +58,7 @@ async fn a_program_that_is_killed_in_the_middle_loses_nothing_and_pays_nothing_t
     let pay = |url: &str, arguments: &[&str]| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
         program
-            .args(["pay", url])
+            .args(["pay", url, "--yes"])
             .args(arguments)
             .env("FAREBOX_BITCOIND_URL", stand.world.node.url())
             .env("FAREBOX_COOKIE_FILE", stand.world.node.cookie_file())

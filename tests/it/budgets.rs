@@ -155,7 +155,7 @@ async fn a_budget_that_was_set_once_in_the_environment_holds_from_run_to_run() {
     let world = World::start().await;
     let _mining = world.keep_mining();
     let url = world.gateway.url("/dear/x");
-    let arguments = ["pay", &url, "--max-price", "5000"];
+    let arguments = ["pay", &url, "--yes", "--max-price", "5000"];
     let pay = || {
         let mut program = client(&world, &arguments);
         program.env("FAREBOX_BUDGET", "9999");

@@ -87,7 +87,7 @@ async fn the_history_is_printed_as_csv_and_as_json() {
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/a,b?token=secret");
     let began = wall().get();
-    assert!(run(client(&world, &["pay", &url])).await.status.success());
+    assert!(run(client(&world, &["pay", &url, "--yes"])).await.status.success());
 
     let csv = run(client(&world, &["wallet", "history"])).await;
     let json = run(client(&world, &["wallet", "history", "--format", "json", "--since", "1h"]));
@@ -110,9 +110,9 @@ async fn a_row_costs_no_sync_of_its_own() {
     let world = World::start().await;
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/x");
-    assert!(run(client(&world, &["pay", &url])).await.status.success());
+    assert!(run(client(&world, &["pay", &url, "--yes"])).await.status.success());
     let trace = world.file("trace");
-    let paid = client(&world, &["pay", &url]);
+    let paid = client(&world, &["pay", &url, "--yes"]);
     let mut traced = Command::new("strace");
     traced.args(["-f", "-y", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace);
     traced.arg(paid.get_program()).args(paid.get_args());

@@ -139,7 +139,8 @@ impl Stage {
         let url = format!("{}/dear/x", self.gateway.url());
         let kind = self.kind.as_str();
         let price = PRICE_SAT.to_string();
-        let mut program = self.program(&["pay", &url, "--kind", kind, "--max-price", &price]);
+        let mut program =
+            self.program(&["pay", &url, "--yes", "--kind", kind, "--max-price", &price]);
         program.arg("--close");
         if let Some(name) = name {
             program.arg("-H").arg(format!("Idempotency-Key: {name}"));

@@ -32,7 +32,9 @@ async fn a_gateway_that_asks_again_and_again_gets_no_more_than_the_greatest_pric
             // The gateway behind has charged what its answer was taken away of.
             let is_typed = matches!(
                 refused,
-                PayError::Refused { .. } | PayError::Limit(Limit::Price { .. }) | PayError::Distrust(_)
+                PayError::Refused { .. }
+                    | PayError::Limit(Limit::Price { .. })
+                    | PayError::Distrust(_)
             );
             assert!(is_typed, "{step_msat}: {refused}");
         }

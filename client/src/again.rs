@@ -24,6 +24,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The refusals that tell nothing of the request's first sending, and pass.
 const BUSY: [&str; 2] = ["request-under-way", "too-many-requests"];
 
+/// How a request may be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tries {
+    /// How often once more.
+    pub(crate) retries: u32,
+    /// How long to wait for the head of the answer, each time.
+    pub(crate) patience: Option<Duration>,
+}
+
 /// A request that was sent, perhaps several times.
 pub(crate) struct Sent {
     /// What was answered the last time.
@@ -48,21 +57,15 @@ pub(crate) fn name(request: &mut Request, policy: &Policy) -> Result<(), PayErro
     Ok(())
 }
 
-/// Sends a request, and one with a name as often again as `retries` says. Each time it waits so long for
-/// the head of the answer.
-pub(crate) async fn send(
-    carrier: &mut impl Carrier,
-    mut request: Request,
-    retries: u32,
-    patience: Option<Duration>,
-) -> Sent {
+/// Sends a request, and one with a name as often again as it may be.
+pub(crate) async fn send(carrier: &mut impl Carrier, mut request: Request, tries: Tries) -> Sent {
     let is_named = request.headers().contains_key(KEY);
     let is_paid = request.headers().contains_key(PayRequest::NAME);
-    let mut left = if is_named { retries } else { 0 };
+    let mut left = if is_named { tries.retries } else { 0 };
     let (mut is_repeat, mut pause) = (false, PAUSE);
     loop {
         let copy = if left > 0 { request.try_clone() } else { None };
-        let answered = match patience {
+        let answered = match tries.patience {
             Some(at_most) => timeout(at_most, carrier.carry(request))
                 .await
                 .unwrap_or(Err(PayError::Silent(at_most))),

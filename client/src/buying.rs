@@ -8,7 +8,7 @@ use farebox_channel::wire::Field;
 use reqwest::header::{HeaderValue, TE};
 use reqwest::{Request, Response, StatusCode};
 
-use crate::again::{self, Sent};
+use crate::again::{self, Sent, Tries};
 use crate::carrier::Carrier;
 use crate::error::PayError;
 use crate::event::Event;
@@ -71,10 +71,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         request.headers_mut().entry(TE).or_insert(HeaderValue::from_static("trailers"));
         let teller = self.teller(origin, ticket.till());
         let uploads = ticket.is_to_run() && request.body().is_some();
-        // What has run already has cost something, and would cost it once more.
-        let retries = if ticket.is_to_run() { 0 } else { self.policy.retries };
-        let patience = (!uploads).then_some(self.policy.answer_patience);
-        let sending = again::send(carrier, request, retries, patience);
+        let Tries { retries, patience } = self.policy.tries();
+        let tries = Tries {
+            // What has run already has cost something, and would cost it once more.
+            retries: if ticket.is_to_run() { 0 } else { retries },
+            patience: patience.filter(|_| !uploads),
+        };
+        let sending = again::send(carrier, request, tries);
         let (Sent { answered, is_repeat }, limit) = match uploads {
             true => teller.sustain(sending).await?,
             false => (sending.await, None),

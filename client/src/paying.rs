@@ -166,11 +166,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     request = whole;
                     (0, answered)
                 }
-                (..) => {
-                    let Policy { retries, answer_patience, .. } = self.policy;
-                    let sent = again::send(carrier, sent, retries, Some(answer_patience)).await;
-                    (0, sent.answered)
-                }
+                (..) => (0, again::send(carrier, sent, self.policy.tries()).await.answered),
             };
             let response = match (answered, &till) {
                 // A running answer was quicker.

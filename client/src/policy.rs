@@ -7,6 +7,7 @@ use farebox_channel::client::Limits;
 use farebox_channel::message::Offer;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
 
+use crate::again::Tries;
 use crate::budget::Budgets;
 use crate::error::Limit;
 
@@ -126,6 +127,11 @@ impl Policy {
             return Err(Limit::FirstPayment { asked: first_payment, most: first_payment_max });
         }
         Ok(Limits { network, kind: self.kind, capacity, lifetime, first_payment_max })
+    }
+
+    /// Returns how a request may be sent whose body costs nothing.
+    pub(crate) const fn tries(&self) -> Tries {
+        Tries { retries: self.retries, patience: Some(self.answer_patience) }
     }
 
     /// Returns what may be signed for over all runs.

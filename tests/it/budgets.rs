@@ -69,7 +69,7 @@ async fn a_budget_holds_over_fifty_parallel_calls_and_over_a_restart() {
     let client = paying(&world, budget);
     assert_eq!(limit(&client, &url).await, over);
     // What fits is still paid.
-    assert_eq!(client.get(&world.gateway.url("/paid/x")).await.unwrap().status(), 200);
+    assert_eq!(client.get(world.gateway.url("/paid/x")).await.unwrap().status(), 200);
     let record = client.file().channels().unwrap().remove(0);
     let told = world.buyer().told(record.outpoint(), &record.key).await;
     assert_eq!((told.payment.paid, told.spent.get()), (sat(20_002), 20_001_500));

@@ -25,7 +25,7 @@ async fn the_rows_add_up_to_what_the_gateway_has_charged() {
     let mut world = World::start().await;
     let mining = world.keep_mining();
     let paying = world.paying_client(Kind::Cltv);
-    let get = async |path: &str| paying.get(&world.gateway.url(path)).await.unwrap().status();
+    let get = async |path: &str| paying.get(world.gateway.url(path)).await.unwrap().status();
     for _ in 0..5 {
         assert_eq!(get("/paid/x?token=secret").await, 200);
     }
@@ -45,7 +45,7 @@ async fn the_rows_add_up_to_what_the_gateway_has_charged() {
     assert_eq!(history[5].cost.unwrap().get(), 0, "a charge that was taken back");
     // One whose answer is lost is not known to have cost anything.
     world.gateway.kill();
-    assert!(paying.get(&world.gateway.url("/paid/x?token=secret")).await.is_err());
+    assert!(paying.get(world.gateway.url("/paid/x?token=secret")).await.is_err());
     let history = rows(paying.file());
     assert_eq!((history[7].path.as_str(), history[7].cost), ("/paid/x", None));
     assert_eq!(sum(&history[..7]), 6 * PRICE_MSAT);

@@ -92,7 +92,7 @@ async fn a_client_asks_before_each_price_and_before_each_channel() {
     let url = |path: &str| world.gateway.url(path);
 
     for path in ["/paid/x", "/paid/x", "/paid/y", "/free/x"] {
-        assert_eq!(payer.get(&url(path)).await.unwrap().status(), 200);
+        assert_eq!(payer.get(url(path)).await.unwrap().status(), 200);
     }
 
     let asked = asked.lock().unwrap();

@@ -73,7 +73,7 @@ pub(crate) async fn send(carrier: &mut impl Carrier, mut request: Request, tries
         };
         let mut is_lost = is_lost(&answered, is_paid);
         let answered = match answered {
-            Ok(response) if is_named && is_refusal(&response) => {
+            Ok(response) if is_named && is_paid && is_refusal(&response) => {
                 let refused = refused(response).await;
                 is_lost &= !is_of_gateway(&refused);
                 Err(refused)
@@ -98,7 +98,8 @@ fn is_lost(answered: &Result<Response, PayError>, is_paid: bool) -> bool {
     match answered {
         Ok(response) => is_paid && !has_receipt(response) && is_gone(response.status()),
         Err(PayError::Http(error)) => {
-            error.is_connect() || error.is_request() && !error.is_timeout()
+            // What nobody has paid for, a gateway does not know by its name.
+            error.is_connect() || is_paid && error.is_request() && !error.is_timeout()
         }
         Err(_) => false,
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farebox_chain::{Chain, Wallet};
+use farebox_channel::Msat;
 use farebox_channel::message::{PayRequest, Receipt};
 use farebox_channel::wire::Field;
 use reqwest::header::{HeaderValue, TE};
@@ -14,6 +15,7 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, field, is_of_gateway, is_problem, offer, peek, refused};
 use crate::paying::{PayingClient, is_one_of};
+use crate::policy::Allowance;
 use crate::prices::Quote;
 use crate::purchase::Asked;
 use crate::running::follow;
@@ -69,7 +71,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         request.headers_mut().insert(PayRequest::NAME, value);
         // The receipt of the end stands among the trailers (RFC 9110 §6.5.1).
         request.headers_mut().entry(TE).or_insert(HeaderValue::from_static("trailers"));
-        let teller = self.teller(origin, ticket.till());
+        let mut teller = self.teller(origin, ticket.till());
+        if !ticket.is_to_run() {
+            // An answer that runs although nobody has agreed to that costs no more than was agreed to.
+            teller.allowance = Allowance { ahead: Msat::ZERO, answer_max: ticket.price() };
+        }
         let uploads = ticket.is_to_run() && request.body().is_some();
         let Tries { retries, patience } = self.policy.tries();
         let tries = Tries {

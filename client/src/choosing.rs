@@ -61,7 +61,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let used_up = self.open_channels(origin)?.into_iter();
             let used_up = used_up.filter(|record| record.outpoint() != till.record().outpoint());
             lock(&self.replaced).extend(used_up.map(|record| self.till_of(record, true)));
-            self.close_replaced().await;
+            let client = self.clone();
+            tokio::spawn(async move { client.close_replaced().await });
         }
         Ok(is_new)
     }
@@ -155,13 +156,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
         // A gateway that closes by itself keeps what is not spent.
         let record = till.record().clone();
         let is_open = matches!(record.stage, Stage::Open(_));
-        if is_open && is_one_of(error, &EXPIRING) && till.traffic().is_quiet() {
-            let _left_to_the_gateway = self.close_record(record).await;
+        let is_expiring = is_one_of(error, &EXPIRING);
+        if is_open && is_expiring && till.traffic().is_quiet() {
+            let _asked_again = self.close_record(record).await;
         }
         let mut record = till.record();
         if let Stage::Open(purse) = &record.stage {
             record.stage = Stage::Closing(purse.clone(), None);
             self.file.save(&record)?;
+            if is_expiring {
+                lock(&self.replaced).push(Arc::clone(till));
+            }
         }
         Ok(())
     }
@@ -182,10 +187,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let is_quiet = till.traffic().is_quiet();
             let record = till.record().clone();
             let is_kept = match is_quiet {
-                true => matches!(
-                    self.close_record(record).await,
-                    Err(PayError::Http(_) | PayError::NotNow(_))
-                ),
+                true => self.close_record(record).await.is_err_and(|error| !is_over(&error)),
                 false => true,
             };
             if is_kept {
@@ -237,9 +239,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let policy = &self.policy;
         let lifetime = policy.lifetime.unwrap_or_else(|| *offer.lifetime.start());
         let lifetime = lifetime.min(policy.lifetime_max).get().checked_div(RENEWED_PART);
-        let before = policy.renew_before.get().min(lifetime.unwrap_or_default());
         let expiry = till.record().contract().terms.expiry.timestamp();
-        let until = Timestamp::new(wall().get().saturating_add(before.into()));
+        // Whatever is offered next, one that was opened just now is not renewed.
+        let whole = till.opened_at().map(|opened| expiry.get().saturating_sub(opened.get()));
+        let part = whole.and_then(|whole| whole.checked_div(RENEWED_PART.into()));
+        let before = u64::from(policy.renew_before.get().min(lifetime.unwrap_or_default()));
+        let before = before.min(part.unwrap_or(before));
+        let until = Timestamp::new(wall().get().saturating_add(before));
         // A channel that holds no more at first must not be replaced by another one like it.
         let half = |purse: &Purse| purse.contract().capacity.get().div_euclid(2);
         let is_low = till.purse().is_some_and(|purse| {

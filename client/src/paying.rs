@@ -196,10 +196,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 (answered, _) => answered?,
             };
             if let Ok(receipt) = field::<Receipt>(response.headers()) {
-                if let Some(Quote { price, is_running: false }) =
-                    quote.filter(|_| receipt.is_running)
-                {
-                    self.prices.remember(&resource, Quote { price, is_running: true });
+                if receipt.is_running && quote.is_some_and(|quote| !quote.is_running) {
+                    // Its rates are to be agreed to first.
+                    self.prices.forget(&resource);
                 }
                 return Ok(response);
             }
@@ -208,10 +207,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Err(refused(response).await);
             }
             self.observer.tell(&Event::Offered(offer.clone()));
-            // A gateway that serves no channel must not have another one made, and another.
-            if self.agree(origin, &resource, &offer, !has_opened).await? {
-                has_opened = true;
+            if request.is_none() {
+                // Nothing is opened for what cannot be sent.
+                return Err(PayError::OneShotBody);
             }
+            // A gateway that serves no channel must not have another one made, and another.
+            has_opened |= self.agree(origin, &resource, &offer, !has_opened).await?;
             quote = Some(Quote::of(&offer));
             self.prices.remember(&resource, Quote::of(&offer));
         }

@@ -38,6 +38,11 @@ impl Prices {
         lock(&self.0).get(resource).copied()
     }
 
+    /// Forgets what a resource cost.
+    pub(crate) fn forget(&self, resource: &(Method, Url)) {
+        lock(&self.0).remove(resource);
+    }
+
     /// Remembers what a resource costs, for a limited number of them.
     pub(crate) fn remember(&self, resource: &(Method, Url), quote: Quote) {
         let mut prices = lock(&self.0);

@@ -1,6 +1,7 @@
 //! Asking what a request costs, without paying for it: nothing is signed, locked or saved.
 
 use farebox_chain::{Chain, Wallet};
+use farebox_channel::client::Limits;
 use farebox_channel::message::Offer;
 use farebox_channel::{Sat, Seconds};
 use reqwest::header::ACCEPT;
@@ -78,24 +79,32 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let channel = self.resume(origin, offer.price)?;
         let (mut capacity, mut lifetime) = (None, None);
         let more = match channel.as_ref().map(|record| (&record.stage, &record.key)) {
-            Some((Stage::Open(purse), key)) => {
-                let (next, _) = purse.pay(offer.price, key)?;
-                next.payment.paid.checked_sub(purse.payment.paid).unwrap_or_default()
-            }
-            _ => offer.first_payment.max(offer.price.to_sat_ceil()),
+            Some((Stage::Open(purse), key)) => purse
+                .pay(offer.price, key)
+                .map(|(next, _)| next.payment.paid.checked_sub(purse.payment.paid))
+                .map(Option::unwrap_or_default)
+                .map_err(PayError::from),
+            _ => Ok(offer.first_payment.max(offer.price.to_sat_ceil())),
         };
-        refusals
-            .extend(self.file.check_budgets(origin.as_str(), more, &self.policy.budgets()).err());
+        let budgets = self.policy.budgets();
+        let within = more.and_then(|more| self.file.check_budgets(origin.as_str(), more, &budgets));
+        refusals.extend(within.err());
         if channel.is_none() {
-            match self.policy.limits(&offer, self.node.tip().await?.network) {
+            match self.limits(&offer).await {
                 Ok(limits) => {
                     (capacity, lifetime) = (Some(limits.capacity), Some(limits.lifetime));
                     refusals.extend(limits.request(&offer, &random_key()?).err().map(Into::into));
                 }
-                Err(limit) => refusals.push(limit.into()),
+                Err(error) => refusals.push(error),
             }
         }
         Ok(Costs { offer, channel, capacity, lifetime, refusals })
+    }
+
+    /// Returns what would be asked for in a new channel.
+    async fn limits(&self, offer: &Offer) -> Result<Limits, PayError> {
+        let network = self.node.tip().await?.network;
+        Ok(self.policy.limits(offer, network)?)
     }
 
     /// Tells whether a request may be passed on without a payment, by the price list.
@@ -131,6 +140,8 @@ struct Line {
     path: String,
     methods: Vec<String>,
     price_msat: u64,
+    /// Whether a service of the seller's is asked, which may say that it is free.
+    asked: bool,
     free: bool,
     free_allowance: Option<serde::de::IgnoredAny>,
     shadow: bool,
@@ -139,7 +150,11 @@ struct Line {
 impl Line {
     /// Tells whether something is to be had without a payment.
     fn gives(&self) -> bool {
-        self.free || self.shadow || self.free_allowance.is_some() || self.price_msat == 0
+        self.free
+            || self.asked
+            || self.shadow
+            || self.free_allowance.is_some()
+            || self.price_msat == 0
     }
 
     /// Tells whether a request may be one of these.
@@ -163,8 +178,8 @@ mod tests {
 
     fn line(path: &str, methods: &[&str]) -> Line {
         let methods = methods.iter().map(|it| (*it).to_owned()).collect();
-        let (free, shadow, free_allowance) = (true, false, None);
-        Line { path: path.to_owned(), methods, price_msat: 0, free, free_allowance, shadow }
+        let (asked, free, shadow, free_allowance) = (false, true, false, None);
+        Line { path: path.to_owned(), methods, price_msat: 0, asked, free, free_allowance, shadow }
     }
 
     #[test]
@@ -178,5 +193,8 @@ mod tests {
         assert!(!takes(line("/free", &["GET"]), "/free"));
         assert!(!takes(line("/free", &[]), "/paid"));
         assert!(!takes(line("/users/{id}/name", &[]), "/paid/1/name"));
+        let priced = Line { price_msat: 1, free: false, ..line("/x", &[]) };
+        assert!(!priced.gives());
+        assert!(Line { asked: true, ..priced }.gives(), "whoever is asked may say so");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The newest payment on the well-known path costs nothing, and its receipt has the account.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,17 +97,23 @@ impl Teller {
         };
         let sign = |wished| {
             let ahead = Ahead { wished, ..ahead };
+            let has_paid = Cell::new(false);
             self.till.sign(
                 None,
                 |purse, record, traffic| {
                     if traffic.topped_up != seen {
                         return Ok((purse.clone(), None));
                     }
+                    has_paid.set(true);
                     let next = purse.pay_ahead(ahead, &record.key).map_err(no_more)?;
                     let amount = next.payment.paid.checked_sub(purse.payment.paid);
                     Ok((next, Some((record.outpoint(), amount.unwrap_or_default()))))
                 },
-                |traffic| traffic.topped_up = traffic.topped_up.wrapping_add(1),
+                |traffic| {
+                    if has_paid.get() {
+                        traffic.topped_up = traffic.topped_up.wrapping_add(1);
+                    }
+                },
             )
         };
         let (amount, _) = as_far_as_budgets_go(ahead.wished, sign)?;

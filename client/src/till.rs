@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farebox_channel::Msat;
 use farebox_channel::client::{Distrust, Purse};
+use farebox_channel::{Msat, Timestamp};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(crate) struct Till {
     /// Locked after the record, where both are.
     traffic: Mutex<Traffic>,
     is_resumed: bool,
+    /// When it was opened, if that was in this run.
+    opened_at: Option<Timestamp>,
     /// Held while both sides' records are brought together.
     turn: AsyncMutex<()>,
     /// How often they were.
@@ -52,6 +54,7 @@ impl Till {
             record: Mutex::new(record),
             traffic: Mutex::new(Traffic::new(is_resumed, is_shared)),
             is_resumed,
+            opened_at: (!is_resumed).then(wall),
             turn: AsyncMutex::default(),
             turns: AtomicU32::default(),
             renewal: Mutex::default(),
@@ -188,6 +191,11 @@ impl Till {
     /// Notes that both records were brought together.
     pub(crate) fn finish_turn(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns when it was opened, if that was in this run.
+    pub(crate) const fn opened_at(&self) -> Option<Timestamp> {
+        self.opened_at
     }
 
     /// Tells whether another channel may be opened in its place now: not while that is tried, nor soon

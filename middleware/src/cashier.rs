@@ -13,7 +13,7 @@ use farebox_channel::message::{
 use farebox_channel::{
     ChainTime, Clock, Keyring, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
 };
-use farebox_ledger::{AttemptId, Charge, Credited, Ledger, LedgerError, Paid, Post};
+use farebox_ledger::{AttemptId, Charge, Credited, Hold, Ledger, LedgerError, Paid, Post};
 use secp256k1::PublicKey;
 
 use crate::charged::Charged;
@@ -86,6 +86,11 @@ impl<N: Node> Cashier<N> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.ledger.is_idle()
+    }
+
+    /// Notes that a request of a channel is under way, until the value is dropped.
+    pub(crate) fn hold(&self, channel: OutPoint) -> Hold {
+        self.ledger.hold(channel)
     }
 
     /// Returns the meters of what is charged by what passes.

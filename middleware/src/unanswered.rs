@@ -37,7 +37,10 @@ impl<N: Node> Drop for Unanswered<'_, N> {
             return;
         }
         let cashier = self.cashier.clone();
+        // Until it is released, its channel is not closed for being used up.
+        let hold = cashier.hold(channel);
         begin(async move {
+            let _hold = hold;
             if let Err(problem) = cashier.release(channel, paid).await {
                 tracing::warn!(problem = %problem.detail, "a charge could not be released");
             }

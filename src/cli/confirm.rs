@@ -19,7 +19,7 @@ impl ConfirmArguments {
         if self.yes {
             return Ok(());
         }
-        if !io::stdin().is_terminal() {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err("there is no terminal to ask at: give --yes".into());
         }
         eprint!("{question} [y/N] ");

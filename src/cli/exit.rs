@@ -12,18 +12,22 @@ use farebox_client::{PayError, WalletError};
 pub(super) const TABLE: &str = "\
 Exit codes:
   0    the answer is there, and does not say that it failed
-  1    something else went wrong, with a file for example
-  2    the command line cannot be read, or the URL is one to which no payment is sent
+  1    something else went wrong, with the file of channels for example
+  2    the command line cannot be read, or a file that it names, or nothing is paid to such a URL
   3    a limit of yours does not allow it: a price, a capacity, a lifetime, what a channel holds
   4    not agreed to: the question was answered with no, or there was no terminal to ask at
   5    too few coins, no wallet, or a wallet that does not pay
   6    the gateway is not believed: what it says contradicts what was signed
   7    the gateway refuses, or asks for payment in another way
-  8    not yet: unpaid, not confirmed, or the gateway is busy; run the same command again
-  9    the service answered 4xx or 5xx
+  8    not yet: unpaid, not confirmed, or busy (429, 503); run the same command again
+  9    the service answered another 4xx or 5xx
   10   the server cannot be reached, or its answer broke off
   11   bitcoind cannot be reached, or does not do what it was asked
   130  stopped by Ctrl-C or SIGTERM";
+
+/// The refusals that pass.
+const BUSY: [&str; 2] =
+    ["urn:farebox:problem:too-many-requests", "urn:farebox:problem:request-under-way"];
 
 /// How a command has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ impl Exit {
             | PayError::Refund(_)
             | PayError::NoField(_)
             | PayError::Malformed(_) => Self::Distrust,
+            PayError::Refused { kind, .. } if BUSY.contains(&kind.as_str()) => Self::NotYet,
             PayError::Refused { .. }
             | PayError::NoOffer
             | PayError::NotOpen(..)
@@ -90,8 +95,8 @@ impl Exit {
 
     const fn of_terms(refused: &TermsRefused) -> Self {
         match refused {
-            TermsRefused::OtherNetwork(_)
-            | TermsRefused::KindNotOffered(_)
+            TermsRefused::OtherNetwork(_) => Self::Refused,
+            TermsRefused::KindNotOffered(_)
             | TermsRefused::Capacity { .. }
             | TermsRefused::Lifetime { .. }
             | TermsRefused::FirstPayment { .. } => Self::Limit,

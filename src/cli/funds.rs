@@ -13,6 +13,7 @@ use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
+use super::exit::{Exit, Failure};
 use super::node::NodeArguments;
 use super::passphrase::PassphraseArguments;
 
@@ -122,7 +123,8 @@ impl PayerArguments {
         let Some(payout) = &self.outside else { return self.funds.node(file) };
         let chain = self.funds.node.node()?;
         let network = chain.tip().await?.network;
-        let payout = payout.clone().require_network(network)?;
+        let payout = payout.clone().require_network(network);
+        let payout = payout.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let wallet = match self.psbt {
             true => OutsideWallet::by_psbt(network, payout, sign),
             false => OutsideWallet::by_address(network, payout, show),

@@ -63,7 +63,7 @@ impl NodeArguments {
 #[derive(Debug, Args)]
 pub(super) struct FileArguments {
     /// The file with your channels and their keys [default: in your data folder]
-    #[arg(long, value_name = "FILE", env = "FAREBOX_CHANNELS")]
+    #[arg(long, global = true, value_name = "FILE", env = "FAREBOX_CHANNELS")]
     channels: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// How long clients may take to hear why their answers end, once the gateway waits no longer for them.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long what is charged may take from then on to be settled.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How often it is looked whether what was waited for has come.

@@ -301,6 +301,8 @@ impl Meter {
             let drew = draw.await;
             let Some((mut credited, until, reason)) = self.drew(drew, ask) else { return };
             let waited = tokio::select! {
+                // What is not taken here would end a later wait.
+                biased;
                 () = self.0.over.notified() => return,
                 waited = timeout_at(until, credited.again()) => waited,
             };
@@ -356,13 +358,15 @@ impl Meter {
         }
         tab.clock.stop();
         let cost = tab.cost();
+        let sides = [Party::Client, Party::Service];
+        let is_untouched = sides.iter().all(|side| tab.passed(*side) == Counts::default());
+        // The gateway has let nothing pass, and stops.
+        let is_cut_off = tab.stopped.is_some() && is_untouched;
         let closing = match end {
+            End::Answered if is_cut_off => tab.account.broken(cost, true),
             End::Answered => Closing::Costs(cost),
-            End::Broken => {
-                let sides = [Party::Client, Party::Service];
-                let is_untouched = sides.iter().all(|side| tab.passed(*side) == Counts::default());
-                tab.account.broken(cost, is_untouched)
-            }
+            End::Broken => tab.account.broken(cost, is_untouched),
+            End::Unanswered if is_cut_off => Closing::Void,
             End::Unanswered => Closing::Unanswered(cost),
             End::Void if tab.has_client_failed() => Closing::Unanswered(cost),
             End::Void => Closing::Void,

@@ -1,5 +1,6 @@
 //! What a request would cost, and what would be locked for it.
 
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_channel::message::{OfferedRate, OfferedRates};
@@ -15,8 +16,9 @@ use super::super::span;
 pub(super) struct Report {
     url: String,
     method: String,
-    /// The code that the program ends with.
+    /// The code that the program ends with, and its name.
     exit_code: u8,
+    exit: &'static str,
     /// The status without a payment: 402 where one is asked for.
     status: u16,
     #[serde(flatten)]
@@ -83,15 +85,16 @@ impl Report {
             None => Vec::new(),
         };
         let fails = status.is_client_error() || status.is_server_error();
-        let exit_code = match (&costs, refusals.first()) {
-            (_, Some(refusal)) => refusal.exit_code,
-            (None, None) if fails => Exit::Service.code(),
-            (_, None) => Exit::Done.code(),
+        let end = match (&costs, refusals.first()) {
+            (_, Some(refusal)) => refusal.end,
+            (None, None) if fails => Exit::Service,
+            (_, None) => Exit::Done,
         };
         Self {
             url: url.to_string(),
             method: method.to_string(),
-            exit_code,
+            exit_code: end.code(),
+            exit: end.name(),
             status: status.as_u16(),
             terms: costs.map(Terms::new),
             refusals,
@@ -100,12 +103,14 @@ impl Report {
 
     /// Prints it. Fails as the payment would.
     pub(super) fn print(&self, is_json: bool) -> Result<(), Failure> {
-        if is_json {
+        let mut stdout = io::stdout();
+        let printed = if is_json {
             let json = serde_json::to_string(self).map_err(|error| Failure::of(&error))?;
-            println!("{json}");
+            writeln!(stdout, "{json}")
         } else {
-            print!("{}", self.words());
-        }
+            write!(stdout, "{}", self.words())
+        };
+        printed.map_err(|error| Failure::of(&error))?;
         let failure = match (self.refusals.first(), &self.terms) {
             (Some(refusal), _) => {
                 Failure::new(refusal.end, format!("it would not be paid: {}", refusal.reason))

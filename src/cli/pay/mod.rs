@@ -13,7 +13,7 @@ use std::sync::Arc;
 use clap::Args;
 use farebox_channel::{Kind, Sat, Seconds};
 use farebox_client::{ChannelFile, Observer, PayError, PayingClient, Policy};
-use reqwest::{Request, Response};
+use reqwest::{Request, Response, StatusCode};
 
 use self::dry_run::Report;
 use self::outcome::Outcome;
@@ -57,7 +57,8 @@ pub(super) struct Arguments {
     ///
     /// Nothing is signed, locked or saved. What is free is done at once, so a request that may change
     /// something (POST, PUT, PATCH, DELETE) is sent only where the price list says that it is not free.
-    /// Ends with the code with which the payment would fail.
+    /// Ends with the code with which the payment would fail, as far as that is known before: whether
+    /// there are coins enough is not looked at.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -106,6 +107,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         if arguments.silent || arguments.json { Loudness::Silent } else { Loudness::Words };
     let telling = Arc::new(Telling::new(loudness, arguments.print_refund));
     let tried = tokio::select! {
+        // Until something is waited for, Ctrl-C ends the program: a body may be read from a terminal.
+        biased;
         tried = attempt(&arguments, &telling) => tried,
         () = super::stopped() => Err(stopped(&telling)),
     };
@@ -134,7 +137,10 @@ fn stopped(telling: &Telling) -> Failure {
              wallet refund` gets its coins back after its expiry"
         }
         (_, Some(_)) => "stopped: what was paid is on record, and the rest stays in the channel",
-        (None, None) => "stopped: no coins have moved, and what was signed is on record",
+        (None, None) => {
+            "stopped: what was signed is on record, and a request that was under way may have been \
+             charged"
+        }
     };
     Failure::new(Exit::Stopped, words)
 }
@@ -157,7 +163,11 @@ async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Fa
         telling.account().channel = Some(channel);
     }
     let closed = match &paid {
-        Ok(()) if arguments.close => client.close(arguments.request.url().as_str()).await.map(drop),
+        Ok(()) if arguments.close => match client.close(arguments.request.url().as_str()).await {
+            // What was free has opened none.
+            Ok(_) | Err(PayError::NoChannel(_)) => Ok(()),
+            Err(error) => Err(error),
+        },
         Ok(()) | Err(_) => Ok(()),
     };
     // What has expired comes back on the way, also where the gateway is gone.
@@ -167,6 +177,9 @@ async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Fa
     paid?;
     closed.map_err(|error| Failure::of(&error))?;
     match telling.account().status {
+        Some(status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => {
+            Err(Failure::new(Exit::NotYet, format!("not now: the service answered {status}")))
+        }
         Some(status) if status.is_client_error() || status.is_server_error() => {
             Err(Failure::new(Exit::Service, format!("the service answered {status}")))
         }

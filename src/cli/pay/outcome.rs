@@ -1,6 +1,5 @@
 //! What a run has come to, as one JSON object.
 
-use farebox_channel::Msat;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
@@ -19,8 +18,8 @@ pub(super) struct Outcome<'o> {
     error: Option<String>,
     /// The status of the service's answer.
     status: Option<u16>,
-    /// What the request has cost, and how the account of the channel stands then.
-    cost_msat: u64,
+    /// What the request has cost, if that is known, and how the account of the channel stands then.
+    cost_msat: Option<u64>,
     credit_msat: Option<u64>,
     spent_msat: Option<u64>,
     paid_sat: Option<u64>,
@@ -49,7 +48,12 @@ impl<'o> Outcome<'o> {
             exit: exit.name(),
             error: failure.map(ToString::to_string),
             status: account.status.map(|status| status.as_u16()),
-            cost_msat: receipt.map_or(Msat::ZERO, |receipt| receipt.price).get(),
+            cost_msat: match (receipt, exit) {
+                (Some(receipt), _) => Some(receipt.price.get()),
+                // It may have been paid for, and nobody knows.
+                (None, Exit::Network | Exit::Stopped | Exit::Distrust) => None,
+                (None, _) => Some(0),
+            },
             credit_msat: receipt.map(|receipt| receipt.credit.get()),
             spent_msat: receipt.map(|receipt| receipt.spent.get()),
             paid_sat: receipt.map(|receipt| receipt.paid.get()),

@@ -62,7 +62,9 @@ fn place(path: &Path) -> io::Result<Place> {
     let mut part = OsString::from(&path);
     part.push(".part");
     let part = PathBuf::from(part);
-    Ok(Place::Beside { file: File::create(&part)?, part, path, is_empty: true })
+    // What an earlier run has left was paid for, and stays until something else has come.
+    let file = File::options().write(true).create(true).truncate(false).open(&part)?;
+    Ok(Place::Beside { file, part, path, is_empty: true })
 }
 
 /// An answer that is being written.
@@ -103,7 +105,10 @@ impl Output {
             }
             Place::Direct(file) => file.write_all(chunk),
             Place::Beside { file, is_empty, .. } => {
-                *is_empty = *is_empty && chunk.is_empty();
+                if *is_empty && !chunk.is_empty() {
+                    file.set_len(0)?;
+                    *is_empty = false;
+                }
                 file.write_all(chunk)
             }
         }
@@ -111,10 +116,11 @@ impl Output {
 
     /// Puts the file where it belongs, once all is written.
     pub(super) fn finish(mut self) -> io::Result<()> {
-        let Place::Beside { part, path, .. } = std::mem::replace(&mut self.to, Place::Stdout)
-        else {
-            return Ok(());
-        };
+        let to = std::mem::replace(&mut self.to, Place::Stdout);
+        let Place::Beside { file, part, path, is_empty } = to else { return Ok(()) };
+        if is_empty {
+            file.set_len(0)?;
+        }
         fs::rename(part, path)
     }
 
@@ -130,7 +136,9 @@ impl Output {
 impl Drop for Output {
     /// Leaves no file without anything in it.
     fn drop(&mut self) {
-        if let Place::Beside { part, is_empty: true, .. } = &self.to {
+        if let Place::Beside { file, part, is_empty: true, .. } = &self.to
+            && file.metadata().is_ok_and(|found| found.len() == 0)
+        {
             let _removed = fs::remove_file(part);
         }
     }

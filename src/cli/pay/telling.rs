@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{OutPoint, Txid};
-use farebox_channel::Msat;
 use farebox_channel::message::{Receipt, StateName};
 use farebox_client::{Event, Record};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -111,8 +110,8 @@ impl Telling {
             let capacity = record.contract().capacity;
             format!(" of {capacity} in channel {}", record.outpoint())
         });
-        let (left, channel) = (Msat::to_sat_ceil(credit), channel.unwrap_or_default());
-        self.say(&format!("paid {price} · credit {left} · {paid} in all{channel}"));
+        let channel = channel.unwrap_or_default();
+        self.say(&format!("paid {price} · credit {credit} · {paid} in all{channel}"));
     }
 
     /// Hears what happens to the money.

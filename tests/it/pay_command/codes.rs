@@ -35,7 +35,8 @@ async fn other_gateway(offer: Option<String>, step: fn() -> Response) -> String 
 }
 
 fn busy() -> Response {
-    let problem = r#"{"type": "about:blank", "detail": "the node is away"}"#;
+    let problem =
+        r#"{"type": "urn:farebox:problem:node-unavailable", "detail": "the node is away"}"#;
     let kind = [("content-type", "application/problem+json")];
     (StatusCode::SERVICE_UNAVAILABLE, kind, problem).into_response()
 }

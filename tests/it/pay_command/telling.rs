@@ -17,7 +17,7 @@ async fn pay_ends_with_a_receipt() {
     let channel = text(&listed.stdout).lines().nth(1).unwrap().split(' ').next().unwrap();
     let last = text(&paid.stderr).lines().last().unwrap();
     let receipt = format!(
-        "farebox: paid 1500 msat · credit 399 sat · 400 sat in all of 50000 sat in channel {channel}"
+        "farebox: paid 1500 msat · credit 398500 msat · 400 sat in all of 50000 sat in channel {channel}"
     );
     assert_eq!(last, receipt, "{paid:?}");
 }

@@ -191,7 +191,7 @@ impl Stage {
         let is_usable = |record: &Record| !matches!(record.stage, Place::Closing(..));
         let opened = self.records().len() - begun.len();
         assert!(opened == 0 || !begun.iter().any(is_usable), "{what}: a second channel");
-        if name.is_some() && again.words.iter().any(|words| words.ends_with("409 Conflict")) {
+        if name.is_some() && again.words.iter().any(|words| words.contains("request-answered")) {
             // It was answered by that name, though nobody heard it, and is not charged once more.
             assert_eq!(self.world.api.hits(), hits, "{what}");
             again = self.run(self.pay(None).await, None).await;

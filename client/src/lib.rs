@@ -37,6 +37,10 @@
 //!   requests too. Once it is open, a paid call is one request. When it is used up, or is to expire
 //!   within [`Policy::renew_before`], another one is opened and the first is closed, so that its
 //!   change comes back. With [`Policy::renew_below`] that is done ahead of time.
+//! - **Limits.** Nothing beyond the limits of [`Policy`] is signed, some of them over all runs
+//!   ([`Policy::total_max`]); [`PayError::Limit`] says which one it was. [`PayingClient::approved_by`]
+//!   has somebody asked before a price is agreed to or coins are locked, [`PayingClient::quote`] asks
+//!   for a price without paying, and [`ChannelFile::history`] has what was paid.
 //! - **Paying ahead.** [`Policy::credit`] signs for several calls at once. An answer that is charged
 //!   while it passes is paid for by [`Policy::ahead`] in any case.
 //! - **Broken connections.** A request with an `Idempotency-Key` is sent again where nobody knows

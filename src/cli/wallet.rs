@@ -20,7 +20,17 @@ use super::funds::FundsArguments;
 use super::history;
 use super::node::{FileArguments, NodeArguments};
 
+/// The examples in the help.
+const EXAMPLES: &str = "\
+Examples:
+  farebox wallet new
+  farebox wallet balance
+  farebox wallet history --since 30d > month.csv
+  farebox wallet close 4a5e…33b:0
+  farebox wallet refund --wait";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,

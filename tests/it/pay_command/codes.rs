@@ -120,3 +120,12 @@ async fn a_program_that_is_stopped_says_what_is_on_record_and_goes_on_the_next_t
     assert_eq!(text(&listed.stdout).lines().count(), 2, "one channel: {listed:?}");
     assert!(text(&listed.stdout).contains(Kind::Cltv.as_str()));
 }
+
+#[tokio::test]
+async fn what_is_free_leaves_no_channel_to_be_closed() {
+    let world = World::start().await;
+
+    let ended = run(pay(&world, "/free/x", &["--close"])).await;
+
+    assert_eq!((ended.status.code(), text(&ended.stdout)), (Some(0), "hello\n"), "{ended:?}");
+}

@@ -95,3 +95,20 @@ async fn an_answer_that_cannot_be_written_is_not_paid_for() {
     let null = fs::metadata("/dev/null").unwrap().file_type();
     assert!(null.is_char_device(), "a device stays what it is");
 }
+
+#[tokio::test]
+async fn what_an_earlier_run_has_left_of_an_answer_stays_until_more_has_come() {
+    let world = World::start().await;
+    let (path, part) = (world.file("answer"), world.file("answer.part"));
+    let to = path.to_str().unwrap();
+    std::fs::write(&part, "half of what was paid for").unwrap();
+
+    let dear = run(pay(&world, "/dear/x", &["-o", to])).await;
+    let left = std::fs::read_to_string(&part).unwrap();
+    let free = run(pay(&world, "/free/x", &["-o", to])).await;
+
+    assert_eq!((dear.status.code(), left.as_str()), (Some(3), "half of what was paid for"));
+    assert!(free.status.success(), "{free:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello\n");
+    assert!(!part.exists());
+}

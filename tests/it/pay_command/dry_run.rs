@@ -44,10 +44,11 @@ async fn a_dry_run_tells_the_price_and_the_terms_and_moves_nothing() {
 #[tokio::test]
 async fn a_dry_run_tells_what_would_keep_it_from_paying() {
     let world = World::start().await;
-    let cases: [(&str, &[&str], i32, &str); 4] = [
+    let cases: [(&str, &[&str], i32, &str); 5] = [
         ("/dear/x", &[], 3, "the request costs 5000000 msat, and at most 1000000 msat"),
         ("/paid/x", &["--capacity", "10"], 3, "takes capacities from 50000 sat"),
         ("/paid/x", &["--lifetime", "10"], 3, "takes lifetimes from 172800 s"),
+        ("/paid/x", &["--budget", "399"], 3, "400000 msat would be paid in all by then"),
         ("/paid/x", &["--bitcoind-url", "http://127.0.0.1:1"], 11, "bitcoind does not answer"),
     ];
     for (path, arguments, code, reason) in cases {

@@ -1,12 +1,16 @@
 //! Requests whose connection breaks: asked again by their name, and paid once.
 
+use std::net::Ipv4Addr;
+
 use farebox_channel::Kind;
 use farebox_client::{PayError, Policy};
 use reqwest::{Method, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::middleman::Fate;
-use super::{Stand, purses};
-use crate::support::{PRICE_MSAT, until};
+use super::{Stand, client, purses};
+use crate::support::{PRICE_MSAT, World, until};
 
 /// Asks for something with a key, where this becomes of the first request that carries its payment.
 async fn ask(stand: &Stand, path: &str, fate: Fate) -> Result<Response, PayError> {
@@ -97,6 +101,37 @@ async fn a_request_without_a_name_is_sent_once() {
         assert!(is_told == (fate == Fate::BadGateway), "{error}");
         assert_eq!(purses(&stand.client)[0].spent.get(), 3 * PRICE_MSAT, "it may be charged");
     }
+}
+
+#[tokio::test]
+async fn what_nobody_has_paid_for_is_sent_once_and_has_the_answer_of_its_service() {
+    let world = World::start().await;
+    let policy = Policy { names_requests: true, ..Policy::new(Kind::Cltv) };
+    let client = client(&world, "client.sqlite", policy);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let problem = r#"{"type": "about:blank", "detail": "there is none"}"#;
+    let answer = format!(
+        "HTTP/1.1 404 Not Found\r\nContent-Type: application/problem+json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{problem}",
+        problem.len()
+    );
+    let serving = tokio::spawn(async move {
+        for answer in ["", &answer] {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4_096];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+
+    let lost = client.post(&url).send().await.unwrap_err();
+    let missing = client.post(&url).send().await.unwrap();
+
+    assert!(matches!(lost, PayError::Http(_)), "it may be done already: {lost}");
+    assert_eq!(missing.status().as_u16(), 404);
+    assert_eq!(missing.text().await.unwrap(), problem);
+    serving.await.unwrap();
 }
 
 #[tokio::test]

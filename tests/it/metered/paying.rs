@@ -254,7 +254,7 @@ async fn reload(stand: &Stand, billing: &str) {
 }
 
 #[tokio::test]
-async fn a_route_that_has_rates_since_its_price_was_remembered_is_paid_too() {
+async fn rates_since_a_price_was_remembered_are_agreed_to_before_more_than_that_is_paid() {
     let stand = Stand::start_changed("", |config| format!("quote_secs = 0\n{config}")).await;
     let payer = Payer::new(&stand, |_| {}).await;
     let (mut answer, mut side) = payer.open(&stand, CHUNKED).await;
@@ -264,16 +264,21 @@ async fn a_route_that_has_rates_since_its_price_was_remembered_is_paid_too() {
     drop(side);
     reload(&stand, "[route.rates]\nbytes = { msat = 1 }\n").await;
 
-    let (mut answer, side) = payer.open(&stand, CHUNKED).await;
+    let (mut answer, mut side) = payer.open(&stand, CHUNKED).await;
     let receipt = Receipt::decode(answer.headers()[Receipt::NAME].as_bytes()).unwrap();
     assert!(receipt.is_running);
+    side.chunk(&"x".repeat(500)).await;
+    side.end().await;
+    assert_eq!(read(&mut answer).await.0.len(), 500, "it costs no more than the price");
+    drop(side);
+    let (mut answer, side) = payer.open(&stand, CHUNKED).await;
     let giving = give(side, 1_000_000);
     let (body, end) = read(&mut answer).await;
 
     end.unwrap();
     giving.await.unwrap();
     assert_eq!(body.len(), 1_000_000);
-    payer.agrees(&stand, PRICE_MSAT + super::DRAW_MSAT + 1_000_000).await;
+    payer.agrees(&stand, PRICE_MSAT + super::DRAW_MSAT + 500 + 1_000_000).await;
 }
 
 #[tokio::test]

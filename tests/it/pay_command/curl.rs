@@ -101,14 +101,14 @@ async fn what_an_earlier_run_has_left_of_an_answer_stays_until_more_has_come() {
     let world = World::start().await;
     let (path, part) = (world.file("answer"), world.file("answer.part"));
     let to = path.to_str().unwrap();
-    std::fs::write(&part, "half of what was paid for").unwrap();
+    fs::write(&part, "half of what was paid for").unwrap();
 
     let dear = run(pay(&world, "/dear/x", &["-o", to])).await;
-    let left = std::fs::read_to_string(&part).unwrap();
+    let left = fs::read_to_string(&part).unwrap();
     let free = run(pay(&world, "/free/x", &["-o", to])).await;
 
     assert_eq!((dear.status.code(), left.as_str()), (Some(3), "half of what was paid for"));
     assert!(free.status.success(), "{free:?}");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "hello\n");
     assert!(!part.exists());
 }

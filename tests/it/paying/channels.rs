@@ -34,6 +34,10 @@ async fn a_channel_that_is_used_up_is_replaced_and_closed_and_no_call_fails() {
     }
 
     assert_eq!(world.api.hits(), 5);
+    until("the first one is closed", async || {
+        records(&client).iter().any(|record| is_settled(&record.stage))
+    })
+    .await;
     let all = records(&client);
     assert_eq!(all.len(), 2);
     let used_up = all.iter().find(|record| is_settled(&record.stage)).unwrap();

@@ -81,6 +81,7 @@ impl Limit {
             | Self::FirstPayment { .. }
             | Self::Capacity { .. }
             | Self::Lifetime { .. }
+            | Self::Openings(_)
             | Self::Answer(_)
             | Self::Channel(_) => None,
         }

@@ -39,6 +39,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.policy.check(offer)?;
         self.approval.price(resource, offer).await?;
         lock(&self.offers).insert(origin.clone(), offer.clone());
+        lock(&self.closed).remove(origin);
         // Another one may be on its way that is not needed yet.
         if self.can_pay(origin, offer.price) {
             return Ok(false);
@@ -227,9 +228,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if !self.till(origin).is_some_and(|current| Arc::ptr_eq(&current, till)) {
             return Ok(());
         }
-        let next = self.till_of(self.open(origin, offer).await?, false);
-        self.use_till(origin, &next);
-        lock(&self.replaced).push(Arc::clone(till));
+        let opened = self.open(origin, offer).await;
+        if matches!(opened, Err(PayError::Declined(_))) {
+            till.is_not_to_be_renewed();
+        }
+        let next = self.till_of(opened?, false);
+        if lock(&self.closed).contains(origin) {
+            // Nobody wants it any more.
+            lock(&self.replaced).push(next);
+        } else {
+            self.use_till(origin, &next);
+            lock(&self.replaced).push(Arc::clone(till));
+        }
         self.close_replaced().await;
         Ok(())
     }

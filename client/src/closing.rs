@@ -11,7 +11,7 @@ use crate::error::PayError;
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::opening::wall;
-use crate::paying::{PayingClient, is_one_of};
+use crate::paying::{PayingClient, is_one_of, lock};
 use crate::record::{Record, Stage};
 use crate::till::Till;
 
@@ -28,6 +28,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     pub async fn close(&self, url: &str) -> Result<StateReply, PayError> {
         let url = Url::parse(url).map_err(|_| PayError::NoHost(url.to_owned()))?;
         let origin = Origin::of(&url)?;
+        lock(&self.closed).insert(origin.clone());
         let now = wall();
         let is_ours = |record: &Record| {
             let terms = &record.contract().terms;

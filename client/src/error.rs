@@ -95,6 +95,9 @@ pub enum Limit {
         /// The longest time to lock them.
         most: Seconds,
     },
+    /// Too many channels would be opened with one server on one day.
+    #[error("at most {0} channels are opened with one server on one day (UTC)")]
+    Openings(u32),
     /// Too much would be paid to one server, over all runs.
     #[error("{asked} would be paid to this server by then, and at most {most} are allowed")]
     Host {

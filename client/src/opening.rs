@@ -13,7 +13,7 @@ use secp256k1::SecretKey;
 use tokio::time::{Instant, sleep};
 
 use crate::approval::Proposal;
-use crate::error::PayError;
+use crate::error::{Limit, PayError};
 use crate::event::Event;
 use crate::gateway::{Origin, step};
 use crate::paying::{PayingClient, is_one_of};
@@ -99,7 +99,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Stage::Held(held) = &record.stage {
             let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
             self.observer.tell(&Event::Exported(exported));
-            self.file.reserve(&record, &self.policy.budgets())?;
+            self.file.reserve(&record, &self.policy.budgets(), wall())?;
             record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
             self.file.save(&record)?;
         }
@@ -111,6 +111,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let clock = self.clock().await?;
         let key = random_key()?;
         let limits = self.policy.limits(offer, self.node.tip().await?.network)?;
+        if self.file.opened(origin.as_str(), wall())? >= self.policy.openings_max {
+            return Err(Limit::Openings(self.policy.openings_max).into());
+        }
         // The request that the channel is opened for is paid at once.
         let least = offer.first_payment.max(offer.price.to_sat_ceil());
         self.file.check_budgets(origin.as_str(), least, &self.policy.budgets())?;

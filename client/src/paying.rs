@@ -1,6 +1,6 @@
 //! The paying client: one request in, one answer out, paid for where it must be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use farebox_chain::{Chain, Wallet};
@@ -40,6 +40,8 @@ pub struct PayingClient<B> {
     pub(crate) tills: Arc<Mutex<HashMap<Origin, Arc<Till>>>>,
     /// Channels that others have replaced, until they are closed.
     pub(crate) replaced: Arc<Mutex<Vec<Arc<Till>>>>,
+    /// The servers whose channels were closed, until something is to be paid there again.
+    pub(crate) closed: Arc<Mutex<HashSet<Origin>>>,
     /// Held while a channel with a server is opened.
     pub(crate) opening: Arc<Mutex<HashMap<Origin, Arc<AsyncMutex<()>>>>>,
     /// Held while coins are chosen for a contract, and until they are on record.
@@ -95,6 +97,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             approval: Approval::default(),
             tills: Arc::default(),
             replaced: Arc::default(),
+            closed: Arc::default(),
             opening: Arc::default(),
             funding: Arc::default(),
             in_use: Arc::default(),

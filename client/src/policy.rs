@@ -24,6 +24,9 @@ pub struct Policy {
     pub capacity_max: Sat,
     /// The longest time to lock it.
     pub lifetime_max: Seconds,
+    /// How many channels may be opened with one server on one day (UTC): each costs a first payment and
+    /// the fee of its contract, whatever the server says of the one before.
+    pub openings_max: u32,
     /// The greatest first payment to agree to.
     pub first_payment_max: Sat,
     /// The most to pay for one request.
@@ -71,7 +74,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Makes a policy with cautious limits: 1,000,000 sat for 30 days, 20,000 sat at first, 1,000 sat
+    /// Makes a policy with cautious limits: 10 channels a day with one server, 1,000,000 sat for 30 days, 20,000 sat at first, 1,000 sat
     /// for one request, and 5,000 sat for an answer that is charged while it passes, 100 sat ahead. What
     /// all of that may come to, for one server, on one day and in all, it does not limit.
     #[must_use]
@@ -82,6 +85,7 @@ impl Policy {
             lifetime: None,
             capacity_max: Sat::saturating(1_000_000),
             lifetime_max: Seconds::new(30 * 24 * 60 * 60),
+            openings_max: 10,
             first_payment_max: Sat::saturating(20_000),
             price_max: Sat::saturating(1_000).to_msat(),
             host_max: None,

@@ -82,6 +82,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 Ok(held) => {
                     record.stage = Stage::Held(held);
                     self.file.save(&record)?;
+                    self.file.unreserve(&record.outpoint())?;
                 }
                 // Nobody has seen it.
                 Err(_) if self.node.release(funded.transaction).await.is_ok() => {

@@ -118,7 +118,8 @@ impl Ticket {
             (Phase::Waiting, false) => {
                 self.phase = Phase::Over;
                 let receive = |purse: &Purse| Ok(purse.receive(receipt, price)?);
-                let line = self.paid(receipt.price);
+                // It has cost no more than was agreed to, whatever a receipt says.
+                let line = self.paid(receipt.price.min(price));
                 self.till.book(line, |traffic| traffic.answered(), |purse, _| receive(purse))
             }
             (Phase::Waiting, true) => {

@@ -20,6 +20,9 @@ use crate::traffic::Traffic;
 /// How long to wait until another channel is opened ahead of time once more.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
+/// Longer than any channel lasts.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// An open channel in use. Whatever changes it is saved first.
 #[derive(Debug)]
 pub(crate) struct Till {
@@ -207,6 +210,12 @@ impl Till {
             *renewal = Some(now);
         }
         is_due
+    }
+
+    /// Has no other channel opened ahead of time in its place any more: somebody has said no.
+    pub(crate) fn is_not_to_be_renewed(&self) {
+        let mut renewal = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        *renewal = Instant::now().checked_add(NEVER);
     }
 
     /// Tells whether the gateway may know of more spent than this client: its record is of an

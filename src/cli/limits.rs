@@ -18,6 +18,9 @@ pub(super) struct LimitArguments {
     /// The most to pay to this server, over all runs [default: no limit]
     #[arg(long, value_name = "SAT", value_parser = sat, env = "FAREBOX_BUDGET_HOST")]
     budget_host: Option<Sat>,
+    /// How many channels may be opened with this server on one day (UTC) [default: 10]
+    #[arg(long, value_name = "NUMBER", env = "FAREBOX_MAX_CHANNELS")]
+    max_channels: Option<u32>,
     /// The greatest first payment of a new channel [default: 20000]
     #[arg(long, value_name = "SAT", value_parser = sat, env = "FAREBOX_MAX_FIRST_PAYMENT")]
     max_first_payment: Option<Sat>,
@@ -35,6 +38,7 @@ impl LimitArguments {
         policy.total_max = self.budget.map(Sat::to_msat);
         policy.day_max = self.budget_day.map(Sat::to_msat);
         policy.host_max = self.budget_host.map(Sat::to_msat);
+        policy.openings_max = self.max_channels.unwrap_or(policy.openings_max);
         policy.first_payment_max = self.max_first_payment.unwrap_or(policy.first_payment_max);
         policy.capacity_max = self.max_capacity.unwrap_or(policy.capacity_max);
         policy.lifetime_max = self.max_lifetime.unwrap_or(policy.lifetime_max);

@@ -30,9 +30,31 @@ impl ChannelFile {
         })
     }
 
-    /// Counts the first payment of a contract, before it is signed, if the budgets allow it.
-    pub(crate) fn reserve(&self, record: &Record, budgets: &Budgets) -> Result<(), PayError> {
-        self.checked(budgets, record, wall(), |_| Ok(()))
+    /// Counts the first payment of a contract for today, before it is signed, if the budgets allow it.
+    pub(crate) fn reserve(
+        &self,
+        record: &Record,
+        budgets: &Budgets,
+        now: Timestamp,
+    ) -> Result<(), PayError> {
+        let (channel, day) = (record.outpoint().to_string(), now.get() / DAY_SECS);
+        self.checked(budgets, record, now, |connection| {
+            let sql = "UPDATE signed SET day = ?2, before = 0 WHERE channel = ?1";
+            connection.execute(sql, params![channel, day]).map(|_| ())
+        })
+    }
+
+    /// Stops counting the first payment of a contract that nobody was shown and that has expired.
+    pub(crate) fn unreserve(&self, channel: &OutPoint) -> Result<(), FileError> {
+        let sql = "DELETE FROM signed WHERE channel = ?";
+        self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
+    }
+
+    /// Returns how many channels with a server were opened on a day (UTC), or are being opened.
+    pub(crate) fn opened(&self, origin: &str, now: Timestamp) -> Result<u32, FileError> {
+        let sql = "SELECT count(*) FROM signed WHERE origin = ? AND day = ? AND before = 0";
+        let day = now.get() / DAY_SECS;
+        self.with(|connection| connection.query_row(sql, params![origin, day], |row| row.get(0)))
     }
 
     /// Checks whether the budgets allow so much more for a server.
@@ -239,5 +261,21 @@ mod tests {
         let (file, _folder) = file();
         save(&file, &record(1, A, 500), &Budgets::default(), NOW).unwrap();
         save(&file, &record(1, A, 500), &most(1, 1, 1), NOW).unwrap();
+    }
+
+    #[test]
+    fn channels_count_on_the_day_on_which_they_were_opened() {
+        let (file, _folder) = file();
+        let tomorrow = Timestamp::new(NOW.get() + DAY_SECS);
+        let none = Budgets::default();
+        save(&file, &record(1, A, 400), &none, NOW).unwrap();
+        save(&file, &record(2, A, 400), &none, NOW).unwrap();
+        save(&file, &record(3, B, 400), &none, NOW).unwrap();
+        assert_eq!(file.opened(A, NOW).unwrap(), 2);
+
+        save(&file, &record(1, A, 500), &none, tomorrow).unwrap();
+        assert_eq!(file.opened(A, tomorrow).unwrap(), 0, "it was opened before");
+        save(&file, &record(4, A, 400), &none, tomorrow).unwrap();
+        assert_eq!(file.opened(A, tomorrow).unwrap(), 1);
     }
 }

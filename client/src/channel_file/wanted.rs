@@ -86,7 +86,9 @@ mod tests {
     use super::*;
     use crate::channel_file::sample::{file, record, sat};
     use crate::error::Limit;
+    use crate::opening::wall;
     use crate::record::Stage;
+    use farebox_channel::Timestamp;
 
     const ORIGIN: &str = "https://a/";
 
@@ -116,7 +118,7 @@ mod tests {
         assert!(matches!(refused, PayError::Limit(Limit::Day { .. })), "{refused}");
         assert_eq!(file.wanted().unwrap().len(), 2);
         file.find(&held).unwrap();
-        file.reserve(&held, &budgets).unwrap();
+        file.reserve(&held, &budgets, wall()).unwrap();
         assert!(file.check_budgets(ORIGIN, sat(1), &budgets).is_err());
         file.unwant(&second).unwrap();
         file.check_budgets(ORIGIN, sat(400), &budgets).unwrap();
@@ -130,9 +132,26 @@ mod tests {
         file.find(&held).unwrap();
         let budgets = Budgets { total: Some(sat(399).to_msat()), ..Budgets::default() };
 
-        let refused = file.reserve(&held, &budgets).unwrap_err();
+        let refused = file.reserve(&held, &budgets, wall()).unwrap_err();
 
         assert!(matches!(refused, PayError::Limit(Limit::Total { .. })), "{refused}");
         assert_eq!(file.channels().unwrap(), [held], "it is on record, and is refunded");
+    }
+
+    #[test]
+    fn a_first_payment_counts_on_the_day_on_which_it_is_signed_and_not_where_it_never_is() {
+        let (file, _folder) = file();
+        let (_, held) = asked(1);
+        let yesterday = Timestamp::new(wall().get() - 24 * 60 * 60);
+        file.save_within(&held, &Budgets::default(), yesterday, None).unwrap();
+        let day = |amount| Budgets { day: Some(sat(amount).to_msat()), ..Budgets::default() };
+
+        let refused = file.reserve(&held, &day(399), wall()).unwrap_err();
+        assert!(matches!(refused, PayError::Limit(Limit::Day { .. })), "{refused}");
+        file.reserve(&held, &day(400), wall()).unwrap();
+        assert!(file.check_budgets(ORIGIN, sat(1), &day(400)).is_err());
+
+        file.unreserve(&held.outpoint()).unwrap();
+        file.check_budgets(ORIGIN, sat(400), &day(400)).unwrap();
     }
 }

@@ -125,6 +125,8 @@ impl Stage {
     pub(super) fn program(&self, arguments: &[&str]) -> Command {
         let mut program = client(&self.world, arguments);
         program.env("FAREBOX_BITCOIND_URL", self.node.url());
+        // Each case opens one.
+        program.env("FAREBOX_MAX_CHANNELS", "1000");
         if self.funding != Funding::Node {
             program.env_remove("FAREBOX_WALLET");
         }

@@ -114,6 +114,32 @@ async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_blo
 }
 
 #[tokio::test]
+async fn a_channel_that_is_opened_ahead_of_time_is_closed_where_all_were_meanwhile() {
+    let world =
+        World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
+            .await;
+    let renew_below = Msat::new(2 * DEAR_MSAT).unwrap();
+    let client = client(&world, "client.sqlite", Policy { renew_below, ..dear(Kind::Cltv) });
+    let url = world.gateway.url("/dear/x");
+    let mining = world.keep_mining();
+    client.get(&url).await.unwrap();
+    drop(mining);
+    for _ in 0..3 {
+        client.get(&url).await.unwrap();
+    }
+    until("another one is on its way", async || records(&client).len() == 2).await;
+
+    client.close(&url).await.unwrap();
+    let _mining = world.keep_mining();
+
+    until("both are closed", async || {
+        records(&client).iter().all(|record| is_settled(&record.stage))
+    })
+    .await;
+    assert_eq!(records(&client).len(), 2);
+}
+
+#[tokio::test]
 async fn a_channel_that_ends_soon_is_renewed_while_it_still_pays() {
     let world = World::start().await;
     let _mining = world.keep_mining();

@@ -247,3 +247,28 @@ async fn a_gateway_that_refuses_to_close_or_tells_of_a_settlement_that_is_none_k
     }
     scene.take_all_back().await;
 }
+
+#[tokio::test]
+async fn a_gateway_that_says_of_each_channel_that_it_is_over_has_no_more_opened_than_a_day_allows()
+{
+    let mut scene = Scene::set().await;
+    let client = scene.client_with_channel(Kind::Cltv).await;
+    let most = 10;
+    scene.liar.lie(|step, message| match message {
+        Message::Asked(_) if step == "paid" => {
+            Fate::Say(Answer::problem(StatusCode::CONFLICT, "channel-ended"))
+        }
+        Message::Asked(_) | Message::Answered(_) => Fate::Pass,
+    });
+
+    let mut ends = Vec::new();
+    for _ in 0..2 * most {
+        ends.push(scene.get(&client).await.unwrap_err());
+    }
+
+    assert_eq!(client.file().channels().unwrap().len(), most);
+    let last = ends.pop().unwrap();
+    assert!(matches!(last, PayError::Limit(Limit::Openings(10))), "{last}");
+    drop((client, ends));
+    scene.take_all_back().await;
+}

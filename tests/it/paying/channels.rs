@@ -1,7 +1,8 @@
 //! Channels one after the other with the same server: used up, renewed, and closed.
 
+use farebox_chain::Bitcoind;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
-use farebox_client::{Policy, Record, Stage};
+use farebox_client::{PayingClient, Policy, Record, Stage};
 use futures_util::future::join_all;
 
 use super::{client, purses, records};
@@ -81,8 +82,9 @@ async fn answers_that_still_come_on_a_channel_that_is_used_up_are_paid_by_it() {
     assert!(purses(&client).is_empty());
 }
 
-#[tokio::test]
-async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_block() {
+/// A client whose channel is almost used up, so that another one is on its way to the same server, and
+/// no block is found.
+async fn renewing() -> (World, PayingClient<Bitcoind>, String) {
     let world =
         World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
             .await;
@@ -92,12 +94,17 @@ async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_blo
     let mining = world.keep_mining();
     client.get(&url).await.unwrap();
     drop(mining);
-
-    // No block is found from here on, and 7,000 sat are left after the third.
+    // 7,000 sat are left after the third.
     for _ in 0..3 {
         client.get(&url).await.unwrap();
     }
     until("another one is on its way", async || records(&client).len() == 2).await;
+    (world, client, url)
+}
+
+#[tokio::test]
+async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_block() {
+    let (world, client, url) = renewing().await;
     // Nor does one wait whose price is not known yet.
     client.get(world.gateway.url("/paid/x")).await.unwrap();
     assert_eq!(purses(&client)[0].spent.get(), 4 * DEAR_MSAT + PRICE_MSAT);
@@ -115,19 +122,7 @@ async fn another_channel_is_opened_ahead_of_time_so_that_no_call_waits_for_a_blo
 
 #[tokio::test]
 async fn a_channel_that_is_opened_ahead_of_time_is_closed_where_all_were_meanwhile() {
-    let world =
-        World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
-            .await;
-    let renew_below = Msat::new(2 * DEAR_MSAT).unwrap();
-    let client = client(&world, "client.sqlite", Policy { renew_below, ..dear(Kind::Cltv) });
-    let url = world.gateway.url("/dear/x");
-    let mining = world.keep_mining();
-    client.get(&url).await.unwrap();
-    drop(mining);
-    for _ in 0..3 {
-        client.get(&url).await.unwrap();
-    }
-    until("another one is on its way", async || records(&client).len() == 2).await;
+    let (world, client, url) = renewing().await;
 
     client.close(&url).await.unwrap();
     let _mining = world.keep_mining();

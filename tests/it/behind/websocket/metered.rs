@@ -290,18 +290,31 @@ async fn a_websocket_of_a_channel_that_closes_ends_with_the_reason() {
     .await;
 }
 
-#[tokio::test]
-async fn of_a_frame_that_never_ends_what_has_come_is_charged() {
-    // A text of 24,576 bytes, of which not all are sent.
+/// A client that has heard 10,000 bytes of a text of 24,576, at 10 msat each.
+struct Half {
+    world: World,
+    _service: Service,
+    buyer: Buyer,
+    paid: PayRequest,
+    socket: TcpStream,
+}
+
+async fn half(limits: &str) -> Half {
     let words = format!("{AGREED}\x01\x7e\x60\x00{}", "x".repeat(10_000));
     let service = Service::start(move |_| Act::Hang(words.clone())).await;
-    let world = world(service.url(), "bytes = { msat = 10 }", "").await;
+    let world = world(service.url(), "bytes = { msat = 10 }", limits).await;
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let (paid, field) = payment(&mut buyer);
     let asked = ASKED.replace("/x", "/meter").replace("TE: trailers", &field);
     let mut socket = TcpStream::connect(&world.gateway.host).await.unwrap();
     socket.write_all(asked.as_bytes()).await.unwrap();
     hear(&mut socket, &"x".repeat(10_000)).await;
+    Half { world, _service: service, buyer, paid, socket }
+}
+
+#[tokio::test]
+async fn of_a_frame_that_never_ends_what_has_come_is_charged() {
+    let Half { world: _world, _service, buyer, paid, socket } = half("").await;
 
     drop(socket);
 
@@ -310,22 +323,12 @@ async fn of_a_frame_that_never_ends_what_has_come_is_charged() {
 
 #[tokio::test]
 async fn of_a_frame_that_a_stop_cuts_off_what_has_come_is_charged() {
-    // A text of 24,576 bytes, of which not all are sent.
-    let words = format!("{AGREED}\x01\x7e\x60\x00{}", "x".repeat(10_000));
-    let service = Service::start(move |_| Act::Hang(words.clone())).await;
-    let mut world = world(service.url(), "bytes = { msat = 10 }", "").await;
-    world.reconfigure(|config| config.replace("[limits]\n", "[limits]\ndrain_secs = 0\n"));
-    let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
-    let (paid, field) = payment(&mut buyer);
-    let asked = ASKED.replace("/x", "/meter").replace("TE: trailers", &field);
-    let mut socket = TcpStream::connect(&world.gateway.host).await.unwrap();
-    socket.write_all(asked.as_bytes()).await.unwrap();
-    hear(&mut socket, &"x".repeat(10_000)).await;
+    let mut half = half("drain_secs = 0\n").await;
 
-    assert!(world.gateway.terminate(), "the gateway ends well");
+    assert!(half.world.gateway.terminate(), "the gateway ends well");
 
-    world.gateway.restart();
-    assert_eq!(spent(&buyer, &paid).await, 100_000);
+    half.world.gateway.restart();
+    assert_eq!(spent(&half.buyer, &half.paid).await, 100_000);
 }
 
 #[tokio::test]

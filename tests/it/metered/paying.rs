@@ -333,7 +333,7 @@ async fn an_upload_is_topped_up_until_it_is_whole() {
 
 #[tokio::test]
 async fn an_upload_that_may_cost_no_more_ends_with_an_error_and_is_not_sent_again() {
-    let stand = Stand::start("request_bytes = { msat = 1 }\nwait_secs = 1").await;
+    let stand = Stand::start("request_bytes = { msat = 1 }\nwait_secs = 4").await;
     let payer = Payer::new(&stand, |policy| policy.answer_max = msat(700_000)).await;
     let mut request =
         Request::new(Method::POST, stand.world.gateway.url("/stream").parse().unwrap());

@@ -4,7 +4,7 @@ use bitcoin::OutPoint;
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::Place;
 use farebox_channel::client::Purse;
-use farebox_channel::message::{CloseRequest, Receipt, StateReply, StatusSubject};
+use farebox_channel::message::{CloseRequest, Receipt, StateName, StateReply, StatusSubject};
 use reqwest::Url;
 
 use crate::error::PayError;
@@ -128,7 +128,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// was lost or broke off; more is not believed.
     async fn ask_what_is_spent(&self, till: &Till, origin: &Origin) -> Result<(), PayError> {
         let record = till.record().clone();
-        let Some(own) = till.purse() else { return Ok(()) };
+        let (Stage::Open(own) | Stage::Closing(own, None)) = &record.stage else { return Ok(()) };
         let subject = StatusSubject::Channel(record.outpoint());
         let network = record.contract().terms.network;
         let told = match self.status(origin, subject, network, &record.key).await {
@@ -138,10 +138,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(error) => return Err(error),
         };
         let Some(told) = told.first() else { return Ok(()) };
-        if told.payment.paid >= own.payment.paid {
-            return till.account(|purse| {
-                Ok(Purse { spent: told.spent.min(purse.spent), known: None, ..purse.clone() })
-            });
+        // A close that was heard is not for less the next time.
+        let is_open = matches!(record.stage, Stage::Open(_));
+        if told.payment.paid >= own.payment.paid && (is_open || told.state == StateName::Open) {
+            return till.charged(told.spent);
+        }
+        if !is_open {
+            return Ok(());
         }
         // The newest payment was lost on its way, or the gateway's record is older than that.
         let receipt: Receipt = match step(&self.http, origin, &own.top_up()).await {

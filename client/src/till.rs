@@ -93,6 +93,24 @@ impl Till {
         self.keep(&mut record, next, None).map(|_| ())
     }
 
+    /// Notes that the gateway has charged no more than that, where nothing is under way.
+    pub(crate) fn charged(&self, spent: Msat) -> Result<(), PayError> {
+        let mut record = self.record();
+        let lower =
+            |purse: &Purse| Purse { spent: spent.min(purse.spent), known: None, ..purse.clone() };
+        match &record.stage {
+            Stage::Open(purse) => {
+                let next = lower(purse);
+                self.keep(&mut record, next, None).map(|_| ())
+            }
+            Stage::Closing(purse, None) => {
+                record.stage = Stage::Closing(lower(purse), None);
+                Ok(self.file.save(&record)?)
+            }
+            Stage::Funded(_) | Stage::Held(_) | Stage::Closing(..) => Ok(()),
+        }
+    }
+
     /// Notes what has come of a request or an answer, and changes the account and the history by it.
     /// Where no answer runs any more, and what each has cost is known, the rest of their pool is credit
     /// again.

@@ -187,6 +187,36 @@ async fn a_channel_that_the_gateway_serves_no_more_is_closed_by_its_client_and_r
 }
 
 #[tokio::test]
+async fn a_channel_that_many_requests_find_over_is_closed_for_what_was_spent() {
+    let world = World::start().await;
+    let credit = Msat::new(40_000_000).unwrap();
+    let price_max = Msat::new(DEAR_MSAT).unwrap();
+    let none = Seconds::new(0);
+    let policy = Policy { credit, price_max, renew_before: none, ..Policy::new(Kind::Cltv) };
+    let client = client(&world, "client.sqlite", policy);
+    let url = world.gateway.url("/dear/x");
+    let mining = world.keep_mining();
+    client.get(&url).await.unwrap();
+    drop(mining);
+    let [record] = records(&client).try_into().unwrap();
+    let expiry = record.contract().terms.expiry.timestamp().get();
+    world.set_median_time_past(expiry - 43_200 + 60).await;
+    let _mining = world.keep_mining();
+
+    let calls = (0..8).map(|_| client.get(&url).send());
+    for answer in join_all(calls).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    client.get(&url).await.unwrap();
+
+    let first =
+        || records(&client).into_iter().find(|it| it.outpoint() == record.outpoint()).unwrap();
+    until("the first one is closed", async || is_settled(&first().stage)).await;
+    let Stage::Closing(purse, _) = first().stage else { panic!("{:?}", first()) };
+    assert_eq!(purse.final_amount().get() * 1_000, DEAR_MSAT, "what was refused costs nothing");
+}
+
+#[tokio::test]
 async fn all_channels_with_a_server_are_closed_at_once() {
     let world = World::start().await;
     let _mining = world.keep_mining();

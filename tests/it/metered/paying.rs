@@ -313,17 +313,17 @@ async fn take(stand: &Stand, length: usize) -> Side {
 
 #[tokio::test]
 async fn an_upload_is_topped_up_until_it_is_whole() {
-    let stand = Stand::start("answer_msat = 7\nrequest_bytes = { msat = 1 }").await;
+    let stand = Stand::start("answer_msat = 7\nrequest_bytes = { msat = 10 }").await;
     let payer = Payer::new(&stand, |_| {}).await;
     let upload = || {
         let mut request =
             Request::new(Method::POST, stand.world.gateway.url("/stream").parse().unwrap());
-        *request.body_mut() = Some(vec![b'x'; 2_000_000].into());
+        *request.body_mut() = Some(vec![b'x'; 200_000].into());
         payer.client.execute(request)
     };
 
     for _ in 0..2 {
-        let (answer, _side) = tokio::join!(upload(), take(&stand, 2_000_000));
+        let (answer, _side) = tokio::join!(upload(), take(&stand, 200_000));
         assert_eq!(answer.unwrap().text().await.unwrap(), "ok");
     }
 
@@ -333,11 +333,11 @@ async fn an_upload_is_topped_up_until_it_is_whole() {
 
 #[tokio::test]
 async fn an_upload_that_may_cost_no_more_ends_with_an_error_and_is_not_sent_again() {
-    let stand = Stand::start("request_bytes = { msat = 1 }\nwait_secs = 4").await;
+    let stand = Stand::start("request_bytes = { msat = 10 }\nwait_secs = 4").await;
     let payer = Payer::new(&stand, |policy| policy.answer_max = msat(700_000)).await;
     let mut request =
         Request::new(Method::POST, stand.world.gateway.url("/stream").parse().unwrap());
-    *request.body_mut() = Some(vec![b'x'; 2_000_000].into());
+    *request.body_mut() = Some(vec![b'x'; 200_000].into());
 
     let (answer, side) = tokio::join!(payer.client.execute(request), stand.feed.asked());
 

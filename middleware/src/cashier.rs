@@ -75,14 +75,14 @@ impl<N: Node> Cashier<N> {
     /// Ends the requests that are charged by what passes, and that this cashier or a clone of it has
     /// charged. What has passed is charged, the rest is credit again, and clients are told that the
     /// gateway stops, as far as the form of the answer allows. A request without a name that is dropped
-    /// from then on, and has no answer, is not charged.
+    /// from then on, and has no answer, is not charged, unless what it uploads is.
     pub fn stop(&self) {
         let detail = "the gateway stops, and nothing more passes";
         self.meters.stop(&Problem::new(ProblemKind::Stopping, detail));
     }
 
     /// Tells whether no paid request is under way, by whichever cashier of the ledger: all that is to
-    /// be given back is on record.
+    /// be given back is on record once the ledger is closed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.ledger.is_idle()

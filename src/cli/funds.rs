@@ -12,6 +12,7 @@ use farebox_chain::{Bitcoind, Chain, ChainError, Joined, Wallet};
 use farebox_client::{ChannelFile, Invoice, OutsideWallet, OwnWallet};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use qrcode::types::QrError;
 
 use super::exit::{Exit, Failure};
 use super::node::NodeArguments;
@@ -139,10 +140,15 @@ fn show(invoice: &Invoice) {
     eprintln!("farebox: pay exactly {} sat to {address}", amount.to_sat());
     let uri = invoice.uri();
     eprintln!("{uri}");
-    let code = QrCode::new(&uri).ok().filter(|_| io::stderr().is_terminal());
+    let code = code(&uri).ok().filter(|_| io::stderr().is_terminal());
     if let Some(code) = code {
-        eprintln!("{}", code.render::<Dense1x2>().build());
+        eprintln!("{code}");
     }
+}
+
+/// Draws a URI as something to scan.
+pub(super) fn code(uri: &str) -> Result<String, QrError> {
+    Ok(QrCode::new(uri)?.render::<Dense1x2>().build())
 }
 
 /// Asks a person for a signed transaction, or for the name of the file with it.

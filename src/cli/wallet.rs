@@ -12,11 +12,9 @@ use farebox_client::{
     Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
     WalletError, Words,
 };
-use qrcode::QrCode;
-use qrcode::render::unicode::Dense1x2;
 use zeroize::Zeroizing;
 
-use super::funds::FundsArguments;
+use super::funds::{FundsArguments, code};
 use super::history;
 use super::node::{FileArguments, NodeArguments};
 
@@ -204,8 +202,7 @@ async fn new(arguments: NewArguments, file: ChannelFile) -> Result<(), Box<dyn E
 fn show(address: &Address) -> Result<(), Box<dyn Error>> {
     println!("{address}");
     if io::stdout().is_terminal() {
-        let code = QrCode::new(address.to_qr_uri())?;
-        println!("{}", code.render::<Dense1x2>().build());
+        println!("{}", code(&address.to_qr_uri())?);
     }
     Ok(())
 }

@@ -221,21 +221,23 @@ async fn pay(
 ) -> Result<(), Failure> {
     let mut answer = client.execute(request).await.map_err(|error| Failure::of(&error))?;
     telling.account().status = Some(answer.status());
-    let failed = |error: std::io::Error| {
-        Failure::new(Exit::Failed, format!("the answer cannot be written: {error}"))
-    };
-    if !output.begin(&answer).map_err(failed)? {
+    if !output.begin(&answer).map_err(unwritten)? {
         return Ok(());
     }
     let passed = pass_on(&mut answer, &mut output).await;
     drop(answer);
     match (passed, output.part()) {
-        (Ok(()), _) => output.finish().map_err(failed),
+        (Ok(()), _) => output.finish().map_err(unwritten),
         (Err(failure), None) => Err(failure),
         (Err(failure), Some(part)) => {
             Err(failure.and(&format!("what has come of it is in {}", part.display())))
         }
     }
+}
+
+/// Says that an answer has no place to go.
+fn unwritten(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("the answer cannot be written: {error}"))
 }
 
 /// Writes an answer as it comes.
@@ -252,8 +254,6 @@ async fn pass_on(answer: &mut Response, output: &mut Output) -> Result<(), Failu
             }
         };
         let written = output.write(&chunk);
-        written.map_err(|error| {
-            Failure::new(Exit::Failed, format!("the answer cannot be written: {error}"))
-        })?;
+        written.map_err(unwritten)?;
     }
 }

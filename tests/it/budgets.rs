@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farebox_chain::{Bitcoind, Chain};
 use farebox_channel::{Kind, Msat, Sat, Seconds};
-use farebox_client::{ChannelFile, Limit, PayError, PayingClient, Policy};
+use farebox_client::{Limit, PayError, PayingClient, Policy};
 
 use crate::program::{client, run, text};
 use crate::support::{FIRST_SAT, World};
@@ -26,8 +26,7 @@ fn paying(world: &World, change: impl FnOnce(&mut Policy)) -> PayingClient<Bitco
     policy.price_max = msat(10_000);
     policy.patience = Duration::from_secs(10);
     change(&mut policy);
-    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
-    PayingClient::new(world.wallet(), file, policy).unwrap()
+    world.client("channels.sqlite", policy)
 }
 
 /// Sets the budget that a limit names.

@@ -6,7 +6,7 @@ use farebox_chain::Bitcoind;
 use farebox_channel::client::Purse;
 use farebox_channel::message::ChannelStatus;
 use farebox_channel::{Kind, Msat, Sat};
-use farebox_client::{ChannelFile, Event, Observer, PayError, PayingClient, Policy, Record, Stage};
+use farebox_client::{Event, Observer, PayError, PayingClient, Policy, Record, Stage};
 use reqwest::Response;
 
 use super::Stand;
@@ -37,8 +37,7 @@ impl Payer {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
         let observer = Observer::new(move |event| heard.lock().unwrap().push(event.clone()));
-        let file = ChannelFile::open(&path).unwrap();
-        let client = PayingClient::new(world.wallet(), file, policy).unwrap();
+        let client = world.client(file, policy);
         Self { client: client.observed_by(observer), told, file: path }
     }
 

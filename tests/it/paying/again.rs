@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::middleman::Fate;
-use super::{Stand, client, purses};
+use super::{Stand, purses};
 use crate::support::{PRICE_MSAT, World, until};
 
 /// Asks for something with a key, where this becomes of the first request that carries its payment.
@@ -107,7 +107,7 @@ async fn a_request_without_a_name_is_sent_once() {
 async fn what_nobody_has_paid_for_is_sent_once_and_has_the_answer_of_its_service() {
     let world = World::start().await;
     let policy = Policy { names_requests: true, ..Policy::new(Kind::Cltv) };
-    let client = client(&world, "client.sqlite", policy);
+    let client = world.client("client.sqlite", policy);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/x", listener.local_addr().unwrap());
     let problem = r#"{"type": "about:blank", "detail": "there is none"}"#;

@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::middleman::Fate;
-use super::{Stand, client, purses};
+use super::{Stand, purses};
 use crate::support::{PRICE_MSAT, World};
 
 #[tokio::test]
@@ -115,7 +115,7 @@ fn once(pieces: &'static [&'static str]) -> Body {
 async fn a_body_that_streams_is_sent_once_although_its_price_was_not_known() {
     let world = World::start().await;
     let _mining = world.keep_mining();
-    let client = client(&world, "client.sqlite", Policy::new(Kind::Cltv));
+    let client = world.client("client.sqlite", Policy::new(Kind::Cltv));
 
     for path in ["/paid/echo", "/paid/echo", "/paid/echo?other", "/free/echo"] {
         let asked = client.post(world.gateway.url(path)).body(once(&["one ", "two"]));

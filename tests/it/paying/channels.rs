@@ -5,7 +5,7 @@ use farebox_channel::{Kind, Msat, Sat, Seconds};
 use farebox_client::{PayingClient, Policy, Record, Stage};
 use futures_util::future::join_all;
 
-use super::{client, purses, records};
+use super::{purses, records};
 use crate::support::{PRICE_MSAT, World, until, wall};
 
 /// What everything below `/dear` costs.
@@ -27,7 +27,7 @@ async fn a_channel_that_is_used_up_is_replaced_and_closed_and_no_call_fails() {
         World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
             .await;
     let _mining = world.keep_mining();
-    let client = client(&world, "client.sqlite", dear(Kind::Cltv));
+    let client = world.client("client.sqlite", dear(Kind::Cltv));
     let url = world.gateway.url("/dear/x");
 
     for _ in 0..5 {
@@ -55,7 +55,7 @@ async fn answers_that_still_come_on_a_channel_that_is_used_up_are_paid_by_it() {
         World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
             .await;
     let _mining = world.keep_mining();
-    let client = client(&world, "client.sqlite", dear(Kind::Refund));
+    let client = world.client("client.sqlite", dear(Kind::Refund));
     client.get(world.gateway.url("/dear/slow")).await.unwrap();
 
     // Three go on the first channel, and the rest need another one.
@@ -89,7 +89,7 @@ async fn renewing() -> (World, PayingClient<Bitcoind>, String) {
         World::start_with(|config| config.replace("[offer]", "[offer]\ncapacity_min_sat = 20_000"))
             .await;
     let renew_below = Msat::new(2 * DEAR_MSAT).unwrap();
-    let client = client(&world, "client.sqlite", Policy { renew_below, ..dear(Kind::Cltv) });
+    let client = world.client("client.sqlite", Policy { renew_below, ..dear(Kind::Cltv) });
     let url = world.gateway.url("/dear/x");
     let mining = world.keep_mining();
     client.get(&url).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_channel_that_ends_soon_is_renewed_while_it_still_pays() {
     let world = World::start().await;
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/x");
-    let first = client(&world, "client.sqlite", Policy::new(Kind::Cltv));
+    let first = world.client("client.sqlite", Policy::new(Kind::Cltv));
     first.get(&url).await.unwrap();
     drop(first);
 
@@ -147,7 +147,7 @@ async fn a_channel_that_ends_soon_is_renewed_while_it_still_pays() {
     let three_days = Seconds::new(3 * 24 * 60 * 60);
     let lifetime = Some(Seconds::new(20 * 24 * 60 * 60));
     let policy = Policy { lifetime, renew_before: three_days, ..Policy::new(Kind::Cltv) };
-    let client = client(&world, "client.sqlite", policy);
+    let client = world.client("client.sqlite", policy);
     assert_eq!(client.get(&url).await.unwrap().status(), 200);
     until("the first one is closed", async || {
         records(&client).iter().any(|record| is_settled(&record.stage))
@@ -168,7 +168,7 @@ async fn a_channel_that_the_gateway_serves_no_more_is_closed_by_its_client_and_r
     // It has paid far more ahead than it has spent, and that is not the gateway's.
     let credit = Msat::new(50_000_000).unwrap();
     let policy = Policy { credit, renew_before: Seconds::new(0), ..Policy::new(Kind::Cltv) };
-    let client = client(&world, "client.sqlite", policy);
+    let client = world.client("client.sqlite", policy);
     let mining = world.keep_mining();
     client.get(world.gateway.url("/paid/x")).await.unwrap();
     drop(mining);
@@ -193,7 +193,7 @@ async fn a_channel_that_many_requests_find_over_is_closed_for_what_was_spent() {
     let price_max = Msat::new(DEAR_MSAT).unwrap();
     let none = Seconds::new(0);
     let policy = Policy { credit, price_max, renew_before: none, ..Policy::new(Kind::Cltv) };
-    let client = client(&world, "client.sqlite", policy);
+    let client = world.client("client.sqlite", policy);
     let url = world.gateway.url("/dear/x");
     let mining = world.keep_mining();
     client.get(&url).await.unwrap();
@@ -221,13 +221,12 @@ async fn all_channels_with_a_server_are_closed_at_once() {
     let world = World::start().await;
     let _mining = world.keep_mining();
     let url = world.gateway.url("/paid/x");
-    let client = client(&world, "client.sqlite", Policy::new(Kind::Cltv));
+    let client = world.client("client.sqlite", Policy::new(Kind::Cltv));
     client.get(&url).await.unwrap();
     let [first] = purses(&client).try_into().unwrap();
     // Another run of the client has opened a second one, whose expiry is later.
     let lifetime = Some(Seconds::new(300_000));
-    let other =
-        self::client(&world, "other.sqlite", Policy { lifetime, ..Policy::new(Kind::Cltv) });
+    let other = world.client("other.sqlite", Policy { lifetime, ..Policy::new(Kind::Cltv) });
     other.get(&url).await.unwrap();
     let [second] = records(&other).try_into().unwrap();
     client.file().save(&second).unwrap();

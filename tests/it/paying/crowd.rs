@@ -6,14 +6,14 @@ use farebox_channel::{Kind, Msat};
 use farebox_client::{Policy, Stage};
 use futures_util::future::join_all;
 
-use super::{client, purses, records};
+use super::{purses, records};
 use crate::support::{PRICE_MSAT, World};
 
 /// Two hundred calls at once, the first ones of all, and two hundred more.
 async fn are_all_answered_on_one_channel(policy: Policy) {
     let world = World::start().await;
     let _mining = world.keep_mining();
-    let client = client(&world, "client.sqlite", policy);
+    let client = world.client("client.sqlite", policy);
 
     for rounds in 1..=2 {
         let calls =

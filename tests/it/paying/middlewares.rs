@@ -10,7 +10,7 @@ use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, Error, Middleware, Next};
 
-use super::{client, purses, records};
+use super::{purses, records};
 use crate::support::{Api, PRICE_MSAT, World};
 
 /// Counts what passes.
@@ -40,7 +40,7 @@ impl Middleware for Counter {
 async fn the_client_pays_in_a_chain_of_middlewares() {
     let world = World::start().await;
     let _mining = world.keep_mining();
-    let paying = client(&world, "client.sqlite", Policy::new(Kind::Cltv));
+    let paying = world.client("client.sqlite", Policy::new(Kind::Cltv));
     let (before, behind) = (Counter::default(), Counter::default());
     let http = ClientBuilder::new(paying.http().clone());
     let http = http.with(before.clone()).with(paying.clone()).with(behind.clone()).build();
@@ -62,7 +62,7 @@ async fn the_client_pays_in_a_chain_of_middlewares() {
 async fn a_chain_that_follows_redirects_is_refused() {
     let world = World::start().await;
     let elsewhere = Api::start().await;
-    let paying = client(&world, "client.sqlite", Policy::new(Kind::Cltv));
+    let paying = world.client("client.sqlite", Policy::new(Kind::Cltv));
     let http = ClientBuilder::new(reqwest::Client::new()).with(paying.clone()).build();
 
     let moved = world.gateway.url(&format!("/free/moved?http://{}/x", elsewhere.address));

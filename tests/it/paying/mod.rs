@@ -10,7 +10,7 @@ mod middlewares;
 use farebox_chain::Bitcoind;
 use farebox_channel::Kind;
 use farebox_channel::client::Purse;
-use farebox_client::{ChannelFile, PayingClient, Policy, Record, Stage};
+use farebox_client::{PayingClient, Policy, Record, Stage};
 
 use self::middleman::Middleman;
 use crate::support::{Mining, World};
@@ -30,7 +30,7 @@ impl Stand {
         let world = World::start_with(|config| format!("{host}\n{config}")).await;
         middleman.stand_before(&world.gateway.host);
         let mining = world.keep_mining();
-        let client = client(&world, "client.sqlite", policy);
+        let client = world.client("client.sqlite", policy);
         let stand = Self { world, middleman, client, _mining: mining };
         let answer = stand.client.get(stand.middleman.url("/paid/x")).await.unwrap();
         assert_eq!(answer.status(), 200);
@@ -48,12 +48,6 @@ impl Stand {
         buyer.host.clone_from(&self.middleman.host);
         buyer.told(record.outpoint(), &record.key).await.spent.get()
     }
-}
-
-/// A client with a policy and a file of its own.
-fn client(world: &World, name: &str, policy: Policy) -> PayingClient<Bitcoind> {
-    let file = ChannelFile::open(&world.file(name)).unwrap();
-    PayingClient::new(world.wallet(), file, policy).unwrap()
 }
 
 fn records(client: &PayingClient<Bitcoind>) -> Vec<Record> {

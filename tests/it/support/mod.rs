@@ -103,8 +103,13 @@ impl World {
 
     /// Returns a paying client that keeps its channels in a file named after the kind.
     pub(crate) fn paying_client(&self, kind: Kind) -> PayingClient<Bitcoind> {
-        let file = ChannelFile::open(&self.file(&format!("{kind}.sqlite"))).unwrap();
-        PayingClient::new(self.wallet(), file, Policy::new(kind)).unwrap()
+        self.client(&format!("{kind}.sqlite"), Policy::new(kind))
+    }
+
+    /// Returns a paying client with a policy, and a file of that name.
+    pub(crate) fn client(&self, file: &str, policy: Policy) -> PayingClient<Bitcoind> {
+        let file = ChannelFile::open(&self.file(file)).unwrap();
+        PayingClient::new(self.wallet(), file, policy).unwrap()
     }
 
     /// Returns a client that says whatever a test wants it to say.

@@ -15,12 +15,6 @@ use tokio::net::TcpListener;
 
 use crate::support::{Api, PRICE_MSAT, World, until, wall};
 
-/// A paying client with a policy of its own, and a file of that name.
-fn client(world: &World, name: &str, policy: Policy) -> PayingClient<Bitcoind> {
-    let file = ChannelFile::open(&world.file(name)).unwrap();
-    PayingClient::new(world.wallet(), file, policy).unwrap()
-}
-
 fn channels(client: &PayingClient<Bitcoind>) -> Vec<Record> {
     client.file().channels().unwrap()
 }
@@ -75,7 +69,7 @@ async fn a_client_opens_another_channel_when_the_first_is_empty() {
     let world = World::start().await;
     let _mining = world.keep_mining();
     let dear = Msat::new(5_000_000).unwrap();
-    let client = client(&world, "client", Policy { price_max: dear, ..Policy::new(Kind::Refund) });
+    let client = world.client("client", Policy { price_max: dear, ..Policy::new(Kind::Refund) });
     let url = world.gateway.url("/dear/x");
 
     // The least channel holds 50,000 sat: ten requests.
@@ -130,7 +124,7 @@ async fn a_client_asks_for_the_shortest_lifetime_or_for_its_own() {
         [("short", None, 172_800), ("own", Some(Seconds::new(250_000)), 250_000)]
     {
         let policy = Policy { lifetime, ..Policy::new(Kind::Cltv) };
-        let client = client(&world, name, policy);
+        let client = world.client(name, policy);
         client.get(&url).await.unwrap();
         let expiry = channels(&client)[0].contract().terms.expiry.timestamp();
         // Blocks that come fast run a little ahead of the clock.

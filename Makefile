@@ -5,6 +5,9 @@ CACHE := $(or $(FAREBOX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farebox)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
+# Tests wait for nodes and sockets more than they work.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' `nproc`)
+
 TARGET ?= header
 SECS ?= 60
 

@@ -182,11 +182,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         let shown = held.show(key)?;
         let began = Instant::now();
-        let deadline = began + self.policy.patience;
+        let is_patient = || began.elapsed() < self.policy.patience;
         let (mut last, mut counted) = (None, 0);
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
-                Err(error) if is_passing(&error, began) && Instant::now() < deadline => {
+                Err(error) if is_passing(&error, began) && is_patient() => {
                     sleep(PAUSE).await;
                     continue;
                 }
@@ -201,7 +201,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if reply.state != StateName::Pending {
                 return Err(PayError::NotOpen(shown.outpoint, reply.state));
             }
-            if Instant::now() >= deadline {
+            if !is_patient() {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
             // Whoever watches is told what the client's own node says, if it says anything.

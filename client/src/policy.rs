@@ -66,7 +66,8 @@ pub struct Policy {
     pub renew_below: Msat,
     /// The fee rate of the contract, where the node has no estimate.
     pub fee_rate_fallback: FeeRate,
-    /// How long to wait for the contract's confirmations.
+    /// How long to wait until somebody who was asked to pay the contract has done so, and for its
+    /// confirmations.
     pub patience: Duration,
     /// How long a server may take to begin its answer, where nothing is charged for the request's body
     /// and that is no stream.

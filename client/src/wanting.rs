@@ -75,8 +75,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
         let mut lookout = Lookout::new(&wanted);
-        let deadline = Instant::now() + self.policy.patience;
-        while Instant::now() < deadline {
+        let began = Instant::now();
+        while began.elapsed() < self.policy.patience {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {
                 return self.take(&wanted, seen);
             }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use farebox_chain::ChainError;
 use farebox_channel::client::TermsRefused;
 use farebox_client::{PayError, WalletError};
+use reqwest::StatusCode;
 
 /// The table of the codes, for the help.
 pub(super) const TABLE: &str = "\
@@ -28,6 +29,11 @@ Exit codes:
 /// The refusals that pass.
 const BUSY: [&str; 2] =
     ["urn:farebox:problem:too-many-requests", "urn:farebox:problem:request-under-way"];
+
+/// Tells whether an answer says that it failed.
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
 
 /// How a command has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::types::QrError;
 
 use super::exit::{Exit, Failure};
-use super::node::NodeArguments;
+use super::node::{NodeArguments, WalletArguments};
 use super::passphrase::PassphraseArguments;
 
 /// A node, and the wallet that pays.
@@ -89,7 +89,7 @@ impl Wallet for Funds {
     }
 }
 
-/// Where coins come from.
+/// Where a wallet of one's own is.
 #[derive(Debug, Args)]
 pub(super) struct FundsArguments {
     #[command(flatten)]
@@ -102,7 +102,9 @@ pub(super) struct FundsArguments {
 #[derive(Debug, Args)]
 pub(super) struct PayerArguments {
     #[command(flatten)]
-    pub(super) funds: FundsArguments,
+    funds: FundsArguments,
+    #[command(flatten)]
+    bitcoind: WalletArguments,
     /// Pay from a wallet elsewhere: you are shown what to pay. Change and refunds go to this
     /// address of it
     #[arg(long, value_name = "ADDRESS", conflicts_with = "wallet")]
@@ -119,10 +121,16 @@ impl PayerArguments {
         self.outside.is_some()
     }
 
-    /// Returns the node, with the wallet that pays.
+    /// Returns the node, with the wallet that pays: bitcoind's where one is named or the file has none.
     pub(super) async fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
-        let Some(payout) = &self.outside else { return self.funds.node(file) };
-        let chain = self.funds.node.node()?;
+        let named = self.bitcoind.wallet.as_deref();
+        let chain = self.funds.node.node(named)?;
+        let Some(payout) = &self.outside else {
+            let is_own = named.is_none() && file.has_wallet()?;
+            let wallet =
+                if is_own { Funds::Own(self.funds.own(file)?) } else { Funds::Node(chain.clone()) };
+            return Ok(Joined { chain, wallet });
+        };
         let network = chain.tip().await?.network;
         let payout = payout.clone().require_network(network);
         let payout = payout.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
@@ -172,20 +180,9 @@ fn sign(invoice: &Invoice) -> Result<String, String> {
 }
 
 impl FundsArguments {
-    /// Returns the node, with bitcoind's wallet where one is named or the file has none.
-    pub(super) fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
-        let chain = self.node.node()?;
-        let wallet = if self.node.wallet.is_some() || !file.has_wallet()? {
-            Funds::Node(chain.clone())
-        } else {
-            Funds::Own(self.own(file)?)
-        };
-        Ok(Joined { chain, wallet })
-    }
-
     /// Returns the wallet of the file.
     pub(super) fn own(&self, file: &ChannelFile) -> Result<OwnWallet<Bitcoind>, Box<dyn Error>> {
-        let (chain, passphrase) = (self.node.node()?, self.passphrase.clone());
+        let (chain, passphrase) = (self.node.node(None)?, self.passphrase.clone());
         Ok(OwnWallet::open(chain, file.clone(), move || passphrase.ask())?)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io::{self, BufWriter, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use farebox_channel::{Msat, Timestamp};
@@ -45,8 +44,7 @@ struct Line<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, file: &ChannelFile) -> Result<(), Box<dyn Error>> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let since = arguments.since.map_or(0, |since| now.saturating_sub(since));
+    let since = arguments.since.map_or(0, |since| span::now().saturating_sub(since));
     let history = file.history(Timestamp::new(since))?;
     let lines = history.iter().map(line);
     let mut output = BufWriter::new(io::stdout().lock());

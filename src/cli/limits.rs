@@ -4,7 +4,17 @@ use clap::Args;
 use farebox_channel::{Sat, Seconds};
 use farebox_client::Policy;
 
-use super::pay::{sat, seconds};
+/// Reads an amount.
+pub(super) fn sat(number: &str) -> Result<Sat, String> {
+    let number = number.parse().map_err(|_| "a whole number of satoshi".to_owned())?;
+    Sat::new(number).map_err(|error| error.to_string())
+}
+
+/// Reads a time.
+pub(super) fn seconds(number: &str) -> Result<Seconds, String> {
+    let number = number.parse().map_err(|_| "a whole number of seconds".to_owned())?;
+    Ok(Seconds::new(number))
+}
 
 /// The limits that a person sets once.
 #[derive(Debug, Args)]

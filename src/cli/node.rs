@@ -9,7 +9,7 @@ use clap::Args;
 use farebox_chain::{Access, Bitcoind};
 use farebox_client::ChannelFile;
 
-/// The node whose wallet pays.
+/// The node that tells of the chain.
 #[derive(Debug, Args)]
 pub(super) struct NodeArguments {
     /// Where bitcoind answers
@@ -40,14 +40,19 @@ pub(super) struct NodeArguments {
         requires = "rpc_user"
     )]
     rpc_password: Option<String>,
+}
+
+/// The wallet of the node.
+#[derive(Debug, Args)]
+pub(super) struct WalletArguments {
     /// The wallet of bitcoind that pays [default: your own, or the only one that is loaded]
     #[arg(long, value_name = "NAME", env = "FAREBOX_WALLET")]
     pub(super) wallet: Option<String>,
 }
 
 impl NodeArguments {
-    /// Returns the node.
-    pub(super) fn node(&self) -> Result<Bitcoind, Box<dyn Error>> {
+    /// Returns the node, with the wallet of it that is named or the only one.
+    pub(super) fn node(&self, wallet: Option<&str>) -> Result<Bitcoind, Box<dyn Error>> {
         let access = match (&self.cookie_file, &self.rpc_user, &self.rpc_password) {
             (Some(path), _, _) => Access::Cookie(path.clone()),
             (None, Some(user), Some(password)) => {
@@ -55,7 +60,7 @@ impl NodeArguments {
             }
             _ => Access::Cookie(home()?.join(".bitcoin/.cookie")),
         };
-        Ok(Bitcoind::new(&self.bitcoind_url, self.wallet.as_deref(), access))
+        Ok(Bitcoind::new(&self.bitcoind_url, wallet, access))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Spans of time, as people write and read them: `12h`, `3d 4h`.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::observe::access::timestamp;
 
@@ -9,6 +9,11 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 /// The units, longest first.
 const UNITS: [(char, u64); 4] = [('d', DAY), ('h', HOUR), ('m', MINUTE), ('s', 1)];
+
+/// Returns the time in Unix seconds.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
 
 /// Reads a span: numbers with their units, or a number of seconds.
 pub(super) fn parse(text: &str) -> Result<u64, String> {

@@ -9,14 +9,14 @@ use clap::{Args, Subcommand};
 use farebox_chain::Wallet;
 use farebox_channel::Kind;
 use farebox_client::{
-    Balance, ChannelFile, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
+    Balance, ChannelFile, Invoice, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
     WalletError, Words,
 };
 use zeroize::Zeroizing;
 
 use super::funds::{FundsArguments, code};
 use super::history;
-use super::node::{FileArguments, NodeArguments};
+use super::node::{FileArguments, NodeArguments, WalletArguments};
 
 /// The examples in the help.
 const EXAMPLES: &str = "\
@@ -54,7 +54,7 @@ enum Command {
         #[command(flatten)]
         funds: FundsArguments,
     },
-    /// List your channels
+    /// List your channels, and the contracts that another wallet was asked to pay (`asked`)
     Channels,
     /// List the requests that you have paid for
     ///
@@ -79,6 +79,8 @@ enum Command {
         wait: bool,
         #[command(flatten)]
         node: NodeArguments,
+        #[command(flatten)]
+        bitcoind: WalletArguments,
     },
     /// Print what gets the coins of a channel back with a node alone, as JSON
     ///
@@ -128,6 +130,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             for record in &file.channels()? {
                 println!("{}", row(record));
             }
+            for (server, invoice) in &file.invoices()? {
+                println!("{}", unpaid_row(server, invoice));
+            }
         }
         Command::History(arguments) => history::run(&arguments, &file)?,
         Command::Refund { channel: Some(channel), fee_rate, .. } => {
@@ -135,8 +140,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             let refund = find(&file, channel)?.refund_transaction(rate)?;
             println!("{}", serialize_hex(&refund));
         }
-        Command::Refund { channel: None, wait, node, .. } => {
-            let client = PayingClient::new(node.node()?, file, Policy::new(Kind::Cltv))?;
+        Command::Refund { channel: None, wait, node, bitcoind, .. } => {
+            let node = node.node(bitcoind.wallet.as_deref())?;
+            let client = PayingClient::new(node, file, Policy::new(Kind::Cltv))?;
             let refunds = client.refund_due().await?;
             if refunds.is_empty() {
                 println!("nothing has expired that is not spent");
@@ -153,7 +159,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         }
         Command::Close { channel, node } => {
             let policy = Policy::new(find(&file, channel)?.contract().terms.kind);
-            let client = PayingClient::new(node.node()?, file, policy)?;
+            let client = PayingClient::new(node.node(None)?, file, policy)?;
             let reply = client.close_channel(channel).await?;
             match reply.settlement {
                 Some(txid) => println!("closing for {} with {txid}", reply.paid),
@@ -186,7 +192,7 @@ async fn new(arguments: NewArguments, file: ChannelFile) -> Result<(), Box<dyn E
         }
         stdout.flush()?;
     }
-    OwnWallet::create(funds.node.node()?, file, words, passphrase, birthday).await?;
+    OwnWallet::create(funds.node.node(None)?, file, words, passphrase, birthday).await?;
     if restore {
         eprintln!("farebox: the wallet is restored; `farebox wallet balance` looks for its coins");
     } else {
@@ -224,4 +230,10 @@ fn row(record: &Record) -> String {
     let outpoint = record.outpoint().to_string();
     let (kind, capacity) = (contract.terms.kind.as_str(), contract.capacity.get());
     format!("{outpoint:<68} {kind:<7} {stage:<7} {capacity:>12} {paid:>12}  {}", record.origin)
+}
+
+/// Returns what was asked for as such a line, with its address.
+fn unpaid_row(server: &str, Invoice { address, amount }: &Invoice) -> String {
+    let (address, amount) = (address.to_string(), amount.to_sat());
+    format!("{address:<68} {:<7} {:<7} {amount:>12} {:>12}  {server}", "cltv", "asked", 0)
 }

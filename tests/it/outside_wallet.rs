@@ -107,6 +107,26 @@ async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() 
 }
 
 #[tokio::test]
+async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
+    let world = World::start().await;
+    let (url, back) = (world.gateway.url("/paid/x"), world.wallet().fresh_address().await.unwrap());
+    let back = back.to_string();
+    let mut program =
+        client(&world, &["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"]);
+    program.env_remove("FAREBOX_WALLET");
+
+    let ended = run(program).await;
+
+    assert_eq!(ended.status.code(), Some(8), "{ended:?}");
+    let listed = run(client(&world, &["wallet", "channels"])).await;
+    let line = text(&listed.stdout).lines().nth(1).unwrap().to_owned();
+    let words: Vec<_> = line.split_whitespace().collect();
+    let address = words[0].parse::<Address<_>>().unwrap().assume_checked();
+    assert!(text(&ended.stderr).contains(&address.to_string()), "{ended:?}: {line}");
+    assert_eq!(words[1..5], ["cltv", "asked", "50000", "0"], "{line}");
+}
+
+#[tokio::test]
 async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoind_alone() {
     let (world, told) = deserted().await;
     let (address, amount) = invoice(&told);

@@ -8,6 +8,7 @@ use super::rows::{Damage, bytes, checked, column, sat, terms};
 use super::{ChannelFile, books, write};
 use crate::budget::Budgets;
 use crate::error::{FileError, PayError};
+use crate::outside::Invoice;
 use crate::record::{Record, Wanted};
 
 impl ChannelFile {
@@ -63,6 +64,21 @@ impl ChannelFile {
             }
         })?;
         Ok(written?)
+    }
+
+    /// Returns what somebody was asked to pay and has not paid yet, each with its server. Later runs look
+    /// for it until it expires.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file cannot be read.
+    pub fn invoices(&self) -> Result<Vec<(String, Invoice)>, FileError> {
+        let invoice = |wanted: Wanted| {
+            let Draft { terms, capacity, .. } = wanted.draft;
+            let (address, amount) = (terms.address(), capacity.to_amount());
+            (wanted.origin, Invoice { address, amount })
+        };
+        let unpaid = self.wanted()?.into_iter().filter(|wanted| !wanted.is_found);
+        Ok(unpaid.map(invoice).collect())
     }
 
     /// Returns what somebody was asked to pay.

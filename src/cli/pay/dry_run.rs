@@ -1,14 +1,13 @@
 //! What a request would cost, and what would be locked for it.
 
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_channel::message::{OfferedRate, OfferedRates};
 use farebox_client::{Costs, PayError, Quotation, Record, Stage};
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::super::exit::{Exit, Failure};
+use super::super::exit::{Exit, Failure, is_failure};
 use super::super::span;
 
 /// What `--dry-run` finds out. Members may be added.
@@ -84,10 +83,9 @@ impl Report {
             Some(costs) => costs.refusals.iter().map(Refusal::new).collect(),
             None => Vec::new(),
         };
-        let fails = status.is_client_error() || status.is_server_error();
         let end = match (&costs, refusals.first()) {
             (_, Some(refusal)) => refusal.end,
-            (None, None) if fails => Exit::Service,
+            (None, None) if is_failure(status) => Exit::Service,
             (_, None) => Exit::Done,
         };
         Self {
@@ -138,8 +136,7 @@ impl Report {
 impl Terms {
     fn new(costs: Costs) -> Self {
         let Costs { offer, channel, capacity, lifetime, .. } = costs;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let until = lifetime.map(|lifetime| now.saturating_add(lifetime.get().into()));
+        let until = lifetime.map(|lifetime| span::now().saturating_add(lifetime.get().into()));
         let left = |record: &Record| match &record.stage {
             Stage::Open(purse) => Some(purse.left().get()),
             Stage::Funded(_) | Stage::Held(_) | Stage::Closing(..) => None,

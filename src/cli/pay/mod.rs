@@ -9,6 +9,7 @@ mod telling;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use farebox_channel::{Kind, Sat, Seconds};
@@ -23,8 +24,9 @@ use self::telling::{Loudness, Telling};
 use super::confirm::ConfirmArguments;
 use super::exit::{self, Exit, Failure};
 use super::funds::{Node, PayerArguments};
-use super::limits::LimitArguments;
+use super::limits::{LimitArguments, sat, seconds};
 use super::node::FileArguments;
+use super::span;
 
 /// The examples in the help.
 const EXAMPLES: &str = "\
@@ -78,6 +80,9 @@ pub(super) struct Arguments {
     /// The most that an answer may cost which is charged while it passes
     #[arg(long, value_name = "SAT", value_parser = sat, default_value = "5000")]
     max_answer: Sat,
+    /// How long to wait until another wallet has paid, and for confirmations, like `30m` [default: 2h]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    max_wait: Option<u64>,
     /// Print the signed refund of a new channel before its contract is shown
     #[arg(long)]
     print_refund: bool,
@@ -90,16 +95,6 @@ pub(super) struct Arguments {
     payer: PayerArguments,
     #[command(flatten)]
     file: FileArguments,
-}
-
-pub(super) fn sat(number: &str) -> Result<Sat, String> {
-    let number = number.parse().map_err(|_| "a whole number of satoshi".to_owned())?;
-    Sat::new(number).map_err(|error| error.to_string())
-}
-
-pub(super) fn seconds(number: &str) -> Result<Seconds, String> {
-    let number = number.parse().map_err(|_| "a whole number of seconds".to_owned())?;
-    Ok(Seconds::new(number))
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
@@ -180,7 +175,7 @@ async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Fa
         Some(status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => {
             Err(Failure::new(Exit::NotYet, format!("not now: the service answered {status}")))
         }
-        Some(status) if status.is_client_error() || status.is_server_error() => {
+        Some(status) if exit::is_failure(status) => {
             Err(Failure::new(Exit::Service, format!("the service answered {status}")))
         }
         Some(_) | None => Ok(()),
@@ -200,6 +195,7 @@ async fn client(
     policy.lifetime_max = arguments.lifetime.unwrap_or(policy.lifetime_max);
     policy.price_max = arguments.max_price.to_msat();
     policy.answer_max = arguments.max_answer.to_msat();
+    policy.patience = arguments.max_wait.map_or(policy.patience, Duration::from_secs);
     // This process may have ended before another channel is open.
     policy.renew_before = Seconds::new(0);
     arguments.limits.apply(&mut policy);

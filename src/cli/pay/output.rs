@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use reqwest::Response;
 
+use super::super::exit::is_failure;
+
 /// What is done with an answer.
 #[derive(Debug, Args)]
 pub(super) struct OutputArguments {
@@ -78,7 +80,7 @@ impl Output {
     /// Writes the head of an answer where that is wished. Tells whether its body is to be written.
     pub(super) fn begin(&mut self, answer: &Response) -> io::Result<bool> {
         let status = answer.status();
-        if self.fails && (status.is_client_error() || status.is_server_error()) {
+        if self.fails && is_failure(status) {
             return Ok(false);
         }
         if self.includes {

@@ -10,7 +10,7 @@
 use farebox_channel::message::{
     Memo, Offer, Receipt, RefundReply, StateReply, StatusReply, TermsReply, WatchReply,
 };
-use farebox_channel::wire::{Field, Step};
+use farebox_channel::wire::{Field, PROBLEM, Step};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -24,7 +24,7 @@ const PREFIX: &str = "access-control-";
 /// The request fields of payments: the steps, and what goes along with them.
 const ALLOWED: [&str; 2] = [Memo::NAME, "idempotency-key"];
 /// The answer fields of payments, and when to come back.
-const EXPOSED: [&str; 9] = [
+const EXPOSED: [&str; 10] = [
     Offer::NAME,
     TermsReply::NAME,
     RefundReply::NAME,
@@ -33,6 +33,7 @@ const EXPOSED: [&str; 9] = [
     Receipt::NAME,
     Memo::NAME,
     StatusReply::NAME,
+    PROBLEM,
     "retry-after",
 ];
 /// What stands for any origin.

@@ -14,8 +14,6 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// When to try again, for clients that do so by themselves (gRFC A6).
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-/// The problem as a client's program reads it.
-const PROBLEM: HeaderName = HeaderName::from_static("payment-channel-problem");
 
 const UNKNOWN: u16 = 2;
 const INVALID_ARGUMENT: u16 = 3;
@@ -54,11 +52,10 @@ pub fn in_grpc<B>(mut response: Response<B>, empty: B) -> Response<B> {
 /// Puts a problem among the fields of a head, or of trailers.
 pub(crate) fn tell(problem: &Problem, fields: &mut HeaderMap) {
     fields.insert(STATUS, code(problem.kind.status()).into());
-    for (name, value) in [(MESSAGE, escaped(&problem.detail)), (PROBLEM, problem.field())] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            fields.insert(name, value);
-        }
+    if let Ok(message) = HeaderValue::try_from(escaped(&problem.detail)) {
+        fields.insert(MESSAGE, message);
     }
+    problem.put_field(fields);
     if let Some(secs) = problem.retry_after_secs() {
         let millis = u64::from(secs.get()).saturating_mul(1_000);
         fields.insert(PUSHBACK, i32::try_from(millis).unwrap_or(i32::MAX).into());

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use farebox_channel::message::Receipt;
-use farebox_channel::wire::PROBLEM_PREFIX;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use farebox_channel::wire::{PROBLEM, PROBLEM_PREFIX};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::headers::insert;
@@ -301,8 +301,15 @@ impl Problem {
         self.retry_after_secs.or_else(|| is_passing.then_some(RETRY_AFTER_SECS))
     }
 
-    /// Returns the document without its words, as a field (RFC 9651).
-    pub(crate) fn field(&self) -> String {
+    /// Puts the document without its words among fields of a head, or of trailers.
+    pub(crate) fn put_field(&self, fields: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::try_from(self.field()) {
+            fields.insert(HeaderName::from_static(PROBLEM), value);
+        }
+    }
+
+    /// Returns it as such a field (RFC 9651).
+    fn field(&self) -> String {
         let (kind, status) = (self.kind.type_uri(), self.kind.status().as_u16());
         let figure = |(name, figure): (&String, &Value)| format!(", {name}={figure}");
         let figures: String = self.members.iter().map(figure).collect();
@@ -330,6 +337,8 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // An answer to HEAD has no document.
+        self.put_field(headers);
         if let Some(receipt) = &self.receipt {
             insert(headers, receipt);
         }

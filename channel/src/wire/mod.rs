@@ -26,6 +26,16 @@ pub const PREFIX: &str = "payment-channel-";
 pub const WELL_KNOWN: &str = "/.well-known/payment-channel";
 /// The beginning of every problem type (RFC 9457).
 pub const PROBLEM_PREFIX: &str = "urn:farebox:problem:";
+/// The field that tells a problem without its document.
+pub const PROBLEM: &str = "payment-channel-problem";
+
+/// Reads the type of the problem that a [`PROBLEM`] field tells.
+///
+/// # Errors
+/// [`Malformed`] says what is wrong with the field.
+pub fn problem_type(value: &[u8]) -> Result<String, Malformed> {
+    fields::read(PROBLEM, value, |reader| reader.string("type").map(str::to_owned))
+}
 
 /// A field that does not say what its name promises.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

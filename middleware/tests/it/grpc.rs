@@ -70,7 +70,12 @@ async fn a_client_of_grpc_is_told_a_problem_in_fields_alone() {
 
     let plain = desk.send("/shop.Shop/Buy", &[]).await;
     assert_eq!((plain.status, field(&plain, "content-type")), (402, "application/problem+json"));
-    assert!(!plain.headers.contains_key("payment-channel-problem"));
+    let problem = r#"type="urn:farebox:problem:payment-required", status=402"#;
+    assert_eq!(
+        field(&plain, "payment-channel-problem"),
+        problem,
+        "an answer to HEAD has only that"
+    );
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub struct ChannelFile {
     path: Arc<str>,
     connections: Arc<Mutex<Connections>>,
     /// Held as long as the file is open.
-    _lock: Arc<File>,
+    _lock: Arc<Lock>,
 }
 
 /// Two ways to write.
@@ -66,7 +66,7 @@ impl ChannelFile {
     /// [`FileError`] when it is in use or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let name: Arc<str> = path.display().to_string().into();
-        let lock = lock(path)?;
+        let lock = Lock::acquire(path)?;
         let file = private(path)?;
         let opened = |source| FileError::Open { path: name.to_string(), source };
         let mode = file.metadata().map_err(opened)?.permissions().mode() & 0o777;
@@ -192,16 +192,28 @@ impl ChannelFile {
 }
 
 /// Keeps other processes out.
-fn lock(path: &Path) -> Result<File, FileError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = private(Path::new(&name))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(FileError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(source)) => {
-            Err(FileError::Open { path: path.display().to_string(), source })
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn acquire(path: &Path) -> Result<Self, FileError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let file = private(Path::new(&name))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(FileError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(source)) => {
+                Err(FileError::Open { path: path.display().to_string(), source })
+            }
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks at once: a process that is just being started may still hold a copy of the file.
+    fn drop(&mut self) {
+        let _unlocked = self.0.unlock();
     }
 }
 

@@ -114,7 +114,7 @@ fn is_gone(status: StatusCode) -> bool {
 }
 
 fn is_busy(error: &PayError) -> bool {
-    matches!(error, PayError::NotNow(_)) || is_one_of(error, &BUSY)
+    matches!(error, PayError::NotNow(_) | PayError::Unavailable(_)) || is_one_of(error, &BUSY)
 }
 
 /// Tells whether an answer is a refusal that costs nothing and offers nothing.

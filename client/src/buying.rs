@@ -52,7 +52,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         match bought {
             Ok((ticket, payment)) => {
                 let signed_at = ticket.signed_at();
-                let answered = self.send_signed(carrier, origin, ticket, request, &payment).await;
+                let selling = (origin, quote, ticket);
+                let answered = self.send_signed(carrier, selling, request, &payment).await;
                 (signed_at, answered)
             }
             Err(error) => (till.turns(), Err(error)),
@@ -62,8 +63,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     async fn send_signed(
         &self,
         carrier: &mut impl Carrier,
-        origin: &Origin,
-        mut ticket: Ticket,
+        (origin, quote, mut ticket): (&Origin, Quote, Ticket),
         mut request: Request,
         payment: &PayRequest,
     ) -> Result<Response, PayError> {
@@ -76,12 +76,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
             // An answer that runs although nobody has agreed to that costs no more than was agreed to.
             teller.allowance = Allowance { ahead: Msat::ZERO, answer_max: ticket.price() };
         }
-        let uploads = ticket.is_to_run() && request.body().is_some();
+        let uploads = quote.charges_body && request.body().is_some();
+        // Whoever sends it may take any time.
+        let is_stream = request.body().is_some_and(|body| body.as_bytes().is_none());
         let Tries { retries, patience } = self.policy.tries();
         let tries = Tries {
             // What has run already has cost something, and would cost it once more.
             retries: if ticket.is_to_run() { 0 } else { retries },
-            patience: patience.filter(|_| !uploads),
+            patience: patience.filter(|_| !uploads && !is_stream),
         };
         let sending = again::send(carrier, request, tries);
         let (Sent { answered, is_repeat }, limit) = match uploads {
@@ -90,14 +92,16 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         let response = match answered {
             Ok(response) => response,
-            Err(error @ (PayError::Refused { .. } | PayError::NotNow(_))) => {
+            Err(
+                error @ (PayError::Refused { .. } | PayError::NotNow(_) | PayError::Unavailable(_)),
+            ) => {
                 return Err(refuse(&mut ticket, error, is_repeat)?);
             }
             Err(error) => return Err(error),
         };
         match field::<Receipt>(response.headers()) {
             Ok(receipt) => {
-                let response = match answered_before(response).await? {
+                let response = match answered_before(response).await {
                     Ok(response) => response,
                     // It was charged when somebody else sent it.
                     Err(answered) if !is_repeat => {
@@ -178,10 +182,12 @@ fn refuse(ticket: &mut Ticket, refused: PayError, is_repeat: bool) -> Result<Pay
 
 /// Returns the refusal of an answer with a receipt that says of a named request that it was answered
 /// before, or the answer.
-async fn answered_before(response: Response) -> Result<Result<Response, PayError>, PayError> {
+async fn answered_before(response: Response) -> Result<Response, PayError> {
     if response.status() != StatusCode::CONFLICT || !is_problem(&response) {
-        return Ok(Ok(response));
+        return Ok(response);
     }
-    let (refused, response) = peek(response).await?;
-    Ok(if is_one_of(&refused, &ANSWERED) { Err(refused) } else { Ok(response) })
+    match peek(response).await {
+        (Some(refused), _) if is_one_of(&refused, &ANSWERED) => Err(refused),
+        (_, response) => Ok(response),
+    }
 }

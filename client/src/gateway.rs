@@ -1,10 +1,16 @@
 //! Talking to a gateway: one step per request, on its well-known path.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use farebox_channel::message::Offer;
-use farebox_channel::wire::{Field, PROBLEM_PREFIX, WELL_KNOWN};
+use farebox_channel::wire::{Field, PROBLEM, PROBLEM_PREFIX, WELL_KNOWN, problem_type};
 use http::response::Parts;
+use http_body::{Body, Frame};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, ResponseBuilderExt, StatusCode, Url};
 use serde::Deserialize;
@@ -105,7 +111,6 @@ struct Document {
 
 /// Reads why a gateway refuses, as far as it says so in time.
 pub(crate) async fn refused(mut response: Response) -> PayError {
-    let status = response.status();
     let mut body = Vec::new();
     let reading = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -116,9 +121,19 @@ pub(crate) async fn refused(mut response: Response) -> PayError {
         }
     };
     let _late = timeout(PROBLEM_PATIENCE, reading).await;
-    let Ok(Document { kind, detail }) = serde_json::from_slice(&body) else {
+    refusal(response.status(), response.headers(), &body)
+}
+
+/// Returns what a refusal says: by its document, or by its field where it has none, as with HEAD.
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> PayError {
+    let in_field = || {
+        let field = headers.get(PROBLEM)?;
+        Some(Document { kind: problem_type(field.as_bytes()).ok()?, detail: None })
+    };
+    let Some(Document { kind, detail }) = serde_json::from_slice(body).ok().or_else(in_field)
+    else {
         return match status {
-            StatusCode::SERVICE_UNAVAILABLE => PayError::NotNow(status.to_string()),
+            StatusCode::SERVICE_UNAVAILABLE => PayError::Unavailable(status),
             _ => PayError::Refused { kind: "about:blank".to_owned(), detail: status.to_string() },
         };
     };
@@ -144,15 +159,61 @@ pub(crate) fn is_of_gateway(refused: &PayError) -> bool {
     }
 }
 
-/// Reads what an answer says, and returns it with the answer as it was.
-pub(crate) async fn peek(response: Response) -> Result<(PayError, Response), PayError> {
+/// Reads what an answer says, and returns it with the answer as it was. What is longer than a problem, or
+/// slower, says nothing.
+pub(crate) async fn peek(response: Response) -> (Option<PayError>, Response) {
     let url = response.url().clone();
     let (parts, body) = http::Response::from(response).into_parts();
-    let copy = http::Response::builder().status(parts.status);
-    let bytes = Response::from(http::Response::new(body)).bytes().await?;
-    let copy = copy.body(bytes.clone()).unwrap_or_default();
-    let refused = refused(Response::from(copy)).await;
-    Ok((refused, with_body(url, parts, bytes)))
+    let mut peeked = Peeked { frames: VecDeque::new(), rest: Some(body) };
+    let text = timeout(PROBLEM_PATIENCE, peeked.read()).await.ok().flatten();
+    let refused = text.map(|text| refusal(parts.status, &parts.headers, &text));
+    (refused, with_body(url, parts, reqwest::Body::wrap(peeked)))
+}
+
+/// A body whose beginning was read.
+struct Peeked {
+    frames: VecDeque<Result<Frame<Bytes>, reqwest::Error>>,
+    /// Nothing once it has ended.
+    rest: Option<reqwest::Body>,
+}
+
+impl Peeked {
+    /// Reads it to its end, and returns what it says, unless it is longer than a problem or breaks off.
+    async fn read(&mut self) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        while let Some(rest) = &mut self.rest {
+            let frame = poll_fn(|context| Pin::new(&mut *rest).poll_frame(context)).await;
+            let Some(frame) = frame else {
+                self.rest = None;
+                break;
+            };
+            let is_broken = frame.is_err();
+            text.extend(frame.iter().filter_map(Frame::data_ref).flatten());
+            self.frames.push_back(frame);
+            if is_broken || text.len() > PROBLEM_LEN_MAX {
+                return None;
+            }
+        }
+        Some(text)
+    }
+}
+
+impl Body for Peeked {
+    type Data = Bytes;
+    type Error = reqwest::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
+        if let Some(frame) = self.frames.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
 }
 
 /// Puts an answer together again, with another body.

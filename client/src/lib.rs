@@ -48,8 +48,8 @@
 //!   [`Policy::names_requests`] gives each request such a name. Without one a request is sent once:
 //!   the next one could be charged too.
 //! - **Bodies that stream** are sent once. While the price is not known, such a body is held back
-//!   until the gateway has asked for a payment, for a second at most; what is begun by then cannot be
-//!   paid for ([`PayError::OneShotBody`]).
+//!   until the gateway has asked for a payment, for a second at most, as a long one is; what streams and
+//!   is begun by then cannot be paid for ([`PayError::OneShotBody`]).
 //! - **Redirects** are answers: none is followed. Nothing is sent over plain http, but to this
 //!   machine.
 //!

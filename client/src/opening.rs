@@ -241,7 +241,7 @@ fn proposal(origin: &Origin, draft: &Draft, offer: &Offer) -> Proposal {
 /// where its node has not seen what ours has.
 fn is_passing(error: &PayError, began: Instant) -> bool {
     match error {
-        PayError::NotNow(_) | PayError::Http(_) => true,
+        PayError::NotNow(_) | PayError::Unavailable(_) | PayError::Http(_) => true,
         PayError::Refused { kind, .. } if !kind.starts_with(PROBLEM_PREFIX) => true,
         error if is_one_of(error, &["too-many-requests"]) => true,
         error => is_one_of(error, &["contract-spent"]) && began.elapsed() < NODES_DIFFER,

@@ -1,12 +1,13 @@
 //! The paying client: one request in, one answer out, paid for where it must be.
 
 use std::collections::{HashMap, HashSet};
+use std::env;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use farebox_chain::{Chain, Wallet};
 use farebox_channel::message::{Offer, Receipt};
 use farebox_channel::wire::PROBLEM_PREFIX;
-use reqwest::{ClientBuilder, Request, Response};
+use reqwest::{ClientBuilder, NoProxy, Proxy, Request, Response};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::approval::Approval;
@@ -54,15 +55,23 @@ pub struct PayingClient<B> {
 }
 
 impl<B: Chain + Wallet> PayingClient<B> {
-    /// Makes a client that pays with the coins of `node`'s wallet.
+    /// Makes a client that pays with the coins of `node`'s wallet. What goes over https goes by the proxy
+    /// that `HTTPS_PROXY` or `ALL_PROXY` name, unless `NO_PROXY` says otherwise.
     ///
     /// # Errors
-    /// [`PayError::Http`] when the system has no TLS roots.
+    /// [`PayError::Http`] when the system has no TLS roots, or such a variable names no proxy.
     pub fn new(node: B, file: ChannelFile, policy: Policy) -> Result<Self, PayError> {
-        Self::of(reqwest::Client::builder(), node, file, policy)
+        // Plain http is for this machine, and nobody else may read it.
+        let http = reqwest::Client::builder().no_proxy();
+        let http = match named_proxy() {
+            Some(proxy) => http.proxy(Proxy::https(proxy)?.no_proxy(NoProxy::from_env())),
+            None => http,
+        };
+        Self::with_http(http, node, file, policy)
     }
 
-    /// Makes one whose requests are sent as `http` says: proxies, times, fields, certificates.
+    /// Makes one whose requests are sent as `http` says: proxies, times, fields, certificates. A proxy for
+    /// plain http would read the payments to a gateway on this machine (`Proxy::https` takes no others).
     ///
     /// It follows no redirect, which could carry a payment to another server: the answer that
     /// redirects is returned. Nor does `reqwest` send anything again by itself, which would be paid
@@ -76,18 +85,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
         file: ChannelFile,
         policy: Policy,
     ) -> Result<Self, PayError> {
-        Self::of(http.retry(reqwest::retry::never()), node, file, policy)
-    }
-
-    fn of(
-        http: ClientBuilder,
-        node: B,
-        file: ChannelFile,
-        policy: Policy,
-    ) -> Result<Self, PayError> {
         // Another provider may be installed already; either will do.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
+        let http = http.retry(reqwest::retry::never()).redirect(reqwest::redirect::Policy::none());
+        let http = http.build()?;
         Ok(Self {
             http,
             node,
@@ -164,9 +165,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 (Some(quote), Some(till)) => {
                     self.send_paid(carrier, (origin, till), sent, quote).await
                 }
-                (None, _) if request.is_none() => {
-                    let (answered, whole) = held_body::send(carrier, sent).await;
-                    request = whole;
+                (None, _) if request.is_none() || held_body::is_long(&sent) => {
+                    let (answered, whole) = held_body::send(carrier, sent, &self.policy).await;
+                    request = request.or(whole);
                     (0, answered)
                 }
                 (..) => (0, again::send(carrier, sent, self.policy.tries()).await.answered),
@@ -221,6 +222,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         Err(PayError::NoOffer)
     }
+}
+
+/// Returns the proxy that the environment names for what goes over https.
+fn named_proxy() -> Option<String> {
+    let names = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    names.into_iter().filter_map(|name| env::var(name).ok()).find(|proxy| !proxy.is_empty())
 }
 
 /// Locks a value that no holder can leave half changed.

@@ -16,7 +16,7 @@ use crate::error::Limit;
 pub struct Policy {
     /// The kind of contract.
     pub kind: Kind,
-    /// The amount to lock; nothing takes the least that is offered.
+    /// The amount to lock; nothing takes the least that is offered and pays the first request.
     pub capacity: Option<Sat>,
     /// The time until the expiry; nothing takes the shortest that is offered.
     pub lifetime: Option<Seconds>,
@@ -117,9 +117,14 @@ impl Policy {
         Ok(())
     }
 
-    /// Returns what to ask for in a new channel: the wish, or the least that is offered.
+    /// Returns what to ask for in a new channel: the wish, or the least that is offered and pays the
+    /// price.
     pub(crate) fn limits(&self, offer: &Offer, network: Network) -> Result<Limits, Limit> {
-        let capacity = self.capacity.unwrap_or_else(|| *offer.capacity.start());
+        let price = offer.price.to_sat_ceil();
+        let capacity = self.capacity.unwrap_or_else(|| price.max(*offer.capacity.start()));
+        if capacity < price {
+            return Err(Limit::Capacity { asked: price, most: capacity });
+        }
         let lifetime = self.lifetime.unwrap_or_else(|| *offer.lifetime.start());
         if capacity > self.capacity_max {
             return Err(Limit::Capacity { asked: capacity, most: self.capacity_max });

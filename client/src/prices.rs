@@ -19,12 +19,17 @@ pub(crate) struct Quote {
     pub(crate) price: Msat,
     /// Whether its answer is charged while it passes.
     pub(crate) is_running: bool,
+    /// Whether what is sent for it is charged while it passes.
+    pub(crate) charges_body: bool,
 }
 
 impl Quote {
     /// Returns what an offer says.
-    pub(crate) const fn of(offer: &Offer) -> Self {
-        Self { price: offer.price, is_running: offer.rates.is_some() }
+    pub(crate) fn of(offer: &Offer) -> Self {
+        let charges_body = offer
+            .rates
+            .is_some_and(|it| it.request_bytes.is_some() || it.request_messages.is_some());
+        Self { price: offer.price, is_running: offer.rates.is_some(), charges_body }
     }
 }
 

@@ -103,7 +103,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Some(_turn) = till.turn(seen).await {
             match self.resynchronise(&till, origin).await {
                 // The next request will find out.
-                Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
+                Err(
+                    PayError::Http(_)
+                    | PayError::NotNow(_)
+                    | PayError::Unavailable(_)
+                    | PayError::Refused { .. },
+                ) => {
                     return ticket.note(receipt.price.min(price));
                 }
                 other => other?,
@@ -126,20 +131,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let contract = before.contract();
         let (channel, network) = (contract.outpoint, contract.terms.network);
         let key = till.record().key;
-        let may = till.trusts()?;
-        match self.status(origin, StatusSubject::Channel(channel), network, &key).await {
-            Ok(told) => {
-                for told in told.iter().filter(|told| told.channel == channel) {
-                    till.believe(may, |purse| purse.resynchronise(told), || {})?;
-                }
-            }
+        let told = match self.status(origin, StatusSubject::Channel(channel), network, &key).await {
+            Ok(told) => told.into_iter().find(|told| told.channel == channel),
             // A gateway that has lost its record takes the contract once more.
-            Err(PayError::Refused { .. }) => self.show_again(origin, &before).await?,
+            Err(PayError::Refused { .. }) => {
+                self.show_again(origin, &before).await?;
+                None
+            }
             Err(error) => return Err(error),
-        }
-        let Some(newest) = till.purse() else { return Ok(()) };
-        let receipt: Receipt = step(&self.http, origin, &newest.top_up()).await?;
-        till.believe(may, |purse| purse.catch_up(&receipt), || till.finish_turn())?;
+        };
+        let in_step = |purse: &Purse| match &told {
+            Some(told) => purse.resynchronise(told),
+            None => Ok(purse.clone()),
+        };
+        let Some(purse) = till.purse() else { return Ok(()) };
+        let receipt: Receipt = step(&self.http, origin, &in_step(&purse)?.top_up()).await?;
+        // Both claims are believed at once: whoever is cut off between them would believe no other.
+        let catch_up = |purse: &Purse| in_step(purse)?.catch_up(&receipt);
+        till.believe(till.trusts()?, catch_up, || till.finish_turn())?;
         let Some(after) = till.purse() else { return Ok(()) };
         let (paid, spent) = (after.payment.paid, after.spent);
         self.observer.tell(&Event::Resynchronised { channel, paid, spent });

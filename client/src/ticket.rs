@@ -177,15 +177,16 @@ impl Ticket {
     /// Notes that the request was refused before it was charged.
     pub(crate) fn refused(&mut self) -> Result<(), PayError> {
         let (phase, price) = (std::mem::replace(&mut self.phase, Phase::Over), self.price);
-        // What was signed before both records were brought together counts as spent since.
-        let is_counted = self.till.turns() != self.signed_at;
+        // What was signed before both records were brought together counts as spent since. That is looked
+        // at while the account is locked: it may be done at this moment.
+        let is_counted = || self.till.turns() != self.signed_at;
         let line = self.number.map(Line::Refused);
         match phase {
             Phase::Waiting => self.till.book(
                 line,
                 |traffic| traffic.answered(),
                 |purse, traffic| {
-                    let is_kept = is_counted && traffic.sharers() == 0;
+                    let is_kept = is_counted() && traffic.sharers() == 0;
                     Ok(if is_kept { purse.clone() } else { purse.take_back(price) })
                 },
             ),
@@ -193,7 +194,10 @@ impl Ticket {
                 line,
                 |traffic| {
                     traffic.answered();
-                    traffic.end();
+                    match is_counted() {
+                        true => traffic.leave(None),
+                        false => traffic.end(),
+                    }
                 },
                 |purse, _| Ok(purse.clone()),
             ),

@@ -87,7 +87,10 @@ impl Exit {
             | PayError::NoOffer
             | PayError::NotOpen(..)
             | PayError::NoChannel(_) => Self::Refused,
-            PayError::NotNow(_) | PayError::Unconfirmed(_) | PayError::Unpaid(_) => Self::NotYet,
+            PayError::NotNow(_)
+            | PayError::Unavailable(_)
+            | PayError::Unconfirmed(_)
+            | PayError::Unpaid(_) => Self::NotYet,
             PayError::Http(_) | PayError::Silent(_) | PayError::Unanswered(_) => Self::Network,
             PayError::Chain(error) => Self::of_chain(error),
             PayError::OneShotBody

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use farebox_chain::Wallet;
 use farebox_channel::Kind;
 use farebox_client::{
-    Balance, ChannelFile, Invoice, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding, Stage,
-    WalletError, Words,
+    Balance, ChannelFile, Invoice, OwnWallet, PayingClient, Policy, Record, Recovery, Refunding,
+    Stage, WalletError, Words,
 };
 use zeroize::Zeroizing;
 

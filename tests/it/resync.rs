@@ -215,7 +215,7 @@ async fn a_payment_that_was_lost_on_its_way_is_not_closed_for() {
     assert_eq!(closing.paid.get(), 402, "268 requests of 1.5 sat");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn requests_in_parallel_get_in_step_once_for_all() {
     let (world, Record { key, stage, .. }) = restored_after(300).await;
     let Stage::Open(purse) = stage else { panic!("it is open") };

@@ -1,9 +1,11 @@
 //! Requests built as with `reqwest`, on a client of the user's making.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use farebox_channel::{Kind, Msat};
 use farebox_client::{ChannelFile, PayError, PayingClient, Policy};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use reqwest::Body;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::json;
@@ -109,6 +111,27 @@ async fn what_is_paid_ahead_is_repeated_until_it_is_used() {
 fn once(pieces: &'static [&'static str]) -> Body {
     let pieces = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(*piece)));
     Body::wrap_stream(stream::iter(pieces))
+}
+
+#[tokio::test]
+async fn a_body_that_streams_may_take_longer_than_an_answer_may() {
+    let world = World::start().await;
+    let _mining = world.keep_mining();
+    let answer_patience = Duration::from_millis(500);
+    let client =
+        world.client("client.sqlite", Policy { answer_patience, ..Policy::new(Kind::Cltv) });
+    let slow = move || {
+        let pieces = stream::iter(["a", "b", "c", "d"]).then(move |piece| async move {
+            tokio::time::sleep(answer_patience / 2).await;
+            Ok::<_, std::io::Error>(piece)
+        });
+        Body::wrap_stream(pieces)
+    };
+
+    for _ in 0..2 {
+        let answer = client.post(world.gateway.url("/paid/length")).body(slow()).send().await;
+        assert_eq!(answer.unwrap().text().await.unwrap(), "4");
+    }
 }
 
 #[tokio::test]

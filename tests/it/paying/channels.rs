@@ -2,7 +2,7 @@
 
 use farebox_chain::Bitcoind;
 use farebox_channel::{Kind, Msat, Sat, Seconds};
-use farebox_client::{PayingClient, Policy, Record, Stage};
+use farebox_client::{Limit, PayError, PayingClient, Policy, Record, Stage};
 use futures_util::future::join_all;
 
 use super::{purses, records};
@@ -178,12 +178,36 @@ async fn a_channel_that_the_gateway_serves_no_more_is_closed_by_its_client_and_r
     world.set_median_time_past(expiry - 43_200 + 60).await;
     let _mining = world.keep_mining();
 
-    let answer = client.get(world.gateway.url("/paid/x")).await.unwrap();
+    // An answer to HEAD has no document that would say why.
+    let answer = client.head(world.gateway.url("/paid/x")).await.unwrap();
 
     assert_eq!(answer.status(), 200);
     let first = records(&client).into_iter().find(|it| it.outpoint() == record.outpoint()).unwrap();
     assert!(is_settled(&first.stage), "{first:?}");
     assert_eq!(purses(&client).len(), 1);
+}
+
+#[tokio::test]
+async fn a_channel_is_large_enough_for_the_request_that_it_is_opened_for() {
+    let world =
+        World::start_with(|config| config.replace("price_sat = 5_000", "price_sat = 60_000")).await;
+    let _mining = world.keep_mining();
+    let price_max = Sat::new(100_000).unwrap().to_msat();
+    let policy = Policy { price_max, ..Policy::new(Kind::Cltv) };
+    let small = Policy { capacity: Sat::new(59_999).ok(), ..policy.clone() };
+    let url = world.gateway.url("/dear/x");
+
+    let refused = world.client("small.sqlite", small).get(&url).await.unwrap_err();
+    let client = world.client("client.sqlite", policy);
+    let answer = client.get(&url).await.unwrap();
+
+    let asked = Sat::new(60_000).unwrap();
+    let is_told =
+        matches!(refused, PayError::Limit(Limit::Capacity { asked: told, .. }) if told == asked);
+    assert!(is_told, "{refused}");
+    assert_eq!(answer.status(), 200);
+    let [purse] = purses(&client).try_into().unwrap();
+    assert_eq!(purse.spent, asked.to_msat());
 }
 
 #[tokio::test]

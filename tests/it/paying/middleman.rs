@@ -26,7 +26,8 @@ pub(super) enum Fate {
     Half,
     /// The client gets a 502 of the middleman's, and the gateway nothing.
     BadGateway,
-    /// The gateway answers, and the client gets a 503 of the middleman's, with a problem document.
+    /// The gateway answers, and the client gets a 503 of the middleman's, with a problem document that
+    /// has no type.
     Overloaded,
     /// The gateway gets it, and the client gets a 504 of the middleman's before an answer has begun.
     TimedOut,
@@ -142,7 +143,7 @@ async fn serve(mut client: TcpStream, state: Arc<Mutex<State>>) {
     }
     read.await.unwrap();
     if fate == Fate::Overloaded {
-        say(&mut client, "503 Service Unavailable", r#"{"type":"about:blank"}"#).await;
+        say(&mut client, "503 Service Unavailable", r#"{"title":"later"}"#).await;
     }
     if fate == Fate::Half {
         // The head is whole, and the body is not.

@@ -99,6 +99,10 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
             (shared, "shared\n").into_response()
         }
         "echo" => Body::from_stream(body.into_data_stream()).into_response(),
+        "length" => {
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            body.len().to_string().into_response()
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_secs(1)).await;
             "at last\n".into_response()

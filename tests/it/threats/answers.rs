@@ -1,10 +1,11 @@
 //! A gateway that asks for more, gives false receipts, or answers without an end.
 
 use farebox_channel::client::Distrust;
-use farebox_channel::message::Receipt;
-use farebox_channel::{Kind, Msat, Sat};
+use farebox_channel::message::{Offer, OfferedRate, OfferedRates, Receipt};
+use farebox_channel::{Kind, Msat, Sat, Seconds};
 use farebox_client::{Limit, PayError};
 use http::{HeaderName, StatusCode};
+use tokio::time::timeout;
 
 use super::liar::{Answer, End, Fate, Finding, Message, Twist, long, twisted};
 use super::scene::{BOUND, Scene, signed};
@@ -92,7 +93,7 @@ async fn a_receipt_for_more_than_was_agreed_to_is_not_believed() {
         Fate::Pass
     });
     let answer = scene.get(&client).await.unwrap();
-    let reading = tokio::time::timeout(BOUND, answer.bytes());
+    let reading = timeout(BOUND, answer.bytes());
     let error = reading.await.expect("an end in time").unwrap_err();
     let limit = PayError::of(&error);
     assert!(matches!(limit, Some(PayError::Limit(Limit::Answer(_)))), "{error:?}");
@@ -149,7 +150,44 @@ async fn an_answer_that_is_endless_or_never_begins_ends_with_the_reason() {
         let error = scene.get(&client).await.unwrap_err();
         assert!(matches!(error, PayError::Refused { .. }), "{error}");
     }
-    assert_eq!(signed(&client), FIRST_SAT);
+    // A refusal without an end, with a receipt: the service may have said so, and is paid.
+    scene.liar.lie(twisted("paid", |answer| {
+        answer.status = StatusCode::CONFLICT;
+        answer.put("content-type", "application/problem+json");
+        answer.headers.remove("content-length");
+        (answer.body, answer.end) = (vec![b' '; 10_000].into(), End::Never);
+    }));
+    let answer = scene.get(&client).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::CONFLICT);
+    drop(answer);
+    // An answer that costs what passes, and never begins. Nothing is charged for what is sent.
+    scene.liar.lie(|step, message| match message {
+        Message::Asked(_) if step == "paid" => Fate::Swallow,
+        Message::Answered(answer) if step == "request" => {
+            answer.change(|offer: &mut Offer| offer.rates = Some(rates(offer.price)));
+            Fate::Pass
+        }
+        Message::Asked(_) | Message::Answered(_) => Fate::Pass,
+    });
+    let asked = client.post(scene.liar.url("/paid/other")).body("question").send();
+    let error = timeout(BOUND, asked).await.expect("an end in time").unwrap_err();
+    assert!(matches!(error, PayError::Silent(_)), "{error}");
+    assert!(signed(&client) <= FIRST_SAT + 100, "{}", signed(&client));
     drop(client);
     scene.take_all_back().await;
+}
+
+/// Rates by which only what is answered costs something.
+fn rates(answer: Msat) -> OfferedRates {
+    let second = OfferedRate::new(Msat::new(1).unwrap(), 1_000).ok();
+    OfferedRates {
+        answer,
+        bytes: None,
+        events: None,
+        messages: None,
+        millis: second,
+        request_bytes: None,
+        request_messages: None,
+        wait: Seconds::new(10),
+    }
 }

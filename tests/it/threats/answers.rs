@@ -1,10 +1,14 @@
 //! A gateway that asks for more, gives false receipts, or answers without an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use farebox_channel::client::Distrust;
 use farebox_channel::message::Receipt;
 use farebox_channel::{Kind, Msat, Sat};
-use farebox_client::{Limit, PayError};
+use farebox_client::{Event, Limit, Observer, PayError};
 use http::{HeaderName, StatusCode};
+use tokio::time::timeout;
 
 use super::liar::{Answer, End, Fate, Finding, Message, Twist, long, twisted};
 use super::scene::{BOUND, Scene, signed};
@@ -71,10 +75,17 @@ async fn a_receipt_for_more_than_was_agreed_to_is_not_believed() {
     let mut scene = Scene::set().await;
     for (index, (twist, is_found)) in RECEIPTS.into_iter().enumerate() {
         scene.liar.lie(|_, _| Fate::Pass);
+        let told: Arc<AtomicBool> = Arc::default();
+        let hearing = Arc::clone(&told);
         let client = scene.client_with_channel(Kind::Refund).await;
+        let client = client.observed_by(Observer::new(move |event| {
+            hearing.fetch_or(matches!(event, Event::Paid(_)), Ordering::Relaxed);
+        }));
         scene.liar.lie(twisted("paid", twist));
 
         let error = scene.get(&client).await.unwrap_err();
+
+        assert!(!told.load(Ordering::Relaxed), "{index}: what is not believed is not told");
 
         assert!(is_found(&error), "{index}: {error}");
         assert_eq!(signed(&client), FIRST_SAT);
@@ -92,7 +103,7 @@ async fn a_receipt_for_more_than_was_agreed_to_is_not_believed() {
         Fate::Pass
     });
     let answer = scene.get(&client).await.unwrap();
-    let reading = tokio::time::timeout(BOUND, answer.bytes());
+    let reading = timeout(BOUND, answer.bytes());
     let error = reading.await.expect("an end in time").unwrap_err();
     let limit = PayError::of(&error);
     assert!(matches!(limit, Some(PayError::Limit(Limit::Answer(_)))), "{error:?}");
@@ -109,6 +120,9 @@ async fn an_answer_that_is_endless_or_never_begins_ends_with_the_reason() {
     let client = scene.client(Kind::Cltv);
     scene.liar.lie(|step, _| if step == "request" { Fate::Swallow } else { Fate::Pass });
     let error = scene.get(&client).await.unwrap_err();
+    assert!(matches!(error, PayError::Silent(_)), "{error}");
+    let asked = client.get(scene.liar.url("/paid/x")).build().unwrap();
+    let error = timeout(BOUND, client.quote(asked)).await.expect("an end in time").unwrap_err();
     assert!(matches!(error, PayError::Silent(_)), "{error}");
     scene.liar.lie(move |step, message| match message {
         Message::Asked(_) if step == "open" => {

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::carrier::Carrier;
 use crate::error::PayError;
-use crate::gateway::{field, is_of_gateway, is_problem, refused};
+use crate::gateway::{field, is_of_gateway, is_problem, refused_payment};
 use crate::paying::is_one_of;
 use crate::policy::Policy;
 
@@ -74,7 +74,7 @@ pub(crate) async fn send(carrier: &mut impl Carrier, mut request: Request, tries
         let mut is_lost = is_lost(&answered, is_paid);
         let answered = match answered {
             Ok(response) if is_named && is_paid && is_refusal(&response) => {
-                let refused = refused(response).await;
+                let refused = refused_payment(response).await;
                 is_lost &= !is_of_gateway(&refused);
                 Err(refused)
             }
@@ -114,7 +114,7 @@ fn is_gone(status: StatusCode) -> bool {
 }
 
 fn is_busy(error: &PayError) -> bool {
-    matches!(error, PayError::NotNow(_) | PayError::Unavailable(_)) || is_one_of(error, &BUSY)
+    matches!(error, PayError::NotNow(_)) || is_one_of(error, &BUSY)
 }
 
 /// Tells whether an answer is a refusal that costs nothing and offers nothing.

@@ -13,7 +13,9 @@ use crate::again::{self, Sent, Tries};
 use crate::carrier::Carrier;
 use crate::error::PayError;
 use crate::event::Event;
-use crate::gateway::{Origin, field, is_of_gateway, is_problem, offer, peek, refused};
+use crate::gateway::{
+    Origin, field, is_of_gateway, is_problem, offer, peek, refused, refused_payment,
+};
 use crate::paying::{PayingClient, is_one_of};
 use crate::policy::Allowance;
 use crate::prices::Quote;
@@ -92,9 +94,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         let response = match answered {
             Ok(response) => response,
-            Err(
-                error @ (PayError::Refused { .. } | PayError::NotNow(_) | PayError::Unavailable(_)),
-            ) => {
+            Err(error @ (PayError::Refused { .. } | PayError::NotNow(_))) => {
                 return Err(refuse(&mut ticket, error, is_repeat)?);
             }
             Err(error) => return Err(error),
@@ -108,13 +108,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
                         return Err(refuse(&mut ticket, answered, false)?);
                     }
                     Err(answered) => {
-                        self.observer.tell(&Event::Paid(receipt));
-                        self.receive(origin, &mut ticket, &receipt).await?;
+                        self.take_receipt(origin, &mut ticket, receipt).await?;
                         return Err(PayError::Unanswered(Box::new(answered)));
                     }
                 };
-                self.observer.tell(&Event::Paid(receipt));
-                self.receive(origin, &mut ticket, &receipt).await?;
+                self.take_receipt(origin, &mut ticket, receipt).await?;
                 if ticket.runs() {
                     return Ok(follow(response, ticket, teller));
                 }
@@ -124,6 +122,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
             }
             Err(_) => without_receipt(response, &mut ticket, is_repeat).await,
         }
+    }
+
+    /// Takes a receipt, and tells of it once it is believed.
+    async fn take_receipt(
+        &self,
+        origin: &Origin,
+        ticket: &mut Ticket,
+        receipt: Receipt,
+    ) -> Result<(), PayError> {
+        self.receive(origin, ticket, &receipt).await?;
+        self.observer.tell(&Event::Paid(receipt));
+        Ok(())
     }
 
     /// Returns who asks and pays for a till.
@@ -159,7 +169,7 @@ async fn without_receipt(
         return Err(refused);
     }
     if is_problem(&response) {
-        return Err(refuse(ticket, refused(response).await, is_repeat)?);
+        return Err(refuse(ticket, refused_payment(response).await, is_repeat)?);
     }
     ticket.answered();
     Ok(response)

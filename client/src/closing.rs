@@ -134,7 +134,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let told = match self.status(origin, subject, network, &record.key).await {
             Ok(told) => told,
             // The close says for itself what is wrong.
-            Err(PayError::Refused { .. } | PayError::NotNow(_) | PayError::Unavailable(_)) => {
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => {
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -150,7 +150,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         // The newest payment was lost on its way, or the gateway's record is older than that.
         let receipt: Receipt = match step(&self.http, origin, &own.top_up()).await {
-            Err(PayError::Refused { .. } | PayError::NotNow(_) | PayError::Unavailable(_)) => {
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => {
                 return Ok(());
             }
             receipt => receipt?,

@@ -5,7 +5,6 @@ use farebox_channel::client::{CannotPay, Distrust, FundingMismatch, TermsRefused
 use farebox_channel::message::StateName;
 use farebox_channel::wire::Malformed;
 use farebox_channel::{Msat, OutOfBounds, PaymentError, RefundError, Sat, Seconds};
-use reqwest::StatusCode;
 use thiserror::Error;
 
 /// The channel file did not do its work.
@@ -192,9 +191,6 @@ pub enum PayError {
     /// The gateway cannot do a step now.
     #[error("the gateway cannot do it now: {0}")]
     NotNow(String),
-    /// Something before the gateway cannot do it now. It says nothing of what the gateway has done.
-    #[error("the server cannot do it now: {0}")]
-    Unavailable(StatusCode),
     /// The contract was not confirmed in time. It is on record; try again later.
     #[error("the contract {0} is not confirmed yet; it is on record, try again later")]
     Unconfirmed(bitcoin::OutPoint),

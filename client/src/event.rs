@@ -37,7 +37,8 @@ pub enum Event {
     Shown(OutPoint, StateName),
     /// The client's own node counts so many confirmations of a contract that was shown.
     Confirmed(OutPoint, u32),
-    /// A request was paid for. Where the receipt is running, that is what was charged first.
+    /// A request was paid for, and its receipt is believed. Where the receipt is running, that is what
+    /// was charged first.
     Paid(Receipt),
     /// More was paid ahead for answers that are charged while they pass.
     ToppedUp {

@@ -22,6 +22,8 @@ use crate::error::PayError;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to say why it refuses.
 const PROBLEM_PATIENCE: Duration = Duration::from_secs(5);
+/// How many letters of a gateway's words are told.
+const WORDS_LEN_MAX: usize = 500;
 /// The greatest problem document to read.
 const PROBLEM_LEN_MAX: usize = 64 * 1024;
 
@@ -38,16 +40,16 @@ impl Origin {
                 .trim_matches(['[', ']'])
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        if url.scheme() != "https" && !is_loopback {
-            return Err(PayError::Insecure(url.to_string()));
-        }
         let mut origin = url.clone();
-        origin.set_path("/");
-        origin.set_query(None);
-        origin.set_fragment(None);
         // Neither fails on a URL with a host.
         let _user = origin.set_username("");
         let _password = origin.set_password(None);
+        if url.scheme() != "https" && !is_loopback {
+            return Err(PayError::Insecure(origin.to_string()));
+        }
+        origin.set_path("/");
+        origin.set_query(None);
+        origin.set_fragment(None);
         Ok(Self(origin))
     }
 
@@ -110,7 +112,30 @@ struct Document {
 }
 
 /// Reads why a gateway refuses, as far as it says so in time.
-pub(crate) async fn refused(mut response: Response) -> PayError {
+pub(crate) async fn refused(response: Response) -> PayError {
+    let status = response.status();
+    match told(response).await {
+        Some(document) => document.refused(status),
+        None if status == StatusCode::SERVICE_UNAVAILABLE => PayError::NotNow(status.to_string()),
+        None => refused_by_nobody(status),
+    }
+}
+
+/// Reads why a request with a payment is refused. What cannot be read is not taken for the gateway's
+/// word, which would say that nothing was charged.
+pub(crate) async fn refused_payment(response: Response) -> PayError {
+    let status = response.status();
+    let document = told(response).await;
+    document.map_or_else(|| refused_by_nobody(status), |document| document.refused(status))
+}
+
+/// Returns a refusal that says nothing but its status.
+fn refused_by_nobody(status: StatusCode) -> PayError {
+    PayError::Refused { kind: "about:blank".to_owned(), detail: status.to_string() }
+}
+
+/// Reads what an answer tells, as far as it comes in time.
+async fn told(mut response: Response) -> Option<Document> {
     let mut body = Vec::new();
     let reading = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -121,27 +146,41 @@ pub(crate) async fn refused(mut response: Response) -> PayError {
         }
     };
     let _late = timeout(PROBLEM_PATIENCE, reading).await;
-    refusal(response.status(), response.headers(), &body)
+    Document::read(response.headers(), &body)
 }
 
-/// Returns what a refusal says: by its document, or by its field where it has none, as with HEAD.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> PayError {
-    let in_field = || {
-        let field = headers.get(PROBLEM)?;
-        Some(Document { kind: problem_type(field.as_bytes()).ok()?, detail: None })
-    };
-    let Some(Document { kind, detail }) = serde_json::from_slice(body).ok().or_else(in_field)
-    else {
-        return match status {
-            StatusCode::SERVICE_UNAVAILABLE => PayError::Unavailable(status),
-            _ => PayError::Refused { kind: "about:blank".to_owned(), detail: status.to_string() },
+impl Document {
+    /// Reads a body, or the field that stands for one, as with HEAD.
+    fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let in_field = || {
+            let kind = problem_type(headers.get(PROBLEM)?.as_bytes()).ok()?;
+            Some(Self { kind, detail: None })
         };
-    };
-    let detail = detail.unwrap_or_else(|| status.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE && kind.starts_with(PROBLEM_PREFIX) {
-        return PayError::NotNow(detail);
+        serde_json::from_slice(body).ok().or_else(in_field)
     }
-    PayError::Refused { kind, detail }
+
+    /// Returns what it says.
+    fn refused(self, status: StatusCode) -> PayError {
+        let (kind, detail) = (plain(&self.kind), self.detail.as_deref().map(plain));
+        let detail = detail.unwrap_or_else(|| status.to_string());
+        if status == StatusCode::SERVICE_UNAVAILABLE && kind.starts_with(PROBLEM_PREFIX) {
+            return PayError::NotNow(detail);
+        }
+        PayError::Refused { kind, detail }
+    }
+}
+
+/// Returns words of a gateway's as they may be shown: in one line of some length, without what a
+/// terminal obeys or what turns the order of letters around.
+fn plain(words: &str) -> String {
+    let shown = |letter: char| match letter {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+        letter => letter,
+    };
+    words.chars().take(WORDS_LEN_MAX).map(shown).collect()
 }
 
 /// Tells whether an answer is a problem document (RFC 9457).
@@ -166,7 +205,8 @@ pub(crate) async fn peek(response: Response) -> (Option<PayError>, Response) {
     let (parts, body) = http::Response::from(response).into_parts();
     let mut peeked = Peeked { frames: VecDeque::new(), rest: Some(body) };
     let text = timeout(PROBLEM_PATIENCE, peeked.read()).await.ok().flatten();
-    let refused = text.map(|text| refusal(parts.status, &parts.headers, &text));
+    let document = text.and_then(|text| Document::read(&parts.headers, &text));
+    let refused = document.map(|document| document.refused(parts.status));
     (refused, with_body(url, parts, reqwest::Body::wrap(peeked)))
 }
 
@@ -223,4 +263,28 @@ pub(crate) fn with_body(url: Url, mut parts: Parts, body: impl Into<reqwest::Bod
         parts.extensions.extend(marked.into_parts().0.extensions);
     }
     Response::from(http::Response::from_parts(parts, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_says_is_one_line_that_no_terminal_obeys() {
+        let detail =
+            "\u{1b}[2J\u{1b}]0;x\u{7}no\r\nfarebox: paid \u{9b}1m\u{202e}cba\u{2066}".to_owned();
+        let document = Document { kind: "urn:x\n".to_owned(), detail: Some(detail) };
+        let told = document.refused(StatusCode::FORBIDDEN).to_string();
+        let expected = "the gateway refuses: \u{fffd}[2J\u{fffd}]0;x\u{fffd}no\u{fffd}\u{fffd}farebox: paid \
+                        \u{fffd}1m\u{fffd}cba\u{fffd} (urn:x\u{fffd})";
+        assert_eq!(told, expected);
+        assert_eq!(plain(&"ä".repeat(9_000)), "ä".repeat(WORDS_LEN_MAX));
+    }
+
+    #[test]
+    fn a_password_is_told_to_nobody() {
+        let url = Url::parse("http://me:secret@example.com/x").unwrap();
+        let refused = Origin::of(&url).unwrap_err().to_string();
+        assert!(refused.starts_with("http://example.com/x is neither https"), "{refused}");
+    }
 }

@@ -101,7 +101,7 @@ pub use event::{Event, Observer};
 pub use outside::{Invoice, OutsideWallet};
 pub use paying::PayingClient;
 pub use policy::Policy;
-pub use purchase::Purchase;
+pub use purchase::{Bookmark, Purchase};
 pub use quoting::{Costs, Quotation};
 pub use record::{Record, Stage};
 pub use recovery::Recovery;

@@ -67,7 +67,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns the channels whose opening was cut off.
-    fn begun(&self, origin: &Origin) -> Result<Vec<Record>, PayError> {
+    pub(crate) fn begun(&self, origin: &Origin) -> Result<Vec<Record>, PayError> {
         let now = wall();
         let is_begun = |record: &Record| {
             record.origin == origin.as_str()
@@ -111,9 +111,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let clock = self.clock().await?;
         let key = random_key()?;
         let limits = self.policy.limits(offer, self.node.tip().await?.network)?;
-        if self.file.opened(origin.as_str(), wall())? >= self.policy.openings_max {
-            return Err(Limit::Openings(self.policy.openings_max).into());
-        }
+        self.check_openings(origin)?;
         // The request that the channel is opened for is paid at once.
         let least = offer.first_payment.max(offer.price.to_sat_ceil());
         self.file.check_budgets(origin.as_str(), least, &self.policy.budgets())?;
@@ -159,6 +157,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(error) => Err(error.into()),
             Ok(()) => Ok(record),
         }
+    }
+
+    /// Checks whether another channel may be opened with a server today.
+    pub(crate) fn check_openings(&self, origin: &Origin) -> Result<(), PayError> {
+        let most = self.policy.openings_max;
+        let is_within = self.file.opened(origin.as_str(), wall())? < most;
+        if is_within { Ok(()) } else { Err(Limit::Openings(most).into()) }
     }
 
     /// Has the gateway sign the refund, where the kind of contract needs it.
@@ -241,7 +246,7 @@ fn proposal(origin: &Origin, draft: &Draft, offer: &Offer) -> Proposal {
 /// where its node has not seen what ours has.
 fn is_passing(error: &PayError, began: Instant) -> bool {
     match error {
-        PayError::NotNow(_) | PayError::Unavailable(_) | PayError::Http(_) => true,
+        PayError::NotNow(_) | PayError::Http(_) => true,
         PayError::Refused { kind, .. } if !kind.starts_with(PROBLEM_PREFIX) => true,
         error if is_one_of(error, &["too-many-requests"]) => true,
         error => is_one_of(error, &["contract-spent"]) && began.elapsed() < NODES_DIFFER,

@@ -41,6 +41,10 @@ impl Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Number(pub(crate) i64);
 
+/// A place in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bookmark(pub(crate) i64);
+
 /// What is written into the history.
 #[derive(Debug)]
 pub(crate) enum Line {

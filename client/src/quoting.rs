@@ -7,12 +7,14 @@ use farebox_channel::{Sat, Seconds};
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Request, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::error::PayError;
 use crate::gateway::{Origin, PATIENCE, offer};
 use crate::opening::random_key;
+use crate::outside::Invoice;
 use crate::paying::PayingClient;
-use crate::record::{Record, Stage};
+use crate::record::{Record, Stage, Wanted};
 
 /// The greatest price list to read.
 const LIST_LEN_MAX: usize = 1024 * 1024;
@@ -33,6 +35,10 @@ pub struct Costs {
     pub offer: Offer,
     /// The channel that would pay it.
     pub channel: Option<Record>,
+    /// The channel whose opening was cut off, and goes on where none is open that would pay.
+    pub begun: Option<Record>,
+    /// What somebody was asked to pay for a channel, and would be asked again.
+    pub asked: Option<Invoice>,
     /// What another channel would lock, where one is needed.
     pub capacity: Option<Sat>,
     /// For how long it would be locked at most.
@@ -54,7 +60,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if !method.is_safe() && self.may_be_free(&origin, &method, &url).await? {
             return Err(PayError::MayBeFree { method, list: origin.well_known() });
         }
-        let response = self.http.execute(request).await?;
+        let patience = self.policy.answer_patience;
+        let response = timeout(patience, self.http.execute(request)).await;
+        let response = response.map_err(|_| PayError::Silent(patience))??;
         let status = response.status();
         let costs = match offer(&response)? {
             Some(offer) => Some(self.costs(&origin, offer).await?),
@@ -77,19 +85,37 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let mut refusals: Vec<PayError> =
             self.policy.check(&offer).err().into_iter().map(Into::into).collect();
         let channel = self.resume(origin, offer.price)?;
-        let (mut capacity, mut lifetime) = (None, None);
+        let begun = match &channel {
+            Some(_) => None,
+            None => self.begun(origin)?.into_iter().next(),
+        };
+        let asked = match channel.as_ref().or(begun.as_ref()) {
+            None if self.node.asks() => self.wanted(origin)?.into_iter().next(),
+            Some(_) | None => None,
+        };
+        let is_new = channel.is_none() && begun.is_none() && asked.is_none();
+        let price = offer.price.to_sat_ceil();
+        // The first payment of what was begun is counted already.
+        let counted = match (begun.as_ref().map(|record| &record.stage), &asked) {
+            (Some(Stage::Funded(funded)), _) => funded.first_payment,
+            (Some(Stage::Held(held)), _) => held.first_payment,
+            (_, Some(wanted)) => wanted.draft.first_payment,
+            _ => Sat::ZERO,
+        };
         let more = match channel.as_ref().map(|record| (&record.stage, &record.key)) {
             Some((Stage::Open(purse), key)) => purse
                 .pay(offer.price, key)
                 .map(|(next, _)| next.payment.paid.checked_sub(purse.payment.paid))
                 .map(Option::unwrap_or_default)
                 .map_err(PayError::from),
-            _ => Ok(offer.first_payment.max(offer.price.to_sat_ceil())),
+            _ if is_new => Ok(offer.first_payment.max(price)),
+            _ => Ok(price.checked_sub(counted).unwrap_or_default()),
         };
+        let (mut capacity, mut lifetime) = (None, None);
         let budgets = self.policy.budgets();
         let within = more.and_then(|more| self.file.check_budgets(origin.as_str(), more, &budgets));
         refusals.extend(within.err());
-        if channel.is_none() {
+        if is_new {
             match self.limits(&offer).await {
                 Ok(limits) => {
                     (capacity, lifetime) = (Some(limits.capacity), Some(limits.lifetime));
@@ -97,8 +123,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 }
                 Err(error) => refusals.push(error),
             }
+            refusals.extend(self.check_openings(origin).err());
         }
-        Ok(Costs { offer, channel, capacity, lifetime, refusals })
+        let asked = asked.as_ref().map(Wanted::invoice);
+        Ok(Costs { offer, channel, begun, asked, capacity, lifetime, refusals })
     }
 
     /// Returns what would be asked for in a new channel.

@@ -5,6 +5,8 @@ use farebox_channel::client::{Draft, Funded, Held, Purse};
 use farebox_channel::{Contract, Payout, Refund, RefundError};
 use secp256k1::SecretKey;
 
+use crate::outside::Invoice;
+
 /// How far a channel has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -33,6 +35,14 @@ pub(crate) struct Wanted {
     pub(crate) height: u32,
     /// Whether it was found, so that nobody is asked for it again.
     pub(crate) is_found: bool,
+}
+
+impl Wanted {
+    /// Returns what somebody was asked to pay.
+    pub(crate) fn invoice(&self) -> Invoice {
+        let Draft { terms, capacity, .. } = self.draft;
+        Invoice { address: terms.address(), amount: capacity.to_amount() }
+    }
 }
 
 /// A channel and its key.

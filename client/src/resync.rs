@@ -103,12 +103,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Some(_turn) = till.turn(seen).await {
             match self.resynchronise(&till, origin).await {
                 // The next request will find out.
-                Err(
-                    PayError::Http(_)
-                    | PayError::NotNow(_)
-                    | PayError::Unavailable(_)
-                    | PayError::Refused { .. },
-                ) => {
+                Err(PayError::Http(_) | PayError::NotNow(_) | PayError::Refused { .. }) => {
                     return ticket.note(receipt.price.min(price));
                 }
                 other => other?,

@@ -121,7 +121,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 lookout.is_watched = false;
                 None
             }
-            Err(PayError::NotNow(_) | PayError::Unavailable(_) | PayError::Http(_)) => None,
+            Err(PayError::NotNow(_) | PayError::Http(_)) => None,
             Err(error) => return Err(error),
         };
         if let Some(outpoint) = told

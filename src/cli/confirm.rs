@@ -1,7 +1,7 @@
 //! A question before something that cannot be taken back.
 
 use std::error::Error;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
 
@@ -22,7 +22,7 @@ impl ConfirmArguments {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err("there is no terminal to ask at: give --yes".into());
         }
-        eprint!("{question} [y/N] ");
+        write!(io::stderr(), "{question} [y/N] ")?;
         if is_yes(&mut io::stdin().lock())? { Ok(()) } else { Err("nothing was done".into()) }
     }
 }

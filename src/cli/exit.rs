@@ -21,7 +21,7 @@ Exit codes:
   6    the gateway is not believed: what it says contradicts what was signed
   7    the gateway refuses, or asks for payment in another way
   8    not yet: unpaid, not confirmed, or busy (429, 503); run the same command again
-  9    the service answered another 4xx or 5xx
+  9    the service answered another 4xx or 5xx, or one of these two and may have been paid for it
   10   the server cannot be reached, or its answer broke off
   11   bitcoind cannot be reached, or does not do what it was asked
   130  stopped by Ctrl-C or SIGTERM";
@@ -87,10 +87,7 @@ impl Exit {
             | PayError::NoOffer
             | PayError::NotOpen(..)
             | PayError::NoChannel(_) => Self::Refused,
-            PayError::NotNow(_)
-            | PayError::Unavailable(_)
-            | PayError::Unconfirmed(_)
-            | PayError::Unpaid(_) => Self::NotYet,
+            PayError::NotNow(_) | PayError::Unconfirmed(_) | PayError::Unpaid(_) => Self::NotYet,
             PayError::Http(_) | PayError::Silent(_) | PayError::Unanswered(_) => Self::Network,
             PayError::Chain(error) => Self::of_chain(error),
             PayError::OneShotBody
@@ -225,7 +222,7 @@ impl Error for Failure {}
 pub(super) fn tell(error: &(dyn Error + 'static)) -> ExitCode {
     let failure = error.downcast_ref::<Failure>();
     if !failure.is_some_and(|failure| failure.is_told) {
-        eprintln!("farebox: {error}");
+        super::say(&format!("farebox: {error}"));
     }
     failure.map_or(ExitCode::FAILURE, |failure| ExitCode::from(failure.exit.code()))
 }

@@ -17,6 +17,7 @@ use qrcode::types::QrError;
 use super::exit::{Exit, Failure};
 use super::node::{NodeArguments, WalletArguments};
 use super::passphrase::PassphraseArguments;
+use super::say;
 
 /// A node, and the wallet that pays.
 pub(super) type Node = Joined<Bitcoind, Funds>;
@@ -123,8 +124,8 @@ impl PayerArguments {
 
     /// Returns the node, with the wallet that pays: bitcoind's where one is named or the file has none.
     pub(super) async fn node(&self, file: &ChannelFile) -> Result<Node, Box<dyn Error>> {
-        let named = self.bitcoind.wallet.as_deref();
-        let chain = self.funds.node.node(named)?;
+        let named = self.bitcoind.name().filter(|_| !self.is_outside());
+        let chain = self.funds.node.node(named.as_deref())?;
         let Some(payout) = &self.outside else {
             let is_own = named.is_none() && file.has_wallet()?;
             let wallet =
@@ -145,12 +146,12 @@ impl PayerArguments {
 /// Shows an invoice to a person.
 fn show(invoice: &Invoice) {
     let Invoice { address, amount } = invoice;
-    eprintln!("farebox: pay exactly {} sat to {address}", amount.to_sat());
+    say(&format!("farebox: pay exactly {} sat to {address}", amount.to_sat()));
     let uri = invoice.uri();
-    eprintln!("{uri}");
+    say(&uri);
     let code = code(&uri).ok().filter(|_| io::stderr().is_terminal());
     if let Some(code) = code {
-        eprintln!("{code}");
+        say(&code);
     }
 }
 
@@ -162,9 +163,9 @@ pub(super) fn code(uri: &str) -> Result<String, QrError> {
 /// Asks a person for a signed transaction, or for the name of the file with it.
 fn sign(invoice: &Invoice) -> Result<String, String> {
     show(invoice);
-    eprintln!(
+    say(
         "farebox: sign that and do NOT send it: it is sent once its refund is held. Then give the \
-         PSBT, or the name of its file:"
+         PSBT, or the name of its file:",
     );
     let mut line = String::new();
     io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;

@@ -46,8 +46,17 @@ pub(super) struct NodeArguments {
 #[derive(Debug, Args)]
 pub(super) struct WalletArguments {
     /// The wallet of bitcoind that pays [default: your own, or the only one that is loaded]
-    #[arg(long, value_name = "NAME", env = "FAREBOX_WALLET")]
-    pub(super) wallet: Option<String>,
+    /// [env: `FAREBOX_WALLET`]
+    // The variable is read below: what is set for all runs is no contradiction to another option.
+    #[arg(long, value_name = "NAME")]
+    wallet: Option<String>,
+}
+
+impl WalletArguments {
+    /// Returns the wallet that is named: by the option, or by the variable.
+    pub(super) fn name(&self) -> Option<String> {
+        self.wallet.clone().or_else(|| env::var("FAREBOX_WALLET").ok())
+    }
 }
 
 impl NodeArguments {

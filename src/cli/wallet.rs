@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::funds::{FundsArguments, code};
 use super::history;
 use super::node::{FileArguments, NodeArguments, WalletArguments};
+use super::{say, span};
 
 /// The examples in the help.
 const EXAMPLES: &str = "\
@@ -113,59 +114,92 @@ struct NewArguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let file = arguments.file.open()?;
+    let mut stdout = io::stdout();
     match arguments.command {
         Command::New(arguments) => new(arguments, file).await?,
         Command::Address { funds } => show(&funds.own(&file)?.fresh_address().await?)?,
         Command::Balance { funds } => {
             let Balance { free, locked, immature } = funds.own(&file)?.balance().await?;
-            println!("{:>15} sat free", free.to_sat());
-            println!("{:>15} sat in contracts that are not mined yet", locked.to_sat());
-            println!("{:>15} sat mined, and not spendable yet", immature.to_sat());
+            writeln!(stdout, "{:>15} sat free", free.to_sat())?;
+            let locked = locked.to_sat();
+            writeln!(stdout, "{locked:>15} sat in contracts that are not mined yet")?;
+            writeln!(stdout, "{:>15} sat mined, and not spendable yet", immature.to_sat())?;
         }
-        Command::Channels => {
-            println!(
-                "{:<68} {:<7} {:<7} {:>12} {:>12}  server",
-                "channel", "kind", "stage", "locked sat", "paid sat"
-            );
-            for record in &file.channels()? {
-                println!("{}", row(record));
-            }
-            for (server, invoice) in &file.invoices()? {
-                println!("{}", unpaid_row(server, invoice));
-            }
-        }
+        Command::Channels => list(&file)?,
         Command::History(arguments) => history::run(&arguments, &file)?,
         Command::Refund { channel: Some(channel), fee_rate, .. } => {
             let rate = FeeRate::from_sat_per_vb_u32(fee_rate);
             let refund = find(&file, channel)?.refund_transaction(rate)?;
-            println!("{}", serialize_hex(&refund));
+            writeln!(stdout, "{}", serialize_hex(&refund))?;
         }
         Command::Refund { channel: None, wait, node, bitcoind, .. } => {
-            let node = node.node(bitcoind.wallet.as_deref())?;
+            let node = node.node(bitcoind.name().as_deref())?;
             let client = PayingClient::new(node, file, Policy::new(Kind::Cltv))?;
             let refunds = client.refund_due().await?;
-            if refunds.is_empty() {
-                println!("nothing has expired that is not spent");
-            }
-            for Refunding { channel, txid, fee } in refunds {
-                println!("{channel} is refunded with {txid}, for {} sat", fee.to_sat());
-            }
+            let told = tell_refunds(&refunds);
             if wait {
+                // Also where nobody reads any more.
                 client.refund_all().await?;
             }
+            told?;
         }
         Command::Export { channel } => {
-            print!("{}", Recovery::of(&find(&file, channel)?)?.document());
+            write!(stdout, "{}", Recovery::of(&find(&file, channel)?)?.document())?;
         }
-        Command::Close { channel, node } => {
-            let policy = Policy::new(find(&file, channel)?.contract().terms.kind);
-            let client = PayingClient::new(node.node(None)?, file, policy)?;
-            let reply = client.close_channel(channel).await?;
-            match reply.settlement {
-                Some(txid) => println!("closing for {} with {txid}", reply.paid),
-                None => println!("closing for {}; the settlement is on its way", reply.paid),
-            }
-        }
+        Command::Close { channel, node } => close(file, channel, &node).await?,
+    }
+    Ok(())
+}
+
+/// Prints the channels, and what somebody was asked to pay.
+fn list(file: &ChannelFile) -> Result<(), Box<dyn Error>> {
+    let mut stdout = io::stdout();
+    writeln!(
+        stdout,
+        "{:<68} {:<7} {:<7} {:>12} {:>12}  server",
+        "channel", "kind", "stage", "locked sat", "paid sat"
+    )?;
+    for record in &file.channels()? {
+        writeln!(stdout, "{}", row(record))?;
+    }
+    for (server, invoice) in &file.invoices()? {
+        writeln!(stdout, "{}", unpaid_row(server, invoice))?;
+    }
+    Ok(())
+}
+
+/// Prints what was refunded.
+fn tell_refunds(refunds: &[Refunding]) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    if refunds.is_empty() {
+        writeln!(stdout, "nothing has expired that is not spent")?;
+    }
+    for Refunding { channel, txid, fee } in refunds {
+        writeln!(stdout, "{channel} is refunded with {txid}, for {} sat", fee.to_sat())?;
+    }
+    Ok(())
+}
+
+/// Closes a channel, and prints for what.
+async fn close(
+    file: ChannelFile,
+    channel: OutPoint,
+    node: &NodeArguments,
+) -> Result<(), Box<dyn Error>> {
+    let record = find(&file, channel)?;
+    let terms = &record.contract().terms;
+    if matches!(record.stage, Stage::Funded(_) | Stage::Held(_)) {
+        let expiry = span::date(terms.expiry.get().into());
+        let never = "never opened, so there is nothing to close: `farebox pay` goes on with it until \
+                     it expires, and `farebox wallet refund` gets its coins back after";
+        return Err(format!("the channel {channel} has {never} {expiry}").into());
+    }
+    let client = PayingClient::new(node.node(None)?, file, Policy::new(terms.kind))?;
+    let reply = client.close_channel(channel).await?;
+    let mut stdout = io::stdout();
+    match reply.settlement {
+        Some(txid) => writeln!(stdout, "closing for {} with {txid}", reply.paid)?,
+        None => writeln!(stdout, "closing for {}; the settlement is on its way", reply.paid)?,
     }
     Ok(())
 }
@@ -194,21 +228,20 @@ async fn new(arguments: NewArguments, file: ChannelFile) -> Result<(), Box<dyn E
     }
     OwnWallet::create(funds.node.node(None)?, file, words, passphrase, birthday).await?;
     if restore {
-        eprintln!("farebox: the wallet is restored; `farebox wallet balance` looks for its coins");
+        say("farebox: the wallet is restored; `farebox wallet balance` looks for its coins");
     } else {
-        eprintln!(
-            "farebox: write these words down, in this order. They alone get your coins back, and \
-             whoever has them has the coins."
-        );
+        say("farebox: write these words down, in this order. They alone get your coins back, and \
+             whoever has them has the coins.");
     }
     Ok(())
 }
 
 /// Prints an address, and for a person as something to scan.
 fn show(address: &Address) -> Result<(), Box<dyn Error>> {
-    println!("{address}");
-    if io::stdout().is_terminal() {
-        println!("{}", code(&address.to_qr_uri())?);
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{address}")?;
+    if stdout.is_terminal() {
+        writeln!(stdout, "{}", code(&address.to_qr_uri())?)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
     let back = world.wallet().fresh_address().await.unwrap().to_string();
     let url = world.gateway.url("/paid/x");
     let mut program = client(world, &["pay", &url, "--outside", &back]);
-    program.args(arguments).env_remove("FAREBOX_WALLET");
+    program.args(arguments);
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut program = program.spawn().unwrap();
     let mut words = BufReader::new(program.stderr.take().unwrap());
@@ -94,8 +94,7 @@ async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() 
 
     let url = world.gateway.url("/paid/x");
     let back = world.wallet().fresh_address().await.unwrap().to_string();
-    let mut again = client(&world, &["pay", &url, "--outside", &back]);
-    again.env_remove("FAREBOX_WALLET");
+    let again = client(&world, &["pay", &url, "--outside", &back]);
     let again = run(again).await;
 
     assert_eq!(text(&again.stdout), "hello\n", "{again:?}");
@@ -111,9 +110,7 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
     let world = World::start().await;
     let (url, back) = (world.gateway.url("/paid/x"), world.wallet().fresh_address().await.unwrap());
     let back = back.to_string();
-    let mut program =
-        client(&world, &["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"]);
-    program.env_remove("FAREBOX_WALLET");
+    let program = client(&world, &["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"]);
 
     let ended = run(program).await;
 
@@ -213,8 +210,7 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
     let world = World::start().await;
     let back = world.wallet().fresh_address().await.unwrap().to_string();
     let url = world.gateway.url("/paid/x");
-    let mut program = client(&world, &["pay", &url, "--outside", &back, "--kind", "refund"]);
-    program.env_remove("FAREBOX_WALLET");
+    let program = client(&world, &["pay", &url, "--outside", &back, "--kind", "refund"]);
 
     let refused = run(program).await;
 
@@ -224,6 +220,9 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
         "{words}"
     );
     assert!(!words.contains("bitcoin:"), "nobody is asked to pay");
+    let both = ["pay", &url, "--outside", &back, "--wallet", "client"];
+    let both = run(client(&world, &both)).await;
+    assert!(text(&both.stderr).contains("cannot be used with '--wallet <NAME>'"), "{both:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::books::earn;
 use super::rows::{Damage, checked, column};
 use crate::error::FileError;
 use crate::opening::wall;
-use crate::purchase::{Line, Number, Purchase};
+use crate::purchase::{Bookmark, Line, Number, Purchase};
 
 /// For how long a row is kept.
 const KEPT_SECS: u64 = 366 * 24 * 60 * 60;
@@ -29,6 +29,24 @@ impl ChannelFile {
     pub fn history(&self, since: Timestamp) -> Result<Vec<Purchase>, FileError> {
         let sql = "SELECT * FROM purchase WHERE time >= ? ORDER BY number";
         self.read(sql, [since.get()], "channel", purchase)
+    }
+
+    /// Returns the end of the history as it is now, for [`Self::bought_after`].
+    ///
+    /// # Errors
+    /// [`FileError`] when the file cannot be read.
+    pub fn bookmark(&self) -> Result<Bookmark, FileError> {
+        let sql = "SELECT coalesce(max(number), 0) FROM purchase";
+        self.with(|connection| connection.query_row(sql, [], |row| row.get(0).map(Bookmark)))
+    }
+
+    /// Returns the requests that were paid for after a bookmark was made, the oldest first.
+    ///
+    /// # Errors
+    /// [`FileError`] when they cannot be read.
+    pub fn bought_after(&self, bookmark: Bookmark) -> Result<Vec<Purchase>, FileError> {
+        let sql = "SELECT * FROM purchase WHERE number > ? ORDER BY number";
+        self.read(sql, [bookmark.0], "channel", purchase)
     }
 
     /// Writes a line for which nothing else is saved.
@@ -143,6 +161,9 @@ mod tests {
         ];
         assert_eq!(file.history(Timestamp::new(0)).unwrap(), expected);
         assert_eq!(paths(&file, 2), ["/unknown"]);
+        let bookmark = file.bookmark().unwrap();
+        file.note(&Line::Begun(begun(1, "/later"))).unwrap();
+        assert_eq!(file.bought_after(bookmark).unwrap(), [begun(1, "/later")]);
     }
 
     #[test]

@@ -72,11 +72,7 @@ impl ChannelFile {
     /// # Errors
     /// [`FileError`] when the file cannot be read.
     pub fn invoices(&self) -> Result<Vec<(String, Invoice)>, FileError> {
-        let invoice = |wanted: Wanted| {
-            let Draft { terms, capacity, .. } = wanted.draft;
-            let (address, amount) = (terms.address(), capacity.to_amount());
-            (wanted.origin, Invoice { address, amount })
-        };
+        let invoice = |wanted: Wanted| (wanted.origin.clone(), wanted.invoice());
         let unpaid = self.wanted()?.into_iter().filter(|wanted| !wanted.is_found);
         Ok(unpaid.map(invoice).collect())
     }

@@ -43,6 +43,10 @@ struct Terms {
     /// The channel that would pay, and what it has left.
     channel: Option<String>,
     channel_left_msat: Option<u64>,
+    /// The channel whose opening was cut off and would go on, or the address that somebody was asked to
+    /// pay for one and would be asked again.
+    begun: Option<String>,
+    asked: Option<String>,
     /// What another channel would lock, for how long, and until when in Unix seconds.
     would_lock_sat: Option<u64>,
     would_lock_secs: Option<u32>,
@@ -135,7 +139,7 @@ impl Report {
 
 impl Terms {
     fn new(costs: Costs) -> Self {
-        let Costs { offer, channel, capacity, lifetime, .. } = costs;
+        let Costs { offer, channel, begun, asked, capacity, lifetime, .. } = costs;
         let until = lifetime.map(|lifetime| span::now().saturating_add(lifetime.get().into()));
         let left = |record: &Record| match &record.stage {
             Stage::Open(purse) => Some(purse.left().get()),
@@ -155,6 +159,8 @@ impl Terms {
             confirmations: offer.confirmations,
             channel: channel.as_ref().map(|record| record.outpoint().to_string()),
             channel_left_msat: channel.as_ref().and_then(left),
+            begun: begun.map(|record| record.outpoint().to_string()),
+            asked: asked.map(|invoice| invoice.address.to_string()),
             would_lock_sat: capacity.map(|capacity| capacity.get()),
             would_lock_secs: lifetime.map(|lifetime| lifetime.get()),
             would_expire_at: until,
@@ -173,6 +179,13 @@ impl Terms {
                 "paid through",
                 format!("channel {channel}, which has {left} msat left"),
             ));
+        }
+        if let Some(channel) = &self.begun {
+            let words = format!("channel {channel}, whose opening was cut off");
+            lines.push(line("goes on with", words));
+        }
+        if let Some(address) = &self.asked {
+            lines.push(line("goes on with", format!("a channel that {address} is paid for")));
         }
         if let (Some(sat), Some(secs), Some(until)) =
             (self.would_lock_sat, self.would_lock_secs, self.would_expire_at)

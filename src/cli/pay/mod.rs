@@ -1,5 +1,6 @@
 //! `farebox pay`
 
+mod books;
 mod consent;
 mod dry_run;
 mod outcome;
@@ -16,6 +17,7 @@ use farebox_channel::{Kind, Sat, Seconds};
 use farebox_client::{ChannelFile, Observer, PayError, PayingClient, Policy};
 use reqwest::{Request, Response, StatusCode};
 
+use self::books::{Books, Cost};
 use self::dry_run::Report;
 use self::outcome::Outcome;
 use self::output::{Output, OutputArguments};
@@ -116,7 +118,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let (url, method) = (arguments.request.url(), arguments.request.method());
     let failure = tried.err();
     let outcome = Outcome::new(url, &method, &telling.account(), failure.as_ref());
-    eprintln!("{}", serde_json::to_string(&outcome)?);
+    super::say(&serde_json::to_string(&outcome)?);
     failure.map_or(Ok(()), |failure| Err(failure.told().into()))
 }
 
@@ -143,9 +145,11 @@ fn stopped(telling: &Telling) -> Failure {
 /// Does what is asked for, and keeps what it comes to in `telling`.
 async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Failure> {
     let usage = |words: String| Failure::new(Exit::Usage, words);
-    let request = arguments.request.build().map_err(usage)?;
+    let mut request = arguments.request.build().map_err(usage)?;
     let file = arguments.file.open().map_err(|error| Failure::of(&*error))?;
     let client = client(arguments, telling, file).await.map_err(|error| Failure::of(&*error))?;
+    let logged_in = arguments.request.log_in(client.http(), &mut request);
+    logged_in.map_err(|error| Failure::of(&error))?;
     if arguments.dry_run {
         let method = request.method().clone();
         let quotation = client.quote(request).await.map_err(|error| Failure::of(&error))?;
@@ -153,6 +157,8 @@ async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Fa
         return report.print(arguments.json);
     }
     let output = arguments.output.open().map_err(usage)?;
+    let books = Books::begin(client.file()).map_err(|error| Failure::of(&error))?;
+    telling.account().books = Some(books);
     let paid = pay(&client, request, output, telling).await;
     if let Ok(Some(channel)) = client.channel(arguments.request.url()) {
         telling.account().channel = Some(channel);
@@ -171,8 +177,13 @@ async fn attempt(arguments: &Arguments, telling: &Arc<Telling>) -> Result<(), Fa
     }
     paid?;
     closed.map_err(|error| Failure::of(&error))?;
-    match telling.account().status {
-        Some(status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => {
+    let account = telling.account().clone();
+    let may_be_charged = matches!(account.balance(), (Cost::Unknown(_), _));
+    match account.status {
+        // What may have been charged is not to be sent again without a thought.
+        Some(status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE))
+            if !may_be_charged =>
+        {
             Err(Failure::new(Exit::NotYet, format!("not now: the service answered {status}")))
         }
         Some(status) if exit::is_failure(status) => {
@@ -205,30 +216,35 @@ async fn client(
         .observed_by(Observer::new(move |event| hearing.hear(event)));
     // Whoever pays from a wallet elsewhere agrees by paying.
     let is_asked = !arguments.payer.is_outside();
-    Ok(if is_asked { client.approved_by(consent::at_terminal(arguments.confirm)) } else { client })
+    Ok(if is_asked {
+        client.approved_by(consent::at_terminal(arguments.confirm, Arc::clone(telling)))
+    } else {
+        client
+    })
 }
 
 /// Pays for a request and writes its answer as it comes.
 async fn pay(
     client: &PayingClient<Node>,
     request: Request,
-    mut output: Output,
+    output: Output,
     telling: &Telling,
 ) -> Result<(), Failure> {
     let mut answer = client.execute(request).await.map_err(|error| Failure::of(&error))?;
     telling.account().status = Some(answer.status());
-    if !output.begin(&answer).map_err(unwritten)? {
+    if !output.begin(&answer).await.map_err(unwritten)? {
         return Ok(());
     }
-    let passed = pass_on(&mut answer, &mut output).await;
+    let passed = pass_on(&mut answer, &output).await;
     drop(answer);
-    match (passed, output.part()) {
-        (Ok(()), _) => output.finish().map_err(unwritten),
-        (Err(failure), None) => Err(failure),
-        (Err(failure), Some(part)) => {
-            Err(failure.and(&format!("what has come of it is in {}", part.display())))
-        }
-    }
+    let written = match passed {
+        Ok(()) => output.finish().await.map_err(unwritten),
+        Err(failure) => Err(failure),
+    };
+    written.map_err(|failure| match output.part() {
+        Some(part) => failure.and(&format!("what has come of it is in {}", part.display())),
+        None => failure,
+    })
 }
 
 /// Says that an answer has no place to go.
@@ -237,7 +253,7 @@ fn unwritten(error: std::io::Error) -> Failure {
 }
 
 /// Writes an answer as it comes.
-async fn pass_on(answer: &mut Response, output: &mut Output) -> Result<(), Failure> {
+async fn pass_on(answer: &mut Response, output: &Output) -> Result<(), Failure> {
     loop {
         let chunk = match answer.chunk().await {
             Ok(Some(chunk)) => chunk,
@@ -249,7 +265,6 @@ async fn pass_on(answer: &mut Response, output: &mut Output) -> Result<(), Failu
                 });
             }
         };
-        let written = output.write(&chunk);
-        written.map_err(unwritten)?;
+        output.write(chunk).await.map_err(unwritten)?;
     }
 }

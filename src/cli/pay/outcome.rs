@@ -4,6 +4,7 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::super::exit::{Exit, Failure};
+use super::books::{Cost, signed};
 use super::telling::Account;
 
 /// The last line of `--json`. Members may be added.
@@ -18,10 +19,12 @@ pub(super) struct Outcome<'o> {
     error: Option<String>,
     /// The status of the service's answer.
     status: Option<u16>,
-    /// What the request has cost, if that is known, and how the account of the channel stands then.
+    /// What the request has cost, if that is known.
     cost_msat: Option<u64>,
+    /// How the account of the channel stands then.
     credit_msat: Option<u64>,
     spent_msat: Option<u64>,
+    /// What is signed for on the channel.
     paid_sat: Option<u64>,
     channel: Option<String>,
     capacity_sat: Option<u64>,
@@ -40,7 +43,10 @@ impl<'o> Outcome<'o> {
         failure: Option<&Failure>,
     ) -> Self {
         let exit = failure.map_or(Exit::Done, Failure::exit);
-        let (receipt, channel) = (account.receipt, account.channel.as_ref());
+        let (cost, paid_from) = account.balance();
+        let paid = paid_from.as_ref().and_then(signed);
+        let channel = account.channel.as_ref().or(paid_from.as_ref());
+        let receipt = account.last_receipt().filter(|_| matches!(cost, Cost::Known(_)));
         Self {
             url: url.as_str(),
             method: method.as_str(),
@@ -48,15 +54,14 @@ impl<'o> Outcome<'o> {
             exit: exit.name(),
             error: failure.map(ToString::to_string),
             status: account.status.map(|status| status.as_u16()),
-            cost_msat: match (receipt, exit) {
-                (Some(receipt), _) => Some(receipt.price.get()),
-                // It may have been paid for, and nobody knows.
-                (None, Exit::Network | Exit::Stopped | Exit::Distrust) => None,
-                (None, _) => Some(0),
+            cost_msat: match cost {
+                Cost::Nothing => Some(0),
+                Cost::Known(cost) => Some(cost.get()),
+                Cost::Unknown(_) => None,
             },
             credit_msat: receipt.map(|receipt| receipt.credit.get()),
             spent_msat: receipt.map(|receipt| receipt.spent.get()),
-            paid_sat: receipt.map(|receipt| receipt.paid.get()),
+            paid_sat: paid.map(|paid| paid.get()),
             channel: channel.map(|record| record.outpoint().to_string()),
             capacity_sat: channel.map(|record| record.contract().capacity.get()),
             expires_at: channel.map(|record| record.contract().terms.expiry.get()),

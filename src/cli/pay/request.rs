@@ -1,11 +1,13 @@
 //! What is asked for: the flags that curl has too.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 
 use clap::Args;
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, Request, Url};
+use farebox_client::PayError;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Request, Url};
 
 /// The type of a body whose own type is not told, as curl has it.
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -14,8 +16,10 @@ const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlen
 #[derive(Debug, Args)]
 pub(super) struct RequestArguments {
     /// What to ask for, over https or on this machine
-    #[arg(value_parser = url)]
-    url: Url,
+    ///
+    /// A name and a password in it are sent as curl sends them, and to nobody else.
+    #[arg(value_name = "URL", value_parser = target)]
+    target: Target,
     /// The method [default: GET, or POST with a body]
     #[arg(short = 'X', long, value_name = "METHOD")]
     request: Option<Method>,
@@ -33,9 +37,38 @@ pub(super) struct RequestArguments {
     data_binary: Option<String>,
 }
 
+/// Where a request goes.
+#[derive(Clone)]
+struct Target {
+    /// The URL, without a name and a password.
+    url: Url,
+    /// The URL with them, if it has any.
+    login: Option<Url>,
+}
+
+impl fmt::Debug for Target {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(&self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
 impl RequestArguments {
+    /// Returns the URL, without a name and a password.
     pub(super) const fn url(&self) -> &Url {
-        &self.url
+        &self.target.url
+    }
+
+    /// Sets the name and the password of the URL, unless a field says who asks.
+    pub(super) fn log_in(&self, http: &Client, request: &mut Request) -> Result<(), PayError> {
+        if let Some(login) = &self.target.login
+            && !request.headers().contains_key(AUTHORIZATION)
+            && let Some(value) =
+                http.get(login.clone()).build()?.headers_mut().remove(AUTHORIZATION)
+        {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(())
     }
 
     pub(super) fn method(&self) -> Method {
@@ -46,7 +79,7 @@ impl RequestArguments {
 
     /// Returns the request, with what is in the files.
     pub(super) fn build(&self) -> Result<Request, String> {
-        let mut request = Request::new(self.method(), self.url.clone());
+        let mut request = Request::new(self.method(), self.url().clone());
         for (name, value) in &self.header {
             request.headers_mut().append(name, value.clone());
         }
@@ -93,12 +126,17 @@ fn read(body: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; it begins with https://"))?;
-    match url.scheme() {
-        "https" | "http" => Ok(url),
-        scheme => Err(format!("`{scheme}` is not paid over; it begins with https://")),
+fn target(text: &str) -> Result<Target, String> {
+    let mut url = Url::parse(text).map_err(|error| format!("{error}; it begins with https://"))?;
+    if !["https", "http"].contains(&url.scheme()) {
+        return Err(format!("`{}` is not paid over; it begins with https://", url.scheme()));
     }
+    let login = url.has_authority().then(|| url.clone());
+    let login = login.filter(|url| !url.username().is_empty() || url.password().is_some());
+    // Neither fails on a URL with a host.
+    let _user = url.set_username("");
+    let _password = url.set_password(None);
+    Ok(Target { url, login })
 }
 
 fn header(field: &str) -> Result<(HeaderName, HeaderValue), String> {

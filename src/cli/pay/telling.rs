@@ -11,7 +11,8 @@ use farebox_client::{Event, Record};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::StatusCode;
 
-use super::super::span;
+use super::super::{say, span};
+use super::books::{Books, Cost, signed};
 
 /// How often the line is drawn that tells what is waited for.
 const TICK: Duration = Duration::from_millis(250);
@@ -31,8 +32,10 @@ pub(super) struct Account {
     pub(super) status: Option<StatusCode>,
     /// The newest receipt of the request: of its end, if that is known.
     pub(super) receipt: Option<Receipt>,
-    /// The channel that was paid through.
+    /// The channel in use in the end.
     pub(super) channel: Option<Record>,
+    /// What the run has cost, once something may be paid.
+    pub(super) books: Option<Books>,
     /// The contract that was made in this run.
     pub(super) opened: Option<OutPoint>,
     /// Whether somebody was asked to pay a contract.
@@ -41,6 +44,18 @@ pub(super) struct Account {
     pub(super) settlement: Option<Txid>,
     /// How many confirmations a contract needs.
     confirmations: u32,
+}
+
+impl Account {
+    /// Returns what the run has cost by now, and the channel that has paid.
+    pub(super) fn balance(&self) -> (Cost, Option<Record>) {
+        self.books.as_ref().map_or((Cost::Nothing, None), Books::balance)
+    }
+
+    /// Returns the newest receipt, if it tells what the request has cost in the end.
+    pub(super) fn last_receipt(&self) -> Option<Receipt> {
+        self.receipt.filter(|receipt| !receipt.is_running)
+    }
 }
 
 /// Who tells what happens.
@@ -71,8 +86,8 @@ impl Telling {
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match &*waiting {
-            Some(bar) => bar.suspend(|| eprintln!("farebox: {words}")),
-            None => eprintln!("farebox: {words}"),
+            Some(bar) => bar.suspend(|| say(&format!("farebox: {words}"))),
+            None => say(&format!("farebox: {words}")),
         }
     }
 
@@ -102,16 +117,30 @@ impl Telling {
         }
     }
 
-    /// Says what the request has cost, if it was paid for.
+    /// Says what the request has cost, if it was paid for, or may have been.
     pub(super) fn receipt(&self) {
-        let Account { receipt, channel, .. } = self.account().clone();
-        let Some(Receipt { price, credit, paid, .. }) = receipt else { return };
-        let channel = channel.map(|record| {
-            let capacity = record.contract().capacity;
-            format!(" of {capacity} in channel {}", record.outpoint())
-        });
-        let channel = channel.unwrap_or_default();
-        self.say(&format!("paid {price} · credit {credit} · {paid} in all{channel}"));
+        let account = self.account().clone();
+        let (cost, channel) = account.balance();
+        let mut words = match (cost, account.receipt) {
+            (Cost::Nothing, _) => return,
+            (Cost::Known(cost), _) => format!("paid {cost}"),
+            (Cost::Unknown(_), Some(Receipt { price, is_running: true, .. })) => {
+                format!("paid at least {price}, and it is not known what the whole answer has cost")
+            }
+            (Cost::Unknown(agreed), _) => {
+                format!("the request may have been charged: {agreed} were agreed to")
+            }
+        };
+        if let (Cost::Known(_), Some(Receipt { credit, .. })) = (cost, account.last_receipt()) {
+            words = format!("{words} · credit {credit}");
+        }
+        if let Some((record, paid)) =
+            channel.and_then(|record| signed(&record).map(|it| (record, it)))
+        {
+            let (capacity, channel) = (record.contract().capacity, record.outpoint());
+            words = format!("{words} · {paid} in all of {capacity} in channel {channel}");
+        }
+        self.say(&words);
     }
 
     /// Hears what happens to the money.
@@ -136,7 +165,7 @@ impl Telling {
                 let time = span::date(refund.lock_time.to_consensus_u32().into());
                 self.say(&format!("the refund is held, valid after {time}"));
                 if self.prints_refund {
-                    eprintln!("{}", serialize_hex(refund));
+                    say(&serialize_hex(refund));
                 }
             }
             Event::Exported(file) => {

@@ -1,7 +1,7 @@
 //! The paying client after it was cut off, and before a gateway that lies.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,12 +22,15 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::Stand;
 use super::feed::{CHUNKED, EVENTS};
 use super::payer::{Payer, hear, msat, read};
-use crate::support::PRICE_MSAT;
+use crate::pay_command::last_json;
+use crate::program::client;
+use crate::support::{PRICE_MSAT, terminate};
 
 #[tokio::test]
 async fn a_client_that_was_cut_off_takes_back_what_its_answer_did_not_use() {
@@ -56,16 +59,8 @@ async fn a_program_that_is_killed_in_the_middle_loses_nothing_and_pays_nothing_t
     let url = stand.world.gateway.url("/stream");
     let file = stand.world.file("channels.sqlite");
     let pay = |url: &str, arguments: &[&str]| {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_farebox"));
-        program
-            .args(["pay", url, "--yes"])
-            .args(arguments)
-            .env("FAREBOX_BITCOIND_URL", stand.world.node.url())
-            .env("FAREBOX_COOKIE_FILE", stand.world.node.cookie_file())
-            .env("FAREBOX_WALLET", "client")
-            .env("FAREBOX_CHANNELS", &file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut program = client(&stand.world, &[&["pay", url, "--yes"], arguments].concat());
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
         program
     };
     let mut killed = pay(&url, &[]).spawn().unwrap();
@@ -104,6 +99,55 @@ async fn a_program_that_is_killed_in_the_middle_loses_nothing_and_pays_nothing_t
     assert_eq!(purse.payment, account.payment);
     let most = u64::try_from(got).unwrap() + 500_000;
     assert!((most..most + 100_000).contains(&account.spent.get()), "{}", account.spent);
+}
+
+#[tokio::test]
+async fn a_program_that_is_cut_off_says_the_least_that_its_answer_has_cost_and_what_was_paid() {
+    let stand = Stand::start("bytes = { msat = 1 }").await;
+    let _mining = stand.world.keep_mining();
+    let url = stand.world.gateway.url("/stream");
+    let begin = async |arguments: &[&str]| {
+        let mut program = client(&stand.world, &[&["pay", &url, "--yes"], arguments].concat());
+        let mut program = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut side = stand.feed.asked().await;
+        side.say(CHUNKED).await;
+        for _ in 0..16 {
+            side.chunk(&"x".repeat(50_000)).await;
+        }
+        let mut stdout = program.stdout.take().unwrap();
+        let read = move || {
+            std::io::Read::read_exact(&mut stdout, &mut vec![0; 800_000]).unwrap();
+            stdout
+        };
+        (program, side, tokio::task::spawn_blocking(read).await.unwrap())
+    };
+    let end = async |program: Child| {
+        tokio::task::spawn_blocking(|| program.wait_with_output().unwrap()).await.unwrap()
+    };
+
+    let (program, side, stdout) = begin(&["--json"]).await;
+    terminate(program.id());
+    let stopped = end(program).await;
+    drop((side, stdout));
+
+    let told = last_json(&stopped.stderr);
+    let file = ChannelFile::open(&stand.world.file("channels.sqlite")).unwrap();
+    let [record] = file.channels().unwrap().try_into().unwrap();
+    let Stage::Open(purse) = &record.stage else { panic!("it is open") };
+    assert_eq!((stopped.status.code(), &told["cost_msat"]), (Some(130), &Value::Null), "{told}");
+    assert_eq!(told["paid_sat"], purse.payment.paid.get(), "{told}");
+    assert!(purse.payment.paid.get() >= 800, "it has topped up");
+    assert_eq!(told["channel"], record.outpoint().to_string(), "{told}");
+    drop(file);
+
+    let (program, mut side, stdout) = begin(&[]).await;
+    drop(stdout);
+    side.chunk(&"x".repeat(50_000)).await;
+    let unread = end(program).await;
+    let words = String::from_utf8(unread.stderr).unwrap();
+    assert_eq!(unread.status.code(), Some(1), "{words}");
+    assert!(words.contains("farebox: paid at least 1000 msat, and it is not known"), "{words}");
+    assert!(words.contains(&format!(" sat in channel {}\n", record.outpoint())), "{words}");
 }
 
 /// What a gateway claims.

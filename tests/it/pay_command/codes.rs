@@ -1,7 +1,8 @@
 //! How the program ends, for scripts.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use axum::Router;
 use axum::extract::Request;
@@ -115,6 +116,11 @@ async fn a_program_that_is_stopped_says_what_is_on_record_and_goes_on_the_next_t
     assert_eq!(stopped.status.code(), Some(130), "{stopped:?}");
     let last = text(&stopped.stderr).lines().last().unwrap();
     assert!(last.contains("the contract is on record, and the same command goes on"), "{last}");
+    let listed = run(client(&world, &["wallet", "channels"])).await;
+    let channel = text(&listed.stdout).lines().nth(1).unwrap().split(' ').next().unwrap();
+    let closed = run(client(&world, &["wallet", "close", channel])).await;
+    let never = format!("the channel {channel} has never opened, so there is nothing to close: ");
+    assert!(text(&closed.stderr).contains(&never) && !closed.status.success(), "{closed:?}");
     open(&world).await;
     let listed = run(client(&world, &["wallet", "channels"])).await;
     assert_eq!(text(&listed.stdout).lines().count(), 2, "one channel: {listed:?}");
@@ -128,4 +134,43 @@ async fn what_is_free_leaves_no_channel_to_be_closed() {
     let ended = run(pay(&world, "/free/x", &["--close"])).await;
 
     assert_eq!((ended.status.code(), text(&ended.stdout)), (Some(0), "hello\n"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_nobody_reads_keeps_no_program_from_its_end() {
+    let world = World::start().await;
+    open(&world).await;
+    let program = |arguments: &[&str]| {
+        let mut program = client(&world, arguments);
+        program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let end = async |program: Child| {
+        tokio::task::spawn_blocking(|| program.wait_with_output().unwrap()).await.unwrap()
+    };
+    let url = world.gateway.url("/paid/x");
+    for arguments in [&["pay", &url][..], &["pay", &url, "--json"]] {
+        let mut unheard = program(arguments);
+        drop(unheard.stderr.take());
+        let ended = end(unheard).await;
+        assert_eq!((ended.status.code(), text(&ended.stdout)), (Some(0), "hello\n"), "{ended:?}");
+    }
+    let mut unread = program(&["wallet", "channels"]);
+    drop(unread.stdout.take());
+    let ended = end(unread).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(text(&ended.stderr).contains("Broken pipe"), "{ended:?}");
+
+    let (body, echo) = (world.file("body"), world.gateway.url("/paid/echo"));
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    let mut full = program(&["pay", &echo, "--data-binary", &format!("@{}", body.display())]);
+    let stdout = full.stdout.take().unwrap();
+    let last = Cell::new(0);
+    until("nothing more can be written", async || {
+        let written = rustix::io::ioctl_fionread(&stdout).unwrap();
+        written > 0 && last.replace(written) == written
+    })
+    .await;
+    terminate(full.id());
+    until("the program has ended", async || full.try_wait().unwrap().is_some()).await;
+    assert_eq!(end(full).await.status.code(), Some(130));
 }

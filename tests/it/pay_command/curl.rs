@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
 use super::{open, pay, run_with_input};
-use crate::program::{run, text};
+use crate::program::{client, run, text};
 use crate::support::World;
 
 #[tokio::test]
@@ -37,6 +37,29 @@ async fn pay_sends_bodies_and_fields_as_curl_does() {
     }
     let asked = world.api.asked().pop().unwrap();
     assert_eq!(asked.headers.get_all("x-mine").iter().count(), 2);
+}
+
+#[tokio::test]
+async fn a_name_and_a_password_in_the_url_are_sent_and_told_to_nobody_else() {
+    let world = World::start().await;
+    let url = world.gateway.url("/paid/x").replace("http://", "http://me:s%40cret@");
+    let (mining, program) =
+        (world.keep_mining(), client(&world, &["pay", &url, "--yes", "--json"]));
+
+    let paid = run(program).await;
+    drop(mining);
+
+    assert_eq!(text(&paid.stdout), "hello\n", "{paid:?}");
+    let asked = world.api.asked().pop().unwrap();
+    assert_eq!(asked.headers["authorization"], "Basic bWU6c0BjcmV0", "me:s@cret");
+    let history = run(client(&world, &["wallet", "history"])).await;
+    assert_eq!(text(&history.stdout).lines().count(), 2, "{history:?}");
+    for told in [&paid.stderr, &history.stdout] {
+        assert!(!text(told).contains("cret"), "{}", text(told));
+    }
+    let named = run(client(&world, &["pay", &url, "-H", "Authorization: Bearer x"])).await;
+    assert!(named.status.success(), "{named:?}");
+    assert_eq!(world.api.asked().pop().unwrap().headers["authorization"], "Bearer x");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a request would cost.
 
-use farebox_chain::Chain;
+use farebox_chain::{Chain, Wallet};
+use serde_json::Value;
 
 use super::{balance, last_json, open, pay};
 use crate::program::{client, run, text};
@@ -102,4 +103,34 @@ async fn a_dry_run_names_the_channel_that_would_pay() {
     assert!(text(&listed.stdout).lines().any(|line| line.starts_with(channel)), "{told}");
     assert_eq!(told["channel_left_msat"], 50_000_000 - 1_500);
     assert!(told["would_lock_sat"].is_null(), "{told}");
+}
+
+#[tokio::test]
+async fn a_dry_run_knows_how_many_channels_were_opened_and_what_was_begun() {
+    let world = World::start().await;
+    let back = world.wallet().fresh_address().await.unwrap().to_string();
+    let dry_run = async |arguments: &[&str]| {
+        let arguments = [&["--dry-run", "--json"], arguments].concat();
+        last_json(&run(pay(&world, "/paid/x", &arguments)).await.stdout)
+    };
+    let unpaid = run(pay(&world, "/paid/x", &["--outside", &back, "--max-wait", "0s"])).await;
+    assert_eq!(unpaid.status.code(), Some(8), "{unpaid:?}");
+    let told = dry_run(&["--outside", &back, "--budget", "400"]).await;
+    assert_eq!((&told["exit"], &told["would_lock_sat"]), (&"done".into(), &Value::Null), "{told}");
+    assert!(text(&unpaid.stderr).contains(told["asked"].as_str().unwrap()), "{told}");
+
+    let begun = run(pay(&world, "/paid/x", &["--max-wait", "0s"])).await;
+    assert_eq!(begun.status.code(), Some(8), "{begun:?}");
+    let told = dry_run(&["--budget", "800", "--max-channels", "1"]).await;
+    assert_eq!((&told["exit"], &told["would_lock_sat"]), (&"done".into(), &Value::Null), "{told}");
+    let channel = told["begun"].as_str().unwrap();
+    assert!(text(&begun.stderr).contains(channel), "{told}");
+
+    open(&world).await;
+    let another = ["--kind", "refund", "--max-channels", "1"];
+    let told = dry_run(&another).await;
+    assert_eq!(told["refusals"][0]["exit"], "limit", "{told}");
+    let ended = run(pay(&world, "/paid/x", &another)).await;
+    let reason = told["refusals"][0]["reason"].as_str().unwrap();
+    assert!(text(&ended.stderr).contains(reason), "{ended:?}");
 }

@@ -5,7 +5,7 @@ mod codes;
 mod curl;
 mod dry_run;
 mod telling;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::process::{Command, Output, Stdio};
 
@@ -38,7 +38,7 @@ async fn open(world: &World) {
 }
 
 /// Returns the last line as JSON.
-fn last_json(words: &[u8]) -> Value {
+pub(crate) fn last_json(words: &[u8]) -> Value {
     serde_json::from_str(text(words).lines().last().unwrap()).unwrap()
 }
 

@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::support::until;
 
 /// A program whose standard input and standard error are a terminal.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     program: Child,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -20,7 +20,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    pub(super) fn start(mut program: Command) -> Self {
+    pub(crate) fn start(mut program: Command) -> Self {
         let control =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&control).unwrap();
@@ -46,20 +46,20 @@ impl Terminal {
     }
 
     /// Returns what the terminal has shown so far.
-    pub(super) fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap()).into_owned()
     }
 
-    pub(super) async fn until_it_shows(&self, words: &str) {
+    pub(crate) async fn until_it_shows(&self, words: &str) {
         until(words, async || self.screen().contains(words)).await;
     }
 
-    pub(super) fn type_line(&mut self, words: &str) {
+    pub(crate) fn type_line(&mut self, words: &str) {
         writeln!(self.keyboard, "{words}").unwrap();
     }
 
     /// Waits until the program has ended, and returns what the terminal has shown too.
-    pub(super) async fn ended(self) -> (Output, String) {
+    pub(crate) async fn ended(self) -> (Output, String) {
         let Self { program, screen, keyboard, reading } = self;
         let ended = tokio::task::spawn_blocking(|| {
             let ended = program.wait_with_output().unwrap();

@@ -1,9 +1,12 @@
 //! A gateway that asks for more, gives false receipts, or answers without an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use farebox_channel::client::Distrust;
 use farebox_channel::message::{Offer, OfferedRate, OfferedRates, Receipt};
 use farebox_channel::{Kind, Msat, Sat, Seconds};
-use farebox_client::{Limit, PayError};
+use farebox_client::{Event, Limit, Observer, PayError};
 use http::{HeaderName, StatusCode};
 use tokio::time::timeout;
 
@@ -72,10 +75,17 @@ async fn a_receipt_for_more_than_was_agreed_to_is_not_believed() {
     let mut scene = Scene::set().await;
     for (index, (twist, is_found)) in RECEIPTS.into_iter().enumerate() {
         scene.liar.lie(|_, _| Fate::Pass);
+        let told: Arc<AtomicBool> = Arc::default();
+        let hearing = Arc::clone(&told);
         let client = scene.client_with_channel(Kind::Refund).await;
+        let client = client.observed_by(Observer::new(move |event| {
+            hearing.fetch_or(matches!(event, Event::Paid(_)), Ordering::Relaxed);
+        }));
         scene.liar.lie(twisted("paid", twist));
 
         let error = scene.get(&client).await.unwrap_err();
+
+        assert!(!told.load(Ordering::Relaxed), "{index}: what is not believed is not told");
 
         assert!(is_found(&error), "{index}: {error}");
         assert_eq!(signed(&client), FIRST_SAT);
@@ -110,6 +120,9 @@ async fn an_answer_that_is_endless_or_never_begins_ends_with_the_reason() {
     let client = scene.client(Kind::Cltv);
     scene.liar.lie(|step, _| if step == "request" { Fate::Swallow } else { Fate::Pass });
     let error = scene.get(&client).await.unwrap_err();
+    assert!(matches!(error, PayError::Silent(_)), "{error}");
+    let asked = client.get(scene.liar.url("/paid/x")).build().unwrap();
+    let error = timeout(BOUND, client.quote(asked)).await.expect("an end in time").unwrap_err();
     assert!(matches!(error, PayError::Silent(_)), "{error}");
     scene.liar.lie(move |step, message| match message {
         Message::Asked(_) if step == "open" => {

@@ -7,6 +7,7 @@ mod clients;
 mod configuration;
 mod liar;
 mod lying;
+mod programs;
 mod refunds;
 mod scene;
 mod strangers;

@@ -16,8 +16,9 @@ use crate::metering::{Meter, Metered, Passage, Reported, Stop};
 use crate::problem::ProblemKind;
 use crate::stall::Stall;
 
-/// Runs once when the service breaks its answer off. It is dropped with the body.
-pub(crate) type OnBreak = Box<dyn FnOnce() + Send>;
+/// Runs once when the service breaks its answer off, and is told whether the client has got anything of
+/// it. It is dropped with the body.
+pub(crate) type OnBreak = Box<dyn FnOnce(bool) + Send>;
 
 /// Why an answer that came through a paywall has broken off.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ impl Watch {
             Some(_) => {
                 let on_break = self.on_break.take();
                 if let Some(on_break) = on_break.filter(|_| !self.stall.is_long()) {
-                    on_break();
+                    on_break(self.has_begun);
                 }
             }
             None => self.on_break = None,

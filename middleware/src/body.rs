@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::grpc::has_failed;
 use crate::headers::strip;
-use crate::metering::{Meter, Metered, Passage, Reported, Stop};
+use crate::metering::{Kept, Meter, Metered, Passage, Reported, Stop};
 use crate::problem::ProblemKind;
 use crate::stall::Stall;
 
@@ -99,6 +99,11 @@ impl<B> PaidBody<B> {
     pub(crate) fn served(inner: B, on_break: Option<OnBreak>) -> Self {
         let watch = Watch { on_break, has_begun: false, stall: Stall::default() };
         Self { state: State::Served { inner, watch }, passage: None }
+    }
+
+    /// Passes on the service's body, for nothing. Until its end, the upload does not break off.
+    pub(crate) fn kept(inner: B, upload: Kept) -> Self {
+        Self::served(inner, Some(Box::new(move |_| drop(upload))))
     }
 
     /// Passes on the service's body, as far as it is paid.

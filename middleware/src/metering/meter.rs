@@ -71,7 +71,7 @@ impl Meter {
     }
 
     /// Nobody panics with the lock in hand, so a poisoned one is still good.
-    fn lock(&self) -> MutexGuard<'_, Tab> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Tab> {
         self.0.tab.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -255,24 +255,19 @@ impl Meter {
         Poll::Pending
     }
 
-    /// Tells whether there is no credit.
+    /// Tells whether nothing more is taken in: there is no credit, or nothing more passes.
     pub(crate) fn is_unpaid(&self) -> bool {
-        matches!(self.lock().funding, Funding::Waiting | Funding::Stopped(_))
-    }
-
-    /// Has one side woken when there is news.
-    pub(crate) fn watch(&self, from: Party, context: &Context<'_>) {
-        let mut tab = self.lock();
-        let passed = tab.passed(from);
-        tab.want(from, passed, context.waker());
+        let tab = self.lock();
+        tab.is_over || matches!(tab.funding, Funding::Waiting | Funding::Stopped(_))
     }
 
     /// Waits until nothing more is paid, and tells why. It is woken in the place of the service.
     pub(crate) fn poll_stopped(&self, context: &Context<'_>) -> Poll<Problem> {
-        if let Some(Halt::Unpaid(problem)) = halted(&self.lock()) {
+        let mut tab = self.lock();
+        if let Some(Halt::Unpaid(problem)) = halted(&tab) {
             return Poll::Ready(problem);
         }
-        self.watch(Party::Service, context);
+        tab.watch_from(Party::Service, context.waker());
         Poll::Pending
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Tab {
     pub(super) stopped: Option<Problem>,
     /// Whether nothing passes any more.
     pub(super) is_over: bool,
+    /// Whether what waits of the upload waits on then, for the end of an answer that is still coming.
+    pub(super) is_kept: bool,
     /// Whether it has ever paused for want of credit.
     pub(super) has_paused: bool,
     /// How long the service waits for what the client sends.
@@ -91,6 +93,7 @@ impl Tab {
             ending: None,
             stopped: None,
             is_over: false,
+            is_kept: false,
             has_paused: false,
             stall: Stall::default(),
         };
@@ -170,6 +173,12 @@ impl Tab {
         let flow = self.flow(from);
         flow.wanted = counts;
         flow.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
+    }
+
+    /// Has one side woken when there is news.
+    pub(super) fn watch_from(&mut self, from: Party, waker: &Waker) {
+        let passed = self.passed(from);
+        self.want(from, passed, waker);
     }
 
     /// Notes who else is woken when there is news.

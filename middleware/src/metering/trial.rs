@@ -9,7 +9,7 @@ use http::Response;
 use http_body::Body;
 
 use super::purse::{Closing, Denied, Later, Purse};
-use super::{Account, Counter, End, Forgiveness, Meter, Metered, Metering, Reported, behind};
+use super::{Account, Counter, Forgiveness, Meter, Metered, Metering, Reported};
 use crate::body::PaidBody;
 use crate::fault::ClientFault;
 use crate::grpc::could_do_nothing;
@@ -90,8 +90,8 @@ pub(crate) fn uploaded<B: Body<Data = Bytes>>(
     }
     response.extensions_mut().insert(meter.bill());
     if gives_back && could_do_nothing(&response) {
-        behind(meter.end(End::Void));
-        return response.map(|body| PaidBody::served(body, None));
+        // It passes on, as if it were free.
+        return response.map(|body| PaidBody::kept(body, meter.keep()));
     }
     meter.begin();
     let counter = Counter::new(response.headers());

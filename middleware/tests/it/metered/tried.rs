@@ -72,11 +72,18 @@ async fn an_upload_in_shadow_would_be_given_back_where_its_service_fails() {
         if is_broken {
             upload.break_off().await;
         }
-        let (_, body) = unbounded_channel();
+        let (_give, body) = unbounded_channel();
         let told = Response::builder().status(502).body(Fed(body)).unwrap();
 
         let answer = upload.answer(Ok(told)).await.unwrap();
+        if !is_broken {
+            // It is free, and goes on while the answer comes.
+            upload.give(vec![b'x'; 1_000]);
+            upload.taken(6_000).await;
+        }
+        let bill = answer.extensions().get::<RunningBill>().unwrap().clone();
+        drop(answer);
 
-        assert_eq!(answer.extensions().get::<RunningBill>().unwrap().cost(), msat(cost));
+        assert_eq!(bill.cost(), msat(cost));
     }
 }

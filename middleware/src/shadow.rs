@@ -10,9 +10,9 @@ use tower_service::Service;
 
 use crate::body::PaidBody;
 use crate::headers::strip;
-use crate::metering::{Counter, Meter, PaidUpload, Rates, on_trial, tried, uploaded};
+use crate::metering::{Counter, Meter, PaidUpload, Rates, failed, on_trial, tried, uploaded};
 use crate::pricing::Pricing;
-use crate::service::{Paywall, ask_plainly};
+use crate::service::{Paywall, ask_plainly, is_failure};
 
 /// What a free request gets.
 type Given<B, E> = Result<Response<PaidBody<B>>, E>;
@@ -47,6 +47,9 @@ impl<S, N, P> Paywall<S, N, P> {
         let mut response = self.inner.call(request).await?;
         strip(response.headers_mut());
         let forgiveness = forgiveness.of_answer(&mut response);
+        if is_failure(&response) && !forgiveness.fault.is_set() && self.gate.release.server_error {
+            return Ok(failed(response));
+        }
         let metering = billing.metering(response.status(), response.headers());
         Ok(tried((price, metering), forgiveness, response))
     }

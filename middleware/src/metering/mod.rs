@@ -41,7 +41,7 @@ use reported::Reading;
 pub(crate) use reported::Reported;
 pub use reported::Usage;
 pub use tab::Party;
-pub(crate) use trial::{on_trial, tried, uploaded};
+pub(crate) use trial::{failed, on_trial, tried, uploaded};
 pub use upload::{PaidUpload, UploadError};
 
 /// What is left to be known of an answer's cost, once its head has come.

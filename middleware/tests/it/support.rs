@@ -26,7 +26,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 /// What both clocks show.
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 /// The host in proofs.
 pub(crate) const HOST: &str = "api.example.com";
 /// What each request costs, in millisatoshi.

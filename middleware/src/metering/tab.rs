@@ -61,8 +61,8 @@ pub(super) enum Funding {
     Idle,
     /// It is being made.
     Drawing,
-    /// From a payment that has not come.
-    Waiting,
+    /// From a payment that has not come. Who waits for it waits no longer than this value lives.
+    Waiting { _open: oneshot::Sender<()> },
     /// There is none any more.
     Stopped(Problem),
 }
@@ -143,7 +143,7 @@ impl Tab {
     /// Tells whether nothing is taken in: for want of credit, where time costs something that is not
     /// charged meanwhile.
     pub(super) fn is_paused(&self) -> bool {
-        matches!(self.funding, Funding::Waiting) && self.rates.millis.is_some()
+        matches!(self.funding, Funding::Waiting { .. }) && self.rates.millis.is_some()
     }
 
     /// Returns for how long nothing more has to be charged, if nothing passes.
@@ -228,7 +228,7 @@ impl Tab {
     /// Notes that the answer begins, from where on time counts, but not in a pause.
     pub(super) fn begin(&mut self) {
         self.clock.begin();
-        if matches!(self.funding, Funding::Waiting | Funding::Stopped(_)) {
+        if matches!(self.funding, Funding::Waiting { .. } | Funding::Stopped(_)) {
             self.clock.stop();
         }
     }
@@ -266,14 +266,16 @@ impl Tab {
         self.funding = Funding::Idle;
     }
 
-    /// Notes that there is no credit, and returns until when to wait for it. From now on time costs
-    /// nothing.
-    pub(super) fn ran_dry(&mut self) -> Instant {
+    /// Notes that there is no credit, and returns until when to wait for it, and what tells that nobody
+    /// waits any more. From now on time costs nothing.
+    pub(super) fn ran_dry(&mut self) -> (Instant, oneshot::Receiver<()>) {
         self.account.ran_dry();
         self.clock.stop();
         self.has_paused = true;
-        self.funding = Funding::Waiting;
-        *self.until.get_or_insert_with(|| Instant::now() + self.rates.patience)
+        let (_open, is_over) = oneshot::channel();
+        self.funding = Funding::Waiting { _open };
+        let until = self.until.get_or_insert_with(|| Instant::now() + self.rates.patience);
+        (*until, is_over)
     }
 
     /// Notes that nothing more is charged.

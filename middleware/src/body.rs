@@ -12,12 +12,13 @@ use pin_project_lite::pin_project;
 
 use crate::grpc::has_failed;
 use crate::headers::strip;
-use crate::metering::{Meter, Metered, Passage, Reported, Stop};
+use crate::metering::{Kept, Meter, Metered, Passage, Reported, Stop};
 use crate::problem::ProblemKind;
 use crate::stall::Stall;
 
-/// Runs once when the service breaks its answer off. It is dropped with the body.
-pub(crate) type OnBreak = Box<dyn FnOnce() + Send>;
+/// Runs once when the service breaks its answer off, and is told whether the client has got anything of
+/// it. It is dropped with the body.
+pub(crate) type OnBreak = Box<dyn FnOnce(bool) + Send>;
 
 /// Why an answer that came through a paywall has broken off.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ impl Watch {
             Some(_) => {
                 let on_break = self.on_break.take();
                 if let Some(on_break) = on_break.filter(|_| !self.stall.is_long()) {
-                    on_break();
+                    on_break(self.has_begun);
                 }
             }
             None => self.on_break = None,
@@ -98,6 +99,11 @@ impl<B> PaidBody<B> {
     pub(crate) fn served(inner: B, on_break: Option<OnBreak>) -> Self {
         let watch = Watch { on_break, has_begun: false, stall: Stall::default() };
         Self { state: State::Served { inner, watch }, passage: None }
+    }
+
+    /// Passes on the service's body, for nothing. Until its end, the upload does not break off.
+    pub(crate) fn kept(inner: B, upload: Kept) -> Self {
+        Self::served(inner, Some(Box::new(move |_| drop(upload))))
     }
 
     /// Passes on the service's body, as far as it is paid.

@@ -6,15 +6,11 @@ use std::sync::Arc;
 use bitcoin::OutPoint;
 use farebox_channel::gateway::{Channel, Gateway, Input, Refusal, RequestName, Rules};
 use farebox_channel::message::{
-    ChannelStatus, CloseRequest, ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt,
-    RefundReply, RefundRequest, StateName, StateReply, StatusReply, StatusRequest, StatusSubject,
-    TermsReply, WatchReply, WatchRequest,
+    ContractRequest, Memo, Offer, OpenRequest, PayRequest, Receipt, RefundReply, RefundRequest,
+    StateName, StateReply, TermsReply, WatchReply, WatchRequest,
 };
-use farebox_channel::{
-    ChainTime, Clock, Keyring, Msat, Place, Proof, ProofError, Subject, VerifiedPayment,
-};
+use farebox_channel::{ChainTime, Clock, Keyring, Msat, VerifiedPayment};
 use farebox_ledger::{AttemptId, Charge, Credited, Hold, Ledger, LedgerError, Paid, Post};
-use secp256k1::PublicKey;
 
 use crate::charged::Charged;
 use crate::metering::Meters;
@@ -24,23 +20,21 @@ use crate::problem::{Problem, ProblemKind};
 
 /// The greatest number of channels that wait for confirmations at a time.
 const PENDING_MAX: usize = 1_000;
-/// The greatest number of channels in one answer, so that the field stays under its limit.
-const STATUS_CHANNELS_MAX: usize = 10;
 
 /// What a cashier works with.
 #[derive(Debug)]
-struct Desk<N> {
-    gateway: Gateway,
-    node: N,
-    hosts: Vec<String>,
+pub(crate) struct Desk<N> {
+    pub(crate) gateway: Gateway,
+    pub(crate) node: N,
+    pub(crate) hosts: Vec<String>,
     under_way: UnderWay,
 }
 
 /// The gateway's side of every step. Clones share it.
 #[derive(Debug)]
 pub struct Cashier<N> {
-    desk: Arc<Desk<N>>,
-    ledger: Ledger,
+    pub(crate) desk: Arc<Desk<N>>,
+    pub(crate) ledger: Ledger,
     meters: Meters,
 }
 
@@ -305,90 +299,8 @@ impl<N: Node> Cashier<N> {
         Ok(channel.account().receipt(Msat::ZERO))
     }
 
-    /// Tells a client what is on record of its channels.
-    pub(crate) fn status(&self, request: &StatusRequest) -> Result<StatusReply, Problem> {
-        let StatusRequest { subject, proof } = request;
-        let channels = match subject {
-            StatusSubject::Key(key) => {
-                self.check_proof(proof, &subject.proven(), key)?;
-                self.ledger.channels_of(key)
-            }
-            StatusSubject::Channel(outpoint) => {
-                vec![self.proven_channel(proof, &subject.proven(), *outpoint)?]
-            }
-        };
-        let mut channels: Vec<_> = channels.iter().map(|channel| self.told(channel)).collect();
-        channels.sort_by_key(|channel| std::cmp::Reverse(channel.expiry));
-        channels.truncate(STATUS_CHANNELS_MAX);
-        Ok(StatusReply { channels })
-    }
-
-    /// Closes a channel for its client's final payment. Closing twice is harmless.
-    pub(crate) async fn close(&self, request: &CloseRequest) -> Result<StateReply, Problem> {
-        let CloseRequest { channel: outpoint, ref proof, payment } = *request;
-        let channel = self.proven_channel(proof, &Subject::Close(outpoint), outpoint)?;
-        match channel {
-            Channel::Closing(_) | Channel::Ended(_) => {}
-            Channel::Pending(_) | Channel::Late(_) | Channel::Open(_) => {
-                let payment = payment.verify(channel.contract()).map_err(Refusal::from)?;
-                let close = Input::Close(payment);
-                self.ledger.apply(outpoint, self.clock(), close).await?;
-            }
-        }
-        self.desk.node.attend(outpoint).await;
-        self.state(outpoint)
-    }
-
-    /// Returns the channel that a proof is about.
-    ///
-    /// An unknown channel and a foreign one get the same answer for the same work.
-    fn proven_channel(
-        &self,
-        proof: &Proof,
-        subject: &Subject,
-        outpoint: OutPoint,
-    ) -> Result<Channel, Problem> {
-        match self.ledger.channel(outpoint) {
-            Some(channel) => {
-                self.check_proof(proof, subject, &channel.contract().terms.client_key)?;
-                Ok(channel)
-            }
-            None => {
-                let nobody = self.desk.gateway.decoy_key();
-                self.check_proof(proof, subject, &nobody)?;
-                Err(Refusal::UnknownChannel.into()) // nobody signs for that key
-            }
-        }
-    }
-
-    fn check_proof(
-        &self,
-        proof: &Proof,
-        subject: &Subject,
-        key: &PublicKey,
-    ) -> Result<(), Problem> {
-        let network = self.desk.gateway.network();
-        let wall = self.clock().wall;
-        let verify = |host: &String| proof.verify(subject, Place { network, host }, wall, key);
-        let mut refused = ProofError::BadSignature;
-        for host in &self.desk.hosts {
-            match verify(host) {
-                Ok(()) => return Ok(()),
-                Err(error) => refused = error,
-            }
-        }
-        let detail =
-            format!("{refused}; proofs for this gateway name {}", self.desk.hosts.join(" or "));
-        Err(Problem::new(ProblemKind::WrongProof, detail))
-    }
-
-    /// Returns what is told of a channel to its client.
-    fn told(&self, channel: &Channel) -> ChannelStatus {
-        channel.status(self.desk.gateway.pass(channel.contract().outpoint))
-    }
-
     /// Returns where a channel stands now.
-    fn state(&self, outpoint: OutPoint) -> Result<StateReply, Problem> {
+    pub(crate) fn state(&self, outpoint: OutPoint) -> Result<StateReply, Problem> {
         let channel = self.ledger.channel(outpoint).ok_or(Refusal::UnknownChannel)?;
         Ok(StateReply {
             channel: outpoint,
@@ -399,7 +311,7 @@ impl<N: Node> Cashier<N> {
         })
     }
 
-    fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.desk.node.clock()
     }
 }

@@ -12,6 +12,8 @@ use crate::problem::Problem;
 const TYPE: &str = "application/grpc";
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// How long a client gives a call.
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// When to try again, for clients that do so by themselves (gRFC A6).
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
@@ -33,6 +35,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let Some((name, rest)) = content_type.split_at_checked(TYPE.len()) else { return false };
     name.eq_ignore_ascii_case(TYPE.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+/// Tells whether a client has set a deadline, by the head of its request.
+pub(crate) fn has_deadline(headers: &HeaderMap) -> bool {
+    headers.contains_key(TIMEOUT)
 }
 
 /// Makes of an answer that tells a [`Problem`] one that clients of gRPC read: with status 200, the

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_channel::Seconds;
+use http::HeaderMap;
 use http::header::HeaderName;
 use tower_layer::Layer;
 
 use crate::cashier::Cashier;
+use crate::fault::ClientFault;
+use crate::grpc::has_deadline;
+use crate::metering::Forgiveness;
 use crate::node::Node;
 use crate::pricing::Pricing;
 use crate::service::Paywall;
@@ -48,6 +52,17 @@ pub(crate) struct Gate<N, P> {
     pub(crate) requests_per_channel: NonZeroU32,
     /// For how long a price that was told holds, if that is promised.
     pub(crate) quote: Option<Seconds>,
+}
+
+impl<N, P> Gate<N, P> {
+    /// Returns what is forgiven of the answer to a request with this head.
+    pub(crate) fn forgiveness(&self, request: &HeaderMap) -> Forgiveness {
+        Forgiveness {
+            is_granted: self.release.broken_answer,
+            fault: ClientFault::default(),
+            has_deadline: has_deadline(request),
+        }
+    }
 }
 
 /// The fields in which a paywall and the service behind it talk to each other.

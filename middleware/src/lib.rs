@@ -43,6 +43,7 @@ mod node;
 mod page;
 mod pricing;
 mod problem;
+mod proven;
 mod service;
 mod shadow;
 mod stall;

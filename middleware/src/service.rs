@@ -23,7 +23,6 @@ use crate::begin::begin;
 use crate::body::{OnBreak, PaidBody};
 use crate::cashier::Cashier;
 use crate::charged::Charged;
-use crate::fault::ClientFault;
 use crate::grpc::{has_failed, in_grpc, is_grpc};
 use crate::headers::{
     Asked, hand_over, insert, is_prefetch, make_private, remove, strip, take, take_memo, usage,
@@ -187,9 +186,10 @@ impl<S, N, P> Paywall<S, N, P> {
         P: Pricing,
         ResBody: Body<Data = Bytes>,
     {
+        let forgiveness = self.gate.forgiveness(request.headers());
         let unanswered = Unanswered::new(&self.gate.cashier, &charge);
         match unanswered.until(self.inner.call(request)).await {
-            Ok(response) => Ok(bill(self.gate, charge, response, billing).await),
+            Ok(response) => Ok(bill(self.gate, charge, response, (billing, forgiveness)).await),
             Err(error) => {
                 release(&self.gate.cashier, &charge).await;
                 Err(error)
@@ -212,7 +212,8 @@ impl<S, N, P> Paywall<S, N, P> {
         ResBody: Body<Data = Bytes>,
     {
         let paid = charge.paid_by();
-        let account = account(&self.gate, charge, ClientFault::default());
+        let forgiveness = self.gate.forgiveness(request.headers());
+        let account = account(&self.gate, charge, forgiveness);
         let meter = self.gate.cashier.meters().open(rates, account);
         let uploaded = Uploaded { meter, paid };
         let meter = uploaded.meter.clone();
@@ -247,16 +248,16 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     gate: Arc<Gate<N, P>>,
     mut charge: Charged,
     mut response: Response<B>,
-    billing: Billing,
+    (billing, forgiveness): (Billing, Forgiveness),
 ) -> Response<PaidBody<B>> {
     let used = dress(&gate, &mut response);
-    let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
-    let has_failed = is_failure(&response);
-    if has_failed && !fault.is_set() && gate.release.server_error {
+    let forgiveness = forgiveness.of_answer(&mut response);
+    let (has_failed, is_to_blame) = (is_failure(&response), forgiveness.fault.is_set());
+    if has_failed && !is_to_blame && gate.release.server_error {
         let released = release(&gate.cashier, &charge).await;
         return unanswered(&charge, released, response);
     }
-    if has_failed && fault.is_set() && charge.is_named() {
+    if has_failed && is_to_blame && charge.is_named() {
         // A client that has broken off hears nothing of it, and may ask again: the charge stays on
         // record for the name.
         return unanswered(&charge, None, response);
@@ -283,26 +284,26 @@ async fn bill<N: Node, P: Pricing, B: Body<Data = Bytes>>(
     match metering {
         Metering::Flat | Metering::Known(_) => {}
         Metering::Reported(reading) => {
-            let account = account(&gate, charge, fault);
+            let account = account(&gate, charge, forgiveness);
             tell_cost(account.bill(), &mut response);
             let reported = |body| PaidBody::reported(Reported::new(body, reading, account));
             return response.map(reported);
         }
         Metering::Left(rates) => {
-            let account = account(&gate, charge, fault);
+            let account = account(&gate, charge, forgiveness);
             let meter = gate.cashier.meters().open(rates, account);
             return response.map(|body| PaidBody::left(body, meter));
         }
         Metering::Running(rates, counter) => {
-            let account = account(&gate, charge, fault);
+            let account = account(&gate, charge, forgiveness);
             let meter = gate.cashier.meters().open(rates, account);
             meter.begin();
             tell_cost(meter.bill(), &mut response);
             return response.map(|body| PaidBody::metered(Metered::new(body, meter, counter)));
         }
     }
-    let on_break: OnBreak = Box::new(move || {
-        if gate.release.broken_answer && !fault.is_set() {
+    let on_break: OnBreak = Box::new(move |has_begun| {
+        if forgiveness.covers(has_begun) {
             begin(async move {
                 let _receipt = release(&gate.cashier, &charge).await;
             });
@@ -345,8 +346,7 @@ pub(crate) fn is_failure<B>(response: &Response<B>) -> bool {
 }
 
 /// Begins to charge a request until its end.
-fn account<N: Node, P>(gate: &Gate<N, P>, charge: Charged, fault: ClientFault) -> Account {
-    let forgiveness = Forgiveness { is_granted: gate.release.broken_answer, fault };
+fn account<N: Node, P>(gate: &Gate<N, P>, charge: Charged, forgiveness: Forgiveness) -> Account {
     let receipt = charge.receipt();
     let purse = Box::new(Running { cashier: gate.cashier.clone(), charge });
     Account::new((purse, receipt), forgiveness)

@@ -9,11 +9,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::body::PaidBody;
-use crate::fault::ClientFault;
 use crate::headers::strip;
-use crate::metering::{Counter, Forgiveness, Meter, PaidUpload, Rates, on_trial, tried, uploaded};
+use crate::metering::{Counter, Meter, PaidUpload, Rates, failed, on_trial, tried, uploaded};
 use crate::pricing::Pricing;
-use crate::service::{Paywall, ask_plainly};
+use crate::service::{Paywall, ask_plainly, is_failure};
 
 /// What a free request gets.
 type Given<B, E> = Result<Response<PaidBody<B>>, E>;
@@ -43,12 +42,16 @@ impl<S, N, P> Paywall<S, N, P> {
         if let Some(upload) = upload {
             return self.try_upload(Request::from_parts(parts, body), price, upload).await;
         }
+        let forgiveness = self.gate.forgiveness(&parts.headers);
         let request = Request::from_parts(parts, PaidUpload::plain(body));
         let mut response = self.inner.call(request).await?;
         strip(response.headers_mut());
-        let fault = response.extensions_mut().remove::<ClientFault>().unwrap_or_default();
+        let forgiveness = forgiveness.of_answer(&mut response);
+        if is_failure(&response) && !forgiveness.fault.is_set() && self.gate.release.server_error {
+            return Ok(failed(response));
+        }
         let metering = billing.metering(response.status(), response.headers());
-        Ok(tried((price, metering), self.forgiveness(fault), response))
+        Ok(tried((price, metering), forgiveness, response))
     }
 
     /// The same for a request whose body would be charged by what passes.
@@ -62,7 +65,7 @@ impl<S, N, P> Paywall<S, N, P> {
         S: Service<Request<PaidUpload<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let account = on_trial(price, self.forgiveness(ClientFault::default()));
+        let account = on_trial(price, self.gate.forgiveness(request.headers()));
         let meter = Meter::new(rates, account);
         let mut request = request.map(|body| PaidUpload::metered(body, meter.clone(), counter));
         // Where the client leaves before the answer, this is all that tells.
@@ -70,9 +73,5 @@ impl<S, N, P> Paywall<S, N, P> {
         let mut response = self.inner.call(request).await?;
         strip(response.headers_mut());
         Ok(uploaded(meter, self.gate.release.server_error, response))
-    }
-
-    fn forgiveness(&self, fault: ClientFault) -> Forgiveness {
-        Forgiveness { is_granted: self.gate.release.broken_answer, fault }
     }
 }

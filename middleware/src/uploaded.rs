@@ -53,6 +53,8 @@ impl Uploaded {
         // A client that has broken off hears nothing of a failure, and may ask again.
         let is_unheard = self.meter.has_client_broken_off() && is_failure(&response);
         if is_unheard || could_do_nothing(&response) && gate.release.server_error {
+            // What is settled breaks nothing off that is still on its way.
+            let kept = self.meter.keep();
             let settled = self.end(End::Void).await;
             let receipt = settled.unwrap_or_else(|| self.meter.receipt());
             insert(response.headers_mut(), &receipt);
@@ -60,7 +62,7 @@ impl Uploaded {
             let released = settled.filter(|receipt| receipt.price == Msat::ZERO);
             let paid = released.map_or(paid, |receipt| paid.released(receipt));
             response.extensions_mut().insert(paid);
-            return response.map(|body| PaidBody::served(body, None));
+            return response.map(|body| PaidBody::kept(body, kept));
         }
         match self.meter.answers().await {
             Ok(receipt) => {

@@ -157,6 +157,9 @@ pub(crate) enum DownloadError {
     /// The service has broken it off.
     #[error("the service has broken its answer off: {0}")]
     Broken(hyper::Error),
+    /// The service has ended it without an error, and before its end.
+    #[error("the service has broken its answer off before its end")]
+    Unfinished,
     /// The service has paused for too long.
     #[error("the service has paused for more than {0:?}")]
     Stalled(Duration),
@@ -228,6 +231,12 @@ impl Body for Served {
         match Pin::new(&mut *body).poll_frame(context) {
             Poll::Ready(frame) => {
                 alarm.disarm();
+                // A stream that is reset without an error is over for `hyper`, also where its end has not
+                // come. Whole is only what has ended before that (RFC 9113 §8.1).
+                let is_shared = source.as_ref().is_some_and(|source| source.link.is_shared());
+                if frame.is_none() && is_shared && !body.is_end_stream() {
+                    return Poll::Ready(Some(Err(DownloadError::Unfinished)));
+                }
                 let has_ended = match &frame {
                     Some(Ok(_)) => body.is_end_stream(),
                     Some(Err(_)) => false,

@@ -2,6 +2,7 @@
 
 use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
+use http::Response;
 
 use super::bill::RunningBill;
 use super::purse::{Closing, Denied, Later, Purse};
@@ -16,6 +17,23 @@ pub(crate) struct Forgiveness {
     pub(crate) is_granted: bool,
     /// Set when it was the client's doing.
     pub(crate) fault: ClientFault,
+    /// Whether the client has set a deadline, at which the service may break off.
+    pub(crate) has_deadline: bool,
+}
+
+impl Forgiveness {
+    /// Returns the same with who is to blame, as an answer says.
+    pub(crate) fn of_answer<B>(self, answer: &mut Response<B>) -> Self {
+        let fault = answer.extensions_mut().remove::<ClientFault>().unwrap_or_default();
+        Self { fault, ..self }
+    }
+
+    /// Tells whether an answer is forgiven that breaks off now: not where that may be the client's doing.
+    /// Once the client has got something of it, its own deadline may be the reason. Otherwise it could
+    /// choose one, read on beyond it, and have all that comes by then for nothing.
+    pub(crate) fn covers(&self, has_begun: bool) -> bool {
+        self.is_granted && !self.fault.is_set() && !(has_begun && self.has_deadline)
+    }
 }
 
 /// The charge of an answer that has begun. It is settled once.
@@ -122,11 +140,14 @@ impl Account {
         self.close(self.broken(cost, may_be_void))
     }
 
+    /// Tells whether an answer is forgiven that breaks off now.
+    pub(crate) fn forgives(&self, has_begun: bool) -> bool {
+        self.forgiveness.covers(has_begun)
+    }
+
     /// Returns how a request ends whose answer the service has broken off.
     pub(crate) fn broken(&self, cost: Msat, may_be_void: bool) -> Closing {
-        let Forgiveness { is_granted, ref fault } = self.forgiveness;
-        let is_void = may_be_void && is_granted && !fault.is_set();
-        if is_void { Closing::Void } else { Closing::Costs(cost) }
+        if may_be_void && self.forgives(false) { Closing::Void } else { Closing::Costs(cost) }
     }
 
     /// Notes that the request is over, and what it costs.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use farebox_channel::Msat;
 use farebox_channel::message::Receipt;
 use farebox_ledger::Credited;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, timeout_at};
 
 use super::account::Account;
@@ -24,12 +25,16 @@ use crate::problem::{Problem, ProblemKind};
 /// A tab that both ways of a request share. What is paid passes, and what is not waits until a task
 /// of the meter's own has charged it. The lock is never held while something is waited for.
 #[derive(Clone)]
-pub(crate) struct Meter(pub(super) Arc<Shared>);
+pub(crate) struct Meter(pub(super) Arc<Mutex<Tab>>);
 
-pub(super) struct Shared {
-    tab: Mutex<Tab>,
-    /// Tells who waits for credit that the request is over.
-    over: Notify,
+/// What a request without credit waits for.
+struct Wait {
+    credited: Credited,
+    until: Instant,
+    /// Why it ends where nothing is paid until then.
+    reason: ProblemKind,
+    /// Ends when nobody waits any more.
+    is_over: oneshot::Receiver<()>,
 }
 
 /// Why nothing more passes.
@@ -66,13 +71,12 @@ pub(crate) struct Standing {
 impl Meter {
     /// Opens the account of a request, of which nothing has passed.
     pub(crate) fn new(rates: Arc<Rates>, account: Account) -> Self {
-        let tab = Mutex::new(Tab::new(rates, account));
-        Self(Arc::new(Shared { tab, over: Notify::new() }))
+        Self(Arc::new(Mutex::new(Tab::new(rates, account))))
     }
 
     /// Nobody panics with the lock in hand, so a poisoned one is still good.
-    fn lock(&self) -> MutexGuard<'_, Tab> {
-        self.0.tab.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Tab> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what tells the cost.
@@ -87,7 +91,7 @@ impl Meter {
             cost: tab.cost(),
             credit: tab.account.credit(),
             is_low: tab.is_low,
-            is_waiting: matches!(tab.funding, Funding::Waiting),
+            is_waiting: matches!(tab.funding, Funding::Waiting { .. }),
         }
     }
 
@@ -230,10 +234,9 @@ impl Meter {
     pub(crate) fn forgo(&self, from: Party) {
         let mut tab = self.lock();
         tab.forgo(from);
-        if matches!(tab.funding, Funding::Waiting) && !tab.is_over && !tab.is_wanting() {
+        if matches!(tab.funding, Funding::Waiting { .. }) && !tab.is_over && !tab.is_wanting() {
             tab.resume();
             tab.wake();
-            self.0.over.notify_one();
         }
     }
 
@@ -255,24 +258,19 @@ impl Meter {
         Poll::Pending
     }
 
-    /// Tells whether there is no credit.
+    /// Tells whether nothing more is taken in: there is no credit, or nothing more passes.
     pub(crate) fn is_unpaid(&self) -> bool {
-        matches!(self.lock().funding, Funding::Waiting | Funding::Stopped(_))
-    }
-
-    /// Has one side woken when there is news.
-    pub(crate) fn watch(&self, from: Party, context: &Context<'_>) {
-        let mut tab = self.lock();
-        let passed = tab.passed(from);
-        tab.want(from, passed, context.waker());
+        let tab = self.lock();
+        tab.is_over || matches!(tab.funding, Funding::Waiting { .. } | Funding::Stopped(_))
     }
 
     /// Waits until nothing more is paid, and tells why. It is woken in the place of the service.
     pub(crate) fn poll_stopped(&self, context: &Context<'_>) -> Poll<Problem> {
-        if let Some(Halt::Unpaid(problem)) = halted(&self.lock()) {
+        let mut tab = self.lock();
+        if let Some(Halt::Unpaid(problem)) = halted(&tab) {
             return Poll::Ready(problem);
         }
-        self.watch(Party::Service, context);
+        tab.watch_from(Party::Service, context.waker());
         Poll::Pending
     }
 
@@ -299,19 +297,23 @@ impl Meter {
         loop {
             let (draw, ask) = drawing;
             let drew = draw.await;
-            let Some((mut credited, until, reason)) = self.drew(drew, ask) else { return };
+            let Some(wait) = self.drew(drew, ask) else { return };
+            let Wait { mut credited, until, reason, mut is_over } = wait;
             let waited = tokio::select! {
-                // What is not taken here would end a later wait.
                 biased;
-                () = self.0.over.notified() => return,
+                _ = &mut is_over => return,
                 waited = timeout_at(until, credited.again()) => waited,
             };
             let mut tab = self.lock();
+            // It may be so since, and somebody else draws by now.
+            if is_over.try_recv() != Err(TryRecvError::Empty) {
+                return;
+            }
             if waited.is_err() {
                 let detail = "nothing more could be charged, and the time to wait is over";
                 tab.stop(Problem::new(reason, detail));
             }
-            let next = if waited.is_ok() && !tab.is_over { tab.draw() } else { None };
+            let next = if waited.is_ok() { tab.draw() } else { None };
             tab.wake();
             let Some(next) = next else { return };
             drawing = next;
@@ -320,17 +322,14 @@ impl Meter {
 
     /// Notes what came of a draw. Where there is no credit, returns what to wait for, until when, and
     /// why.
-    fn drew(
-        &self,
-        drew: Result<Receipt, Denied>,
-        ask: Ask,
-    ) -> Option<(Credited, Instant, ProblemKind)> {
+    fn drew(&self, drew: Result<Receipt, Denied>, ask: Ask) -> Option<Wait> {
         let mut tab = self.lock();
         let mut waiting = None;
         match drew {
             Ok(receipt) => tab.drew(receipt, ask),
             Err(Denied::Poor(credited, reason)) => {
-                waiting = Some((credited, tab.ran_dry(), reason));
+                let (until, is_over) = tab.ran_dry();
+                waiting = Some(Wait { credited, until, reason, is_over });
             }
             Err(Denied::Refused(problem)) => tab.stop(problem),
         }
@@ -373,7 +372,9 @@ impl Meter {
         };
         tab.wake();
         if !matches!(tab.funding, Funding::Drawing) {
-            self.0.over.notify_one();
+            if matches!(tab.funding, Funding::Waiting { .. }) {
+                tab.funding = Funding::Idle;
+            }
             return tab.account.close(closing);
         }
         // What is being charged is as good as charged.
@@ -389,7 +390,7 @@ fn halted(tab: &Tab) -> Option<Halt> {
     match &tab.funding {
         _ if tab.is_over => Some(Halt::Over),
         Funding::Stopped(problem) => Some(Halt::Unpaid(problem.clone())),
-        Funding::Idle | Funding::Drawing | Funding::Waiting => {
+        Funding::Idle | Funding::Drawing | Funding::Waiting { .. } => {
             tab.stopped.clone().map(Halt::Unpaid)
         }
     }

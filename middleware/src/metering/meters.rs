@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::account::Account;
-use super::meter::{Meter, Shared};
+use super::meter::Meter;
 use super::rates::Rates;
+use super::tab::Tab;
 use crate::problem::Problem;
 
 /// How many meters are kept before those are forgotten that have ended.
@@ -17,7 +18,7 @@ pub(crate) struct Meters(Arc<Mutex<Book>>);
 
 #[derive(Default)]
 struct Book {
-    meters: Vec<Weak<Shared>>,
+    meters: Vec<Weak<Mutex<Tab>>>,
     /// How many there may be before those are forgotten that have ended.
     room: usize,
     /// Why nothing more passes, once that is so.

@@ -9,6 +9,7 @@ mod bill;
 mod body;
 mod clock;
 mod counter;
+mod kept;
 mod meter;
 mod meters;
 mod notice;
@@ -26,11 +27,11 @@ use std::sync::Arc;
 use farebox_channel::Msat;
 use http::HeaderMap;
 
-pub(crate) use account::behind;
-pub(crate) use account::{Account, Forgiveness};
+pub(crate) use account::{Account, Forgiveness, behind};
 pub use bill::RunningBill;
 pub(crate) use body::{Metered, Stop};
 pub(crate) use counter::Counter;
+pub(crate) use kept::Kept;
 pub(crate) use meter::{End, Meter};
 pub(crate) use meters::Meters;
 pub use passage::{Load, Passage};
@@ -40,7 +41,7 @@ use reported::Reading;
 pub(crate) use reported::Reported;
 pub use reported::Usage;
 pub use tab::Party;
-pub(crate) use trial::{on_trial, tried, uploaded};
+pub(crate) use trial::{failed, on_trial, tried, uploaded};
 pub use upload::{PaidUpload, UploadError};
 
 /// What is left to be known of an answer's cost, once its head has come.

@@ -102,7 +102,9 @@ impl<B> Reported<B> {
 
     /// Begins to settle what the service has broken off.
     fn settle_broken(&mut self) -> Option<Later<Option<Receipt>>> {
-        let may_be_void = self.reading.cost().is_none() && !self.stall.is_long();
+        let may_be_void = self.reading.cost().is_none()
+            && !self.stall.is_long()
+            && self.account.forgives(self.has_begun);
         self.account.settle_broken(self.cost(), may_be_void)
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Tab {
     pub(super) stopped: Option<Problem>,
     /// Whether nothing passes any more.
     pub(super) is_over: bool,
+    /// Whether what waits of the upload waits on then, for the end of an answer that is still coming.
+    pub(super) is_kept: bool,
     /// Whether it has ever paused for want of credit.
     pub(super) has_paused: bool,
     /// How long the service waits for what the client sends.
@@ -59,8 +61,8 @@ pub(super) enum Funding {
     Idle,
     /// It is being made.
     Drawing,
-    /// From a payment that has not come.
-    Waiting,
+    /// From a payment that has not come. Who waits for it waits no longer than this value lives.
+    Waiting { _open: oneshot::Sender<()> },
     /// There is none any more.
     Stopped(Problem),
 }
@@ -91,6 +93,7 @@ impl Tab {
             ending: None,
             stopped: None,
             is_over: false,
+            is_kept: false,
             has_paused: false,
             stall: Stall::default(),
         };
@@ -140,7 +143,7 @@ impl Tab {
     /// Tells whether nothing is taken in: for want of credit, where time costs something that is not
     /// charged meanwhile.
     pub(super) fn is_paused(&self) -> bool {
-        matches!(self.funding, Funding::Waiting) && self.rates.millis.is_some()
+        matches!(self.funding, Funding::Waiting { .. }) && self.rates.millis.is_some()
     }
 
     /// Returns for how long nothing more has to be charged, if nothing passes.
@@ -170,6 +173,12 @@ impl Tab {
         let flow = self.flow(from);
         flow.wanted = counts;
         flow.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
+    }
+
+    /// Has one side woken when there is news.
+    pub(super) fn watch_from(&mut self, from: Party, waker: &Waker) {
+        let passed = self.passed(from);
+        self.want(from, passed, waker);
     }
 
     /// Notes who else is woken when there is news.
@@ -219,7 +228,7 @@ impl Tab {
     /// Notes that the answer begins, from where on time counts, but not in a pause.
     pub(super) fn begin(&mut self) {
         self.clock.begin();
-        if matches!(self.funding, Funding::Waiting | Funding::Stopped(_)) {
+        if matches!(self.funding, Funding::Waiting { .. } | Funding::Stopped(_)) {
             self.clock.stop();
         }
     }
@@ -257,14 +266,16 @@ impl Tab {
         self.funding = Funding::Idle;
     }
 
-    /// Notes that there is no credit, and returns until when to wait for it. From now on time costs
-    /// nothing.
-    pub(super) fn ran_dry(&mut self) -> Instant {
+    /// Notes that there is no credit, and returns until when to wait for it, and what tells that nobody
+    /// waits any more. From now on time costs nothing.
+    pub(super) fn ran_dry(&mut self) -> (Instant, oneshot::Receiver<()>) {
         self.account.ran_dry();
         self.clock.stop();
         self.has_paused = true;
-        self.funding = Funding::Waiting;
-        *self.until.get_or_insert_with(|| Instant::now() + self.rates.patience)
+        let (_open, is_over) = oneshot::channel();
+        self.funding = Funding::Waiting { _open };
+        let until = self.until.get_or_insert_with(|| Instant::now() + self.rates.patience);
+        (*until, is_over)
     }
 
     /// Notes that nothing more is charged.

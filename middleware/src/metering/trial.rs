@@ -9,8 +9,8 @@ use http::Response;
 use http_body::Body;
 
 use super::purse::{Closing, Denied, Later, Purse};
-use super::{Account, Counter, End, Forgiveness, Meter, Metered, Metering, Reported, behind};
-use crate::body::PaidBody;
+use super::{Account, Counter, Forgiveness, Meter, Metered, Metering, Reported, RunningBill};
+use crate::body::{OnBreak, PaidBody};
 use crate::fault::ClientFault;
 use crate::grpc::could_do_nothing;
 use crate::problem::Problem;
@@ -55,11 +55,9 @@ pub(crate) fn tried<B: Body<Data = Bytes>>(
     let account = on_trial(price, forgiveness);
     let bill = account.bill();
     match metering {
-        Metering::Flat => response.map(|body| PaidBody::served(body, None)),
+        Metering::Flat => flat(price, account, response),
         Metering::Known(cost) => {
-            bill.set(cost.map_or(price, |cost| cost.min(price)));
-            response.extensions_mut().insert(bill);
-            response.map(|body| PaidBody::served(body, None))
+            flat(cost.map_or(price, |cost| cost.min(price)), account, response)
         }
         Metering::Reported(reading) => {
             response.extensions_mut().insert(bill);
@@ -78,6 +76,28 @@ pub(crate) fn tried<B: Body<Data = Bytes>>(
     }
 }
 
+/// The same for an answer whose cost its head tells. Where it breaks off, that would be given back.
+fn flat<B: Body<Data = Bytes>>(
+    cost: Msat,
+    account: Account,
+    mut response: Response<B>,
+) -> Response<PaidBody<B>> {
+    account.note(cost);
+    response.extensions_mut().insert(account.bill());
+    let on_break: OnBreak = Box::new(move |has_begun| {
+        if account.forgives(has_begun) {
+            account.note(Msat::ZERO);
+        }
+    });
+    response.map(|body| PaidBody::served(body, Some(on_break)))
+}
+
+/// The same for a failure, which would be given back.
+pub(crate) fn failed<B: Body<Data = Bytes>>(mut response: Response<B>) -> Response<PaidBody<B>> {
+    response.extensions_mut().insert(RunningBill::default());
+    response.map(|body| PaidBody::served(body, None))
+}
+
 /// The same for the answer to a request whose body was counted already. A failure gives back what it
 /// would be given back for.
 pub(crate) fn uploaded<B: Body<Data = Bytes>>(
@@ -90,8 +110,8 @@ pub(crate) fn uploaded<B: Body<Data = Bytes>>(
     }
     response.extensions_mut().insert(meter.bill());
     if gives_back && could_do_nothing(&response) {
-        behind(meter.end(End::Void));
-        return response.map(|body| PaidBody::served(body, None));
+        // It passes on, as if it were free.
+        return response.map(|body| PaidBody::kept(body, meter.keep()));
     }
     meter.begin();
     let counter = Counter::new(response.headers());

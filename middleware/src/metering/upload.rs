@@ -68,8 +68,8 @@ impl<B> PaidUpload<B> {
         Self { left: most, ..self }
     }
 
-    /// Tells whether there is no credit for it, and nothing is taken from the client meanwhile. So a
-    /// pause is not the client's.
+    /// Tells whether there is no credit for it, or nothing more of it passes, and nothing is taken from
+    /// the client meanwhile. So a pause is not the client's.
     #[must_use]
     pub fn is_unpaid(&self) -> bool {
         self.toll.as_ref().is_some_and(|toll| toll.meter.is_unpaid())
@@ -96,11 +96,10 @@ impl Toll {
         };
         match passed {
             Ok(piece) => Poll::Ready(Ok(piece)),
-            Err(Halt::Over) => Poll::Ready(Err(UploadError::Over)),
             // Whoever answers says so, and ends it then.
-            Err(Halt::Unpaid(_)) => {
-                meter.watch(Party::Client, context);
-                Poll::Pending
+            Err(Halt::Over | Halt::Unpaid(_)) => {
+                ready!(meter.poll_over(context));
+                Poll::Ready(Err(UploadError::Over))
             }
         }
     }

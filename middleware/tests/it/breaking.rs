@@ -3,13 +3,16 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use farebox_channel::Msat;
-use farebox_middleware::PaidUpload;
-use http::{Request, Response};
+use farebox_middleware::{Billing, PaidUpload, Pricing, Usage, UsageSource};
+use http::header::HeaderName;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use tower_layer::Layer;
@@ -76,13 +79,34 @@ fn a_broken_answers_charge_comes_back_although_the_runtime_ends_with_it() {
     assert_eq!(channel.account().receipt(Msat::ZERO).spent, Msat::ZERO);
 }
 
+/// Charges the same price for everything, billed so.
+#[derive(Clone)]
+struct Priced(Billing);
+
+impl Pricing for Priced {
+    fn price(&self, _: &Parts) -> Option<Msat> {
+        Msat::new(PRICE_MSAT).ok()
+    }
+
+    fn billing(&self, _: &Parts) -> Billing {
+        self.0.clone()
+    }
+}
+
 /// Returns what stays charged where a client lets each of so many pieces wait before the answer
 /// breaks off.
 async fn charge_after(pieces: usize, wait: Duration) -> u64 {
+    charge_of(Billing::Flat, HeaderMap::new(), pieces, wait).await
+}
+
+/// The same of an answer that is billed so, to a request with these fields.
+async fn charge_of(billing: Billing, fields: HeaderMap, pieces: usize, wait: Duration) -> u64 {
     let desk = Desk::open().await;
     let (name, value) = header(&desk.pay(1_000));
-    let request = Request::get("/x").header(name, value).body(Full::default()).unwrap();
-    let answer = desk.layer().layer(Breaking(pieces)).call(request).await.unwrap();
+    let mut request = Request::get("/x").header(name, value).body(Full::default()).unwrap();
+    request.headers_mut().extend(fields);
+    let mut paywall = desk.layer_for(Priced(billing)).layer(Breaking(pieces));
+    let answer = paywall.call(request).await.unwrap();
     let mut body = answer.into_body();
     while body.frame().await.unwrap().is_ok() {
         tokio::time::advance(wait).await;
@@ -98,4 +122,20 @@ async fn a_client_that_is_slow_all_along_does_not_get_a_broken_answers_charge_ba
     assert_eq!(charge_after(1, secs(6)).await, PRICE_MSAT);
     assert_eq!(charge_after(4, secs(2)).await, PRICE_MSAT);
     assert_eq!(charge_after(100, secs(5) / 100).await, 0, "a quick reader gets it back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_deadline_may_break_a_call_off_pays_once_it_has_got_something() {
+    let source = UsageSource::Trailer(HeaderName::from_static("x-units"));
+    let usage = Usage { sources: vec![source], unit: Msat::ONE };
+    let deadline = [(HeaderName::from_static("grpc-timeout"), HeaderValue::from_static("30S"))];
+    for billing in [Billing::Flat, Billing::Reported(Arc::new(usage))] {
+        for (fields, pieces, charged) in
+            [(&deadline[..], 3, PRICE_MSAT), (&deadline, 0, 0), (&[], 3, 0)]
+        {
+            let fields = fields.iter().cloned().collect();
+            let spent = charge_of(billing.clone(), fields, pieces, Duration::ZERO).await;
+            assert_eq!(spent, charged, "{billing:?} after {pieces} pieces");
+        }
+    }
 }

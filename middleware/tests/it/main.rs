@@ -8,6 +8,7 @@
 )]
 
 mod breaking;
+mod closed;
 mod events;
 mod grpc;
 mod limits;

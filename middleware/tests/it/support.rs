@@ -26,7 +26,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 /// What both clocks show.
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 /// The host in proofs.
 pub(crate) const HOST: &str = "api.example.com";
 /// What each request costs, in millisatoshi.
@@ -150,9 +150,14 @@ impl Desk {
 
     /// A layer that charges the price for everything.
     pub(crate) fn layer(&self) -> PaywallLayer<Quiet, impl Pricing> {
+        self.layer_for(|_: &Parts| Msat::new(PRICE_MSAT).ok())
+    }
+
+    /// A layer that charges what `pricing` says.
+    pub(crate) fn layer_for<P: Pricing>(&self, pricing: P) -> PaywallLayer<Quiet, P> {
         let (keyring, ledger) = (self.gateway.keyring.clone(), self.ledger.clone());
         let cashier = Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()]);
-        PaywallLayer::new(cashier, |_: &Parts| Msat::new(PRICE_MSAT).ok())
+        PaywallLayer::new(cashier, pricing)
     }
 
     /// Sends a request with these fields through the paywall before a plain service.

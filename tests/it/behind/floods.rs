@@ -5,30 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, next, try_next,
+};
 use super::service::{Act, Service, ok};
 use super::{Front, SOON};
 use crate::support::until;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// Returns a frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
 
 /// Returns the fields of a GET, in the static table of RFC 7541 and literally.
 fn get(path: &str) -> Vec<u8> {
@@ -225,23 +208,6 @@ async fn answers_that_a_client_gives_no_room_to_are_left_and_others_of_its_conne
         }
     }
     until_all_is_over(&front).await;
-}
-
-/// Reads a frame: its kind, its stream and its length.
-async fn next(socket: &mut TcpStream) -> (u8, u32, usize) {
-    try_next(socket).await.unwrap()
-}
-
-/// The same, unless the gateway hangs up.
-async fn try_next(socket: &mut TcpStream) -> std::io::Result<(u8, u32, usize)> {
-    let reading = async {
-        let mut head = [0; 9];
-        socket.read_exact(&mut head).await?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        socket.read_exact(&mut vec![0; length]).await?;
-        Ok((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), length))
-    };
-    tokio::time::timeout(super::PATIENCE, reading).await.expect("a frame comes")
 }
 
 fn large() -> String {

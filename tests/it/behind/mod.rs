@@ -6,10 +6,12 @@
 mod asked_price;
 mod bodies;
 mod certificates;
+mod cut_short;
 mod deaf;
 mod early;
 mod floods;
 mod forwarded;
+mod frames;
 mod grpc;
 mod grpc_metered;
 mod hostile;

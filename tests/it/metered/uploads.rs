@@ -204,6 +204,28 @@ async fn a_service_that_fails_gives_back_all_that_an_upload_has_cost() {
 }
 
 #[tokio::test]
+async fn a_failure_is_heard_to_its_end_although_the_upload_goes_on() {
+    let rates = "[route.rates]\nanswer_msat = 7\nrequest_bytes = { msat = 1 }";
+    for shadow in ["", "shadow = true\n\n"] {
+        let mut stand = Stand::start_with(&format!("{shadow}{rates}")).await;
+        let (mut socket, mut side) = stand.begin(900_000, 5_000).await;
+        side.say("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 10\r\n\r\nsorry").await;
+        hear(&mut socket, "sorry").await;
+        socket.write_all(&[b'x'; 5_000]).await.unwrap();
+
+        side.say(", all").await;
+
+        hear(&mut socket, ", all").await;
+        stand.until_spent(0).await;
+        stand.until_logged("\" 500 ").await;
+        if !shadow.is_empty() {
+            stand.until_logged(" would_charge_msat=0 ").await;
+        }
+        side.left().await;
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_dies_in_the_middle_of_an_upload_is_paid_nothing() {
     let mut stand = Stand::start("answer_msat = 7\nrequest_bytes = { msat = 1 }").await;
     let (mut socket, side) = stand.begin(900_000, 5_000).await;

@@ -118,6 +118,26 @@ async fn a_service_that_fails_gives_an_upload_back_unless_its_client_has_made_it
 }
 
 #[tokio::test]
+async fn an_upload_that_is_given_back_does_not_break_off_before_the_failure_has_come() {
+    let desk = Desk::open().await;
+    let mut upload = Uploading::begin(&desk, layer(&desk, by_bytes()), &[], u64::MAX);
+    upload.give(vec![b'x'; 3_000]);
+    upload.taken(3_000).await;
+    let (_give, body) = unbounded_channel();
+    let told = Response::builder().status(500).body(Fed(body)).unwrap();
+    let answer = upload.answer(Ok(told)).await.unwrap();
+    assert_eq!(summary(&answer), (500, 0, true));
+
+    upload.give(vec![b'x'; 3_000]);
+    upload.pauses().await;
+    drop(answer);
+
+    upload.is_over().await;
+    upload.taken(3_000).await;
+    assert_eq!(spent(&desk).await, 0);
+}
+
+#[tokio::test]
 async fn a_client_that_breaks_its_upload_off_or_stalls_has_nothing_back_where_there_is_no_answer() {
     for is_broken in [true, false] {
         let desk = Desk::open().await;

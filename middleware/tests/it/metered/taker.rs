@@ -127,7 +127,7 @@ impl Uploading {
     }
 
     /// Waits until nothing more of the body comes to the service.
-    async fn is_over(&self) {
+    pub(super) async fn is_over(&self) {
         let taking = self.taking.lock().unwrap().take().unwrap();
         taking.await.unwrap();
     }

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use farebox_channel::Msat;
-use farebox_middleware::{Billing, Cashier, PaywallLayer, Pricing, Rates, RunningBill};
+use farebox_middleware::{Billing, PaywallLayer, Pricing, Rates, RunningBill, Usage, UsageSource};
 use http::Response;
+use http::header::HeaderName;
 use http::request::Parts;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::stream::{Fed, msat, rate, rates};
+use super::stream::{Fed, Given, msat, rate, rates};
 use super::taker::Uploading;
-use crate::support::{Desk, HOST, Quiet};
+use crate::support::{Desk, Quiet};
 
-/// Charges nothing, and tells what these rates would.
+/// Charges nothing, and tells what a price of a thousand would that is billed so.
 #[derive(Clone)]
-struct Shadow(Arc<Rates>);
+struct Shadow(Billing);
 
 impl Pricing for Shadow {
     fn price(&self, _: &Parts) -> Option<Msat> {
@@ -24,19 +25,17 @@ impl Pricing for Shadow {
     }
 
     fn trial(&self, _: &Parts) -> Option<Msat> {
-        Some(self.0.draw)
+        Some(msat(1_000))
     }
 
     fn billing(&self, _: &Parts) -> Billing {
-        Billing::Running(Arc::clone(&self.0))
+        self.0.clone()
     }
 }
 
 fn layer(desk: &Desk) -> PaywallLayer<Quiet, Shadow> {
-    let (keyring, ledger) = (desk.gateway.keyring.clone(), desk.ledger.clone());
-    let cashier = Cashier::new(keyring, ledger, Quiet, vec![HOST.to_owned()]);
     let rates = Rates { answer: msat(7), request_bytes: rate(2, 1), bytes: rate(3, 1), ..rates() };
-    PaywallLayer::new(cashier, Shadow(Arc::new(rates)))
+    desk.layer_for(Shadow(Billing::Running(Arc::new(rates))))
 }
 
 #[tokio::test]
@@ -72,11 +71,53 @@ async fn an_upload_in_shadow_would_be_given_back_where_its_service_fails() {
         if is_broken {
             upload.break_off().await;
         }
-        let (_, body) = unbounded_channel();
+        let (_give, body) = unbounded_channel();
         let told = Response::builder().status(502).body(Fed(body)).unwrap();
 
         let answer = upload.answer(Ok(told)).await.unwrap();
+        if !is_broken {
+            // It is free, and goes on while the answer comes.
+            upload.give(vec![b'x'; 1_000]);
+            upload.taken(6_000).await;
+        }
+        let bill = answer.extensions().get::<RunningBill>().unwrap().clone();
+        drop(answer);
 
-        assert_eq!(answer.extensions().get::<RunningBill>().unwrap().cost(), msat(cost));
+        assert_eq!(bill.cost(), msat(cost));
+    }
+}
+
+/// Returns what is told that an answer would cost which is billed so.
+async fn told(
+    billing: &Billing,
+    status: u16,
+    pieces: &[Result<&'static str, &'static str>],
+) -> Msat {
+    let desk = Desk::open().await;
+    let mut asking =
+        Uploading::begin(&desk, desk.layer_for(Shadow(billing.clone())), &[], u64::MAX);
+    let (give, body) = unbounded_channel::<Given>();
+    for piece in pieces {
+        give.send(piece.map(|data| Frame::data(data.into()))).unwrap();
+    }
+    drop(give);
+    let answer = Response::builder().status(status).body(Fed(body)).unwrap();
+    let answer = asking.answer(Ok(answer)).await.unwrap();
+    let bill = answer.extensions().get::<RunningBill>().unwrap().clone();
+    let _broken = answer.into_body().collect().await;
+    bill.cost()
+}
+
+#[tokio::test]
+async fn what_a_service_fails_or_breaks_off_in_shadow_would_cost_nothing() {
+    let sources = vec![UsageSource::Trailer(HeaderName::from_static("x-units"))];
+    let usage = Billing::Reported(Arc::new(Usage { sources, unit: msat(1) }));
+    let bytes = Billing::Running(Arc::new(Rates { bytes: rate(3, 1), ..rates() }));
+    for (billing, whole, broken) in [(Billing::Flat, 1_000, 0), (usage, 1_000, 0), (bytes, 12, 12)]
+    {
+        assert_eq!(told(&billing, 200, &[Ok("data")]).await, msat(whole), "{billing:?}");
+        assert_eq!(told(&billing, 503, &[Ok("sorry")]).await, Msat::ZERO, "{billing:?}");
+        let told = told(&billing, 200, &[Ok("data"), Err("broken off")]).await;
+        assert_eq!(told, msat(broken), "{billing:?}");
     }
 }

@@ -72,7 +72,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let is_begun = |record: &Record| {
             record.origin == origin.as_str()
                 && record.contract().terms.expiry.timestamp() > now
-                && record.contract().terms.kind == self.policy.kind
                 && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
         };
         Ok(self.file.channels()?.into_iter().filter(is_begun).collect())

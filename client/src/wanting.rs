@@ -38,10 +38,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let now = wall();
         let is_wanted = |wanted: &Wanted| {
             let terms = &wanted.draft.terms;
-            wanted.origin == origin.as_str()
-                && terms.kind == self.policy.kind
-                && terms.expiry.timestamp() > now
-                && !wanted.is_found
+            wanted.origin == origin.as_str() && terms.expiry.timestamp() > now && !wanted.is_found
         };
         Ok(self.file.wanted()?.into_iter().filter(is_wanted).collect())
     }

@@ -105,6 +105,7 @@ fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutP
     let mut needed_sat = amount_sat.saturating_add(fee_sat(OVERHEAD_VSIZE));
     let mut available_sat = 0_u64;
     let mut picked = Vec::new();
+    let all_sat = coins.iter().fold(0_u64, |sum, coin| sum.saturating_add(coin.amount.to_sat()));
     for coin in coins.into_iter().take(INPUTS_MAX) {
         available_sat = available_sat.saturating_add(coin.amount.to_sat());
         needed_sat = needed_sat.saturating_add(fee_sat(INPUT_VSIZE));
@@ -113,7 +114,13 @@ fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutP
             return Ok(picked);
         }
     }
-    Err(ChainError::TooFewCoins { available_sat, needed_sat })
+    if all_sat >= needed_sat {
+        return Err(ChainError::Wallet(format!(
+            "the wallet's {INPUTS_MAX} greatest confirmed native segwit coins have {available_sat} sat, and \
+             {needed_sat} sat are needed: a contract spends no more coins, so put some together first"
+        )));
+    }
+    Err(ChainError::TooFewCoins { available_sat: all_sat, needed_sat })
 }
 
 /// Returns the transaction that the wallet completes with change and fee.
@@ -130,5 +137,33 @@ fn skeleton(picked: &[OutPoint], output: TxOut) -> Transaction {
             })
             .collect(),
         output: vec![output],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: FeeRate = FeeRate::from_sat_per_vb_u32(1);
+
+    /// So many native segwit coins of 1,000 sat each.
+    fn coins(number: usize) -> Vec<Coin> {
+        let coin = json!({
+            "txid": "00".repeat(32), "vout": 0, "amount": 0.00001, "spendable": true, "safe": true,
+            "scriptPubKey": format!("0014{}", "00".repeat(20)),
+        });
+        (0..number).map(|_| serde_json::from_value(coin.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_wallet_has_is_told_as_a_whole_also_where_one_contract_cannot_spend_it() {
+        let few = pick(coins(25), 100_000, RATE).unwrap_err();
+        assert!(matches!(few, ChainError::TooFewCoins { available_sat: 25_000, .. }), "{few}");
+
+        let scattered = pick(coins(25), 20_000, RATE).unwrap_err();
+        let told = "the wallet's 20 greatest confirmed native segwit coins have 20000 sat, and 21520 \
+                    sat are needed";
+        assert!(scattered.to_string().starts_with(told), "{scattered}");
+        assert_eq!(pick(coins(25), 10_000, RATE).unwrap().len(), 11);
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid, Weight};
-use farebox_chain::{Chain, Tip, Wallet};
+use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::Contract;
+use tokio::time::sleep;
 
 use crate::error::PayError;
 use crate::event::Event;
@@ -17,6 +18,11 @@ const MORE: u64 = 3;
 const THAN: u64 = 2;
 /// The part of the contract that its fee may take, as a divisor.
 const FEE_PART: u64 = 2;
+/// How long to wait for a block before the mempool is looked at again.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a node that is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A refund that is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refunding {
@@ -55,18 +61,31 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Does the same with each new block, until no refund waits for one.
+    /// Does the same with each new block, until no refund waits for one. A node that goes away meanwhile is
+    /// waited for.
     ///
     /// # Errors
-    /// [`PayError`] as [`PayingClient::refund_due`].
+    /// [`PayError`] as [`PayingClient::refund_due`], and when the node is away at first.
     pub async fn refund_all(&self) -> Result<(), PayError> {
+        self.node.tip().await?;
         loop {
-            let next = self.node.tip().await?.height.saturating_add(1);
-            if self.refund_due().await?.is_empty() {
-                return Ok(());
+            match self.refund_and_wait().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(PayError::Chain(error)) if is_away(&error) => sleep(AWAY_PAUSE).await,
+                Err(error) => return Err(error),
             }
-            self.node.wait_for_height(next, Duration::from_secs(10)).await?;
         }
+    }
+
+    /// Takes back what has expired. Tells whether nothing waits for a block, or waits for the next one.
+    async fn refund_and_wait(&self) -> Result<bool, PayError> {
+        let next = self.node.tip().await?.height.saturating_add(1);
+        if self.refund_due().await?.is_empty() {
+            return Ok(true);
+        }
+        self.node.wait_for_height(next, BLOCK_PATIENCE).await?;
+        Ok(false)
     }
 
     /// Lets the wallet spend the coins again that it keeps for contracts that have expired, and that
@@ -154,6 +173,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let most = record.contract().capacity.to_amount() / FEE_PART / weight;
         Ok(record.refund_transaction(rate.min(most))?)
     }
+}
+
+/// Tells whether a node may come back by itself.
+const fn is_away(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Unreachable { .. } | ChainError::NoCookie { .. } | ChainError::Starting(_)
+    )
 }
 
 /// Tells whether a refund is held and a block may take it: the median time past is beyond T.

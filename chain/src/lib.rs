@@ -283,7 +283,8 @@ pub trait Wallet: Clone + Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Unlocks the coins of a transaction that will never be shown.
+    /// Unlocks the coins of a transaction that will never be shown. It fails unless the wallet can say
+    /// that it keeps none of them: those of another wallet may be locked there.
     fn release(
         &self,
         transaction: Transaction,

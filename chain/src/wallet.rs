@@ -5,7 +5,8 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 use serde_json::{Value, json};
 
-use crate::answers::{Coin, RawTransaction};
+use crate::answers::{AddressInfo, Coin, RawTransaction};
+use crate::node::{CODE_NOT_FOUND, unless};
 use crate::rpc::Bitcoind;
 use crate::{Chain, ChainError, Wallet};
 
@@ -61,11 +62,13 @@ impl Wallet for Bitcoind {
     }
 
     async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
-        for coin in transaction.input.chunks(1) {
-            match self.lock(true, coin).await {
-                // It is not locked, or was spent.
-                Ok(()) | Err(ChainError::Refused { code: CODE_INVALID_PARAMETER, .. }) => {}
-                Err(error) => return Err(error),
+        for coin in &transaction.input {
+            match self.lock(true, std::slice::from_ref(coin)).await {
+                // It is not locked, or was spent; unless it is another wallet's, which may keep it.
+                Err(ChainError::Refused { code: CODE_INVALID_PARAMETER, .. }) => {
+                    self.check_owned(coin.previous_output).await?;
+                }
+                unlocked => unlocked?,
             }
         }
         Ok(())
@@ -83,6 +86,24 @@ impl Bitcoind {
             return Err(unexpected("the wallet cannot sign for its coins".to_owned()));
         }
         deserialize_hex(&signed.hex).map_err(|error| unexpected(error.to_string()))
+    }
+
+    /// Checks that a coin is the wallet's, or was.
+    async fn check_owned(&self, coin: OutPoint) -> Result<(), ChainError> {
+        let other = || ChainError::Wallet(format!("the coin {coin} is another wallet's"));
+        let method = "gettransaction";
+        let unexpected =
+            |reason: String| ChainError::Unexpected { method: method.to_owned(), reason };
+        let known = self.call::<RawTransaction>(method, json!([coin.txid])).await;
+        let known = unless(known, CODE_NOT_FOUND)?.ok_or_else(other)?;
+        let known: Transaction =
+            deserialize_hex(&known.hex).map_err(|error| unexpected(error.to_string()))?;
+        let output = usize::try_from(coin.vout).ok().and_then(|vout| known.output.get(vout));
+        let script = &output.ok_or_else(other)?.script_pubkey;
+        let address = Address::from_script(script, self.tip().await?.network);
+        let address = address.map_err(|error| unexpected(error.to_string()))?;
+        let told: AddressInfo = self.call("getaddressinfo", json!([address])).await?;
+        if told.ismine { Ok(()) } else { Err(other()) }
     }
 
     /// Keeps the wallet from spending coins otherwise, or lets it: all or none.

@@ -83,9 +83,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let held = match self.hold(origin, funded.clone()).await {
                 Ok(held) => held,
                 Err(error @ (PayError::Refused { .. } | PayError::Refund(_))) => {
-                    // Nobody has seen the contract, so its coins are free again.
-                    self.node.release(funded.transaction).await?;
-                    self.file.forget(&funded.contract.outpoint)?;
+                    // Nobody has seen the contract, so its coins are free again, where they are.
+                    if self.node.release(funded.transaction).await.is_ok() {
+                        self.file.forget(&funded.contract.outpoint)?;
+                    }
                     return Err(error);
                 }
                 Err(error) => return Err(error),
@@ -137,7 +138,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let funded = match draft.fund(transaction.clone(), payout) {
             Ok(funded) => funded,
             Err(error) => {
-                self.node.release(transaction).await?;
+                let _elsewhere = self.node.release(transaction).await;
                 return Err(error.into());
             }
         };
@@ -145,7 +146,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let record = Record { origin, key, stage: Stage::Funded(funded) };
         let saved = self.file.save_within(&record, &self.policy.budgets(), wall(), None);
         if let Err(PayError::Limit(limit)) = saved {
-            self.node.release(transaction).await?;
+            let _elsewhere = self.node.release(transaction).await;
             return Err(limit.into());
         }
         saved?;

@@ -107,16 +107,32 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 Err(_) if self.node.release(funded.transaction).await.is_ok() => {
                     self.file.forget(&funded.contract.outpoint)?;
                 }
-                Err(_) => {}
+                // Another wallet keeps its coins, and is asked once it is there.
+                Err(_) => self.file.unreserve(&funded.contract.outpoint)?,
             }
         }
         for (channel, contract) in self.file.expired_contracts(median_time_past)? {
             // A wallet that is not there now is asked another time.
-            if self.node.release(contract).await.is_ok() {
+            if self.is_free(contract).await {
                 self.file.drop_contract(&channel)?;
             }
         }
         Ok(())
+    }
+
+    /// Tells whether no wallet keeps coins for a contract any more: the one that is there has let them go,
+    /// or all of them are spent in blocks.
+    async fn is_free(&self, contract: Transaction) -> bool {
+        let coins: Vec<_> = contract.input.iter().map(|input| input.previous_output).collect();
+        if self.node.release(contract).await.is_ok() {
+            return true;
+        }
+        for coin in coins {
+            if !matches!(self.node.confirmed(coin).await, Ok(None)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Broadcasts a refund, unless the contract is spent, the refund is in the mempool for as much, or

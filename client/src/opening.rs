@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bitcoin::FeeRate;
 use bitcoin::consensus::encode::serialize;
+use bitcoin::{FeeRate, OutPoint};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::{Draft, Funded, Held, Purse};
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
@@ -22,16 +22,19 @@ use crate::recovery::Recovery;
 
 /// The greatest contract transaction that fits a header field next to all else, in bytes.
 const SHOWN_LEN_MAX: usize = 4_000;
-/// The problems that tell that a contract is not served, and will not be.
-const GONE: [&str; 7] = [
-    "channel-closing",
-    "channel-ended",
-    "channel-expiring",
-    "channel-late",
-    "contract-refused",
-    "contract-spent",
-    "expiry-out-of-bounds",
+/// The problems that say nothing of the contract itself. All others tell that it will not be served.
+const ASIDE: [&str; 8] = [
+    "bad-path",
+    "malformed",
+    "method-not-allowed",
+    "not-found",
+    "request-timeout",
+    "signature-invalid",
+    "too-many-requests",
+    "upstream-unavailable",
 ];
+/// The problems of a contract that may be due to a node which is behind.
+const BEHIND: [&str; 2] = ["contract-not-final", "contract-spent"];
 /// How long to wait before the contract is shown again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// For how long the gateway's node may know less than ours.
@@ -51,15 +54,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 }
             }
             match self.proceed(origin, begun).await {
-                // It will not be served. Its refund is on record, and another one is opened.
-                Err(PayError::NotOpen(..)) => {}
-                Err(error) if is_one_of(&error, &GONE) => {}
+                // Its refund is on record, and another one is opened.
+                Err(error) if is_gone(&error) => {}
                 other => return other,
             }
         }
         for wanted in self.wanted(origin)? {
-            if let Some(record) = self.found(origin, wanted).await? {
-                return self.proceed(origin, record).await;
+            if let Some(record) = self.found(origin, offer, wanted).await? {
+                match self.proceed(origin, record).await {
+                    Err(error) if is_gone(&error) => {}
+                    other => return other,
+                }
             }
         }
         let record = self.fund(origin, offer).await?;
@@ -74,7 +79,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 && record.contract().terms.expiry.timestamp() > now
                 && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
         };
-        Ok(self.file.channels()?.into_iter().filter(is_begun).collect())
+        let mut begun = Vec::new();
+        for record in self.file.channels()?.into_iter().filter(is_begun) {
+            if self.file.may_be_shown(&record.outpoint())? {
+                begun.push(record);
+            }
+        }
+        Ok(begun)
     }
 
     /// Takes a contract that nobody has seen as far as an open channel.
@@ -100,10 +111,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
             self.observer.tell(&Event::Exported(exported));
             self.file.reserve(&record, &self.policy.budgets(), wall())?;
-            record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
+            let shown = self.show(origin, held, &record.key).await;
+            if let Err(error) = &shown
+                && self.is_refused(error, record.outpoint()).await
+            {
+                self.file.refuse(&record.outpoint())?;
+            }
+            record.stage = Stage::Open(shown?);
             self.file.save(&record)?;
         }
         Ok(record)
+    }
+
+    /// Tells whether a contract is refused for good. One that our own node has may be taken once the
+    /// gateway's has it too.
+    async fn is_refused(&self, error: &PayError, contract: OutPoint) -> bool {
+        let may_be_behind =
+            is_one_of(error, &BEHIND) && !matches!(self.node.unspent(contract).await, Ok(None));
+        is_gone(error) && !may_be_behind
     }
 
     /// Agrees on terms and builds the contract. Nobody sees it yet.
@@ -244,7 +269,18 @@ fn is_passing(error: &PayError, began: Instant) -> bool {
         PayError::NotNow(_) | PayError::Http(_) => true,
         PayError::Refused { kind, .. } if !kind.starts_with(PROBLEM_PREFIX) => true,
         error if is_one_of(error, &["too-many-requests"]) => true,
-        error => is_one_of(error, &["contract-spent"]) && began.elapsed() < NODES_DIFFER,
+        error => is_one_of(error, &BEHIND) && began.elapsed() < NODES_DIFFER,
+    }
+}
+
+/// Tells whether a contract will not be served.
+fn is_gone(error: &PayError) -> bool {
+    match error {
+        PayError::NotOpen(..) => true,
+        PayError::Refused { kind, .. } => {
+            kind.starts_with(PROBLEM_PREFIX) && !is_one_of(error, &ASIDE)
+        }
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 use bitcoin::{OutPoint, TxOut};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::Draft;
-use farebox_channel::message::{WatchReply, WatchRequest};
+use farebox_channel::message::{Offer, WatchReply, WatchRequest};
 use farebox_channel::{Payout, Sat};
 use tokio::time::{Instant, sleep};
 
@@ -44,17 +44,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns the channel of a contract that somebody was asked to pay earlier. Where the wallet is
-    /// elsewhere they are asked once more, as long as the gateway would still take it.
+    /// elsewhere they are asked once more, as long as the gateway would still take it: nobody is asked for
+    /// what does not fit its present offer.
     pub(crate) async fn found(
         &self,
         origin: &Origin,
+        offer: &Offer,
         wanted: Wanted,
     ) -> Result<Option<Record>, PayError> {
         let mut lookout = Lookout::new(&wanted);
         if let Some(seen) = self.seen(origin, &mut lookout).await? {
             return self.take(&wanted, seen).map(Some);
         }
-        if !lookout.is_watched || !self.node.asks() {
+        if !lookout.is_watched || !self.node.asks() || !fits(&wanted.draft, offer) {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
@@ -183,4 +185,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.observer.tell(&Event::Funded(outpoint));
         Ok(record)
     }
+}
+
+/// Tells whether an offer takes a contract.
+fn fits(draft: &Draft, offer: &Offer) -> bool {
+    offer.network == draft.terms.network
+        && offer.kinds.contains(&draft.terms.kind)
+        && offer.capacity.contains(&draft.capacity)
+        && offer.first_payment <= draft.first_payment
 }

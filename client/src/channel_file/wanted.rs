@@ -170,4 +170,22 @@ mod tests {
         file.unreserve(&held.outpoint()).unwrap();
         file.check_budgets(ORIGIN, sat(400), &day(400)).unwrap();
     }
+
+    #[test]
+    fn a_contract_that_is_shown_again_counts_on_the_day_on_which_it_was_shown_first() {
+        let (file, _folder) = file();
+        let (_, held) = asked(1);
+        let (none, tomorrow) = (Budgets::default(), Timestamp::new(wall().get() + 24 * 60 * 60));
+        file.save(&held).unwrap();
+        file.reserve(&held, &none, wall()).unwrap();
+
+        file.reserve(&held, &none, tomorrow).unwrap();
+
+        assert_eq!(file.opened(ORIGIN, tomorrow).unwrap(), 0);
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        file.refuse(&held.outpoint()).unwrap();
+        file.save(&held).unwrap();
+        assert!(!file.may_be_shown(&held.outpoint()).unwrap(), "whatever is saved since");
+        assert_eq!(file.channels().unwrap(), [held], "its refund is there");
+    }
 }

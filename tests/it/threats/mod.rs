@@ -8,5 +8,6 @@ mod configuration;
 mod liar;
 mod lying;
 mod refunds;
+mod refused;
 mod scene;
 mod strangers;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bitcoin::FeeRate;
 use bitcoin::consensus::encode::serialize;
-use bitcoin::{FeeRate, OutPoint};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::{Draft, Funded, Held, Purse};
 use farebox_channel::message::{Offer, RefundReply, StateName, StateReply, TermsReply};
@@ -39,6 +39,8 @@ const BEHIND: [&str; 2] = ["contract-not-final", "contract-spent"];
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// For how long the gateway's node may know less than ours.
 const NODES_DIFFER: Duration = Duration::from_secs(30);
+/// How often a wallet may replace its payment, each time after it was seen.
+const REPLACEMENTS_MAX: usize = 10;
 /// The blocks in which the contract shall be mined.
 const BLOCKS: u16 = 6;
 
@@ -53,7 +55,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     Err(error) => return Err(error.into()),
                 }
             }
-            match self.proceed(origin, begun).await {
+            match self.carry_on(origin, offer, begun).await {
                 // Its refund is on record, and another one is opened.
                 Err(error) if is_gone(&error) => {}
                 other => return other,
@@ -61,14 +63,36 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         for wanted in self.wanted(origin)? {
             if let Some(record) = self.found(origin, offer, wanted).await? {
-                match self.proceed(origin, record).await {
+                match self.carry_on(origin, offer, record).await {
                     Err(error) if is_gone(&error) => {}
                     other => return other,
                 }
             }
         }
         let record = self.fund(origin, offer).await?;
-        self.proceed(origin, record).await
+        self.carry_on(origin, offer, record).await
+    }
+
+    /// Takes a contract as far as an open channel, or the one that a wallet has paid in its place.
+    async fn carry_on(
+        &self,
+        origin: &Origin,
+        offer: &Offer,
+        mut record: Record,
+    ) -> Result<Record, PayError> {
+        for _ in 0..REPLACEMENTS_MAX {
+            let address = record.contract().terms.address();
+            let gone = match self.proceed(origin, record).await {
+                Err(gone) if is_gone(&gone) => gone,
+                other => return other,
+            };
+            // It is looked for again where its payment is lost.
+            let mut wanted = self.wanted(origin)?.into_iter();
+            let wanted = wanted.find(|wanted| wanted.draft.terms.address() == address);
+            let Some(wanted) = wanted else { return Err(gone) };
+            record = self.found(origin, offer, wanted).await?.ok_or(gone)?;
+        }
+        Err(PayError::Unconfirmed(record.outpoint()))
     }
 
     /// Returns the channels whose opening was cut off.
@@ -111,24 +135,37 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
             self.observer.tell(&Event::Exported(exported));
             self.file.reserve(&record, &self.policy.budgets(), wall())?;
-            let shown = self.show(origin, held, &record.key).await;
-            if let Err(error) = &shown
-                && self.is_refused(error, record.outpoint()).await
-            {
-                self.file.refuse(&record.outpoint())?;
+            match self.show(origin, held, &record.key).await {
+                Err(error) if is_gone(&error) => {
+                    self.give_up_contract(&record, held, &error).await?;
+                    return Err(error);
+                }
+                shown => record.stage = Stage::Open(shown?),
             }
-            record.stage = Stage::Open(shown?);
             self.file.save(&record)?;
         }
         Ok(record)
     }
 
-    /// Tells whether a contract is refused for good. One that our own node has may be taken once the
-    /// gateway's has it too.
-    async fn is_refused(&self, error: &PayError, contract: OutPoint) -> bool {
-        let may_be_behind =
-            is_one_of(error, &BEHIND) && !matches!(self.node.unspent(contract).await, Ok(None));
-        is_gone(error) && !may_be_behind
+    /// Shows a contract no more that is refused for good. One that our own node has may be taken once the
+    /// gateway's has it too. Where somebody has paid, and our node has that payment no more, another one
+    /// may have replaced it, which is looked for.
+    async fn give_up_contract(
+        &self,
+        record: &Record,
+        held: &Held,
+        error: &PayError,
+    ) -> Result<(), PayError> {
+        let is_away = matches!(self.node.unspent(record.outpoint()).await, Ok(None));
+        let may_pass =
+            is_one_of(error, &BEHIND) || matches!(error, PayError::NotOpen(_, StateName::Pending));
+        if is_away || !may_pass {
+            self.file.refuse(&record.outpoint())?;
+        }
+        if is_away && held.transaction.is_none() {
+            self.file.lose(&record.contract().terms.address())?;
+        }
+        Ok(())
     }
 
     /// Agrees on terms and builds the contract. Nobody sees it yet.
@@ -198,9 +235,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(funded.hold(signature)?)
     }
 
-    /// Shows the contract until the channel is open.
+    /// Shows the contract until the channel is open. What somebody has paid has to stay where our own node
+    /// has seen it: a wallet may replace its payment by a dearer one.
     async fn show(&self, origin: &Origin, held: &Held, key: &SecretKey) -> Result<Purse, PayError> {
-        let mut held = held.clone();
+        let (mut held, is_elsewhere) = (held.clone(), held.transaction.is_none());
         // What does not fit a header field is broadcast here and shown by its outpoint.
         if let Some(contract) = held.transaction.take_if(|tx| serialize(tx).len() > SHOWN_LEN_MAX) {
             self.node.broadcast(contract).await?;
@@ -208,7 +246,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let shown = held.show(key)?;
         let began = Instant::now();
         let is_patient = || began.elapsed() < self.policy.patience;
-        let (mut last, mut counted) = (None, 0);
+        let (mut last, mut counted, mut away_since) = (None, 0, None);
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
                 Err(error) if is_passing(&error, began) && is_patient() => {
@@ -230,8 +268,16 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
             // Whoever watches is told what the client's own node says, if it says anything.
-            let mined = self.node.confirmed(shown.outpoint).await.ok().flatten();
-            let confirmations = mined.map_or(0, |unspent| unspent.confirmations);
+            let seen = self.node.unspent(shown.outpoint).await;
+            if is_elsewhere && matches!(seen, Ok(None)) {
+                let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > NODES_DIFFER {
+                    return Err(PayError::NotOpen(shown.outpoint, reply.state));
+                }
+            } else {
+                away_since = None;
+            }
+            let confirmations = seen.ok().flatten().map_or(0, |unspent| unspent.confirmations);
             if confirmations > counted {
                 counted = confirmations;
                 self.observer.tell(&Event::Confirmed(shown.outpoint, counted));

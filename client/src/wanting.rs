@@ -56,7 +56,16 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Some(seen) = self.seen(origin, &mut lookout).await? {
             return self.take(&wanted, seen).map(Some);
         }
-        if !lookout.is_watched || !self.node.asks() || !fits(&wanted.draft, offer) {
+        if !lookout.is_watched || !fits(&wanted.draft, offer) {
+            return Ok(None);
+        }
+        let address = wanted.draft.terms.address();
+        let is_paid = |record: &Record| record.contract().terms.address() == address;
+        if self.file.channels()?.iter().any(is_paid) {
+            // That payment is gone, and whatever replaces it may be on its way. Nobody pays twice.
+            return self.wait(origin, &wanted).await.map(Some);
+        }
+        if !self.node.asks() {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
@@ -73,15 +82,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.observer.tell(&Event::Exported(exported));
         self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
-        let mut lookout = Lookout::new(&wanted);
+        self.wait(origin, &wanted).await
+    }
+
+    /// Waits until somebody has paid.
+    async fn wait(&self, origin: &Origin, wanted: &Wanted) -> Result<Record, PayError> {
+        let mut lookout = Lookout::new(wanted);
         let began = Instant::now();
         while began.elapsed() < self.policy.patience {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {
-                return self.take(&wanted, seen);
+                return self.take(wanted, seen);
             }
             sleep(PAUSE).await;
         }
-        Err(PayError::Unpaid(terms.address()))
+        Err(PayError::Unpaid(wanted.draft.terms.address()))
     }
 
     /// Puts on record what was paid to contracts that have expired, whoever has asked for it and

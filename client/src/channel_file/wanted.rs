@@ -1,5 +1,6 @@
 //! What somebody was asked to pay, on record before they are asked.
 
+use bitcoin::Address;
 use farebox_channel::client::Draft;
 use rusqlite::{Row, params};
 use secp256k1::SecretKey;
@@ -27,6 +28,12 @@ impl ChannelFile {
             transaction.execute(sql, [address.to_string()])?;
             transaction.commit()
         })
+    }
+
+    /// Looks for a payment once more: the one that was found is gone.
+    pub(crate) fn lose(&self, address: &Address) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET is_found = 0 WHERE address = ?";
+        self.with(|connection| connection.execute(sql, [address.to_string()]).map(|_| ()))
     }
 
     /// Forgets what somebody was asked to pay.

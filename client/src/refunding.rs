@@ -41,12 +41,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Call it again with each new block, or use [`PayingClient::refund_all`].
     ///
     /// # Errors
-    /// [`PayError`] when the file cannot be read, or the node does not answer.
+    /// [`PayError`] when the file cannot be read, or the node does not answer, or has pruned blocks in which
+    /// a contract may have been paid and that were not looked at. What can be refunded is, in any case.
     pub async fn refund_due(&self) -> Result<Vec<Refunding>, PayError> {
         let tip = self.node.tip().await?;
-        self.take_expired(tip.median_time_past).await?;
+        let mut failed = self.take_expired(tip.median_time_past).await?.map(PayError::Chain);
         self.free_expired(tip.median_time_past).await?;
-        let (mut waiting, mut failed) = (Vec::new(), None);
+        let mut waiting = Vec::new();
         for record in self.file.channels()?.iter().filter(|record| is_due(record, tip)) {
             match self.refund(record, tip).await {
                 Ok(refunding) => waiting.extend(refunding),

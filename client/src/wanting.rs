@@ -16,10 +16,23 @@ use crate::paying::PayingClient;
 use crate::record::{Record, Stage, Wanted};
 use crate::recovery::Recovery;
 
+/// For how long after its expiry what pays a contract is looked for.
+const KEPT_SECS: u64 = 30 * 24 * 60 * 60;
+/// How many blocks a reorg may take away.
+const REORG_BLOCKS: u32 = 6;
+/// How many blocks are looked at before that is saved.
+const BLOCKS: u32 = 100;
+
 /// Who looks out for a contract, and which block is next.
 struct Lookout<'a> {
     wanted: &'a Wanted,
     next: u32,
+    /// No block below this one pays the contract.
+    clean: u32,
+    /// How much of that is on record.
+    noted: u32,
+    /// The first block that the node had thrown away before it was looked at.
+    pruned: Option<ChainError>,
     /// What the last block has, and nobody has looked at yet.
     found: Vec<OutPoint>,
     /// Whether the gateway looks out for it too.
@@ -28,7 +41,16 @@ struct Lookout<'a> {
 
 impl<'a> Lookout<'a> {
     const fn new(wanted: &'a Wanted) -> Self {
-        Self { wanted, next: wanted.height, found: Vec::new(), is_watched: true }
+        let next = wanted.height;
+        Self {
+            wanted,
+            next,
+            clean: next,
+            noted: next,
+            pruned: None,
+            found: Vec::new(),
+            is_watched: true,
+        }
     }
 }
 
@@ -65,7 +87,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
             // That payment is gone, and whatever replaces it may be on its way. Nobody pays twice.
             return self.wait(origin, &wanted).await.map(Some);
         }
-        if !self.node.asks() {
+        // It may have been paid where our node cannot look any more.
+        if !self.node.asks() || lookout.pruned.is_some() {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
@@ -99,24 +122,44 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Puts on record what was paid to contracts that have expired, whoever has asked for it and
-    /// however often it was paid, so that it is refunded.
-    pub(crate) async fn take_expired(&self, median_time_past: u64) -> Result<(), PayError> {
+    /// however often it was paid, so that it is refunded. Returns why not all of it can be looked for, if
+    /// so: what the node has pruned.
+    pub(crate) async fn take_expired(
+        &self,
+        median_time_past: u64,
+    ) -> Result<Option<ChainError>, PayError> {
+        let mut pruned = None;
         for wanted in self.file.wanted()? {
-            if u64::from(wanted.draft.terms.expiry.get()) >= median_time_past {
+            let expiry = u64::from(wanted.draft.terms.expiry.get());
+            if expiry >= median_time_past {
                 continue;
             }
-            let mut lookout = Lookout::new(&wanted);
-            while let Some(outpoint) = self.mined(&mut lookout).await? {
-                let unspent = self.node.confirmed(outpoint).await?;
-                let paid =
-                    unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
-                if let Some(paid) = paid {
-                    self.take(&wanted, (outpoint, paid))?;
-                }
+            let gap = self.take_all(&wanted).await?;
+            // Of what was paid the channel is on record, whatever else there is.
+            pruned = pruned.or(gap.filter(|_| !wanted.is_found));
+            if median_time_past > expiry.saturating_add(KEPT_SECS) {
+                // The recovery file stays.
+                self.file.unwant(&wanted)?;
             }
-            self.file.unwant(&wanted)?;
         }
-        Ok(())
+        Ok(pruned)
+    }
+
+    /// Puts on record all that has paid a contract. Returns the first block that cannot be looked at.
+    async fn take_all(&self, wanted: &Wanted) -> Result<Option<ChainError>, PayError> {
+        let mut lookout = Lookout::new(wanted);
+        while let Some(outpoint) = self.mined(&mut lookout).await? {
+            let unspent = self.node.confirmed(outpoint).await?;
+            let paid = unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
+            if let Some(paid) = paid {
+                self.take(wanted, (outpoint, paid))?;
+            }
+        }
+        if lookout.pruned.is_none() {
+            // Whatever was found is on record.
+            self.file.looked(&wanted.draft.terms.address(), below(lookout.next))?;
+        }
+        Ok(lookout.pruned)
     }
 
     /// Returns the output that pays a contract. The gateway tells of one that waits for a block, and
@@ -164,7 +207,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns the next output that pays the contract's address in a block that was not looked at
-    /// yet. What a node has pruned is left out.
+    /// yet. What a node has pruned is left out, and noted.
     async fn mined(&self, lookout: &mut Lookout<'_>) -> Result<Option<OutPoint>, PayError> {
         let script = lookout.wanted.draft.terms.script_pubkey();
         let pays = |output: &TxOut| output.script_pubkey == script;
@@ -172,10 +215,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if let Some(found) = lookout.found.pop() {
                 return Ok(Some(found));
             }
-            let Some(hash) = self.node.block_hash(lookout.next).await? else { return Ok(None) };
-            lookout.next = lookout.next.saturating_add(1);
+            let Some(hash) = self.node.block_hash(lookout.next).await? else {
+                self.note(lookout, 1)?;
+                return Ok(None);
+            };
             let block = match self.node.block(hash).await {
-                Err(ChainError::Pruned { .. }) => continue,
+                Err(gap @ ChainError::Pruned { .. }) => {
+                    lookout.pruned.get_or_insert(gap);
+                    let oldest = self.node.tip().await?.oldest.unwrap_or_default();
+                    lookout.next = lookout.next.saturating_add(1).max(oldest);
+                    continue;
+                }
                 block => block?,
             };
             for transaction in block.txdata {
@@ -183,7 +233,23 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 let (txid, outputs) = (transaction.compute_txid(), outputs.map(|(_, vout)| vout));
                 lookout.found.extend(outputs.map(|vout| OutPoint { txid, vout }));
             }
+            let is_clean = lookout.found.is_empty() && lookout.clean == lookout.next;
+            lookout.next = lookout.next.saturating_add(1);
+            if is_clean {
+                lookout.clean = lookout.next;
+                self.note(lookout, BLOCKS)?;
+            }
         }
+    }
+
+    /// Saves how far the chain was looked at, if that is so many blocks further.
+    fn note(&self, lookout: &mut Lookout<'_>, blocks: u32) -> Result<(), PayError> {
+        let (wanted, height) = (lookout.wanted, below(lookout.clean));
+        if height >= lookout.noted.saturating_add(blocks) {
+            self.file.looked(&wanted.draft.terms.address(), height)?;
+            lookout.noted = height;
+        }
+        Ok(())
     }
 
     /// Puts a contract on record that was found.
@@ -199,6 +265,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.observer.tell(&Event::Funded(outpoint));
         Ok(record)
     }
+}
+
+/// Returns where to begin the next time: what a reorg may change is looked at again.
+const fn below(height: u32) -> u32 {
+    height.saturating_sub(REORG_BLOCKS)
 }
 
 /// Tells whether an offer takes a contract.

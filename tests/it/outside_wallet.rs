@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use bitcoin::{Address, Network, Txid};
+use farebox::regtest::Regtest;
 use farebox_chain::{Chain, Joined, Wallet};
 use farebox_channel::Kind;
 use farebox_channel::message::StateName;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
 use crate::program::{client, run, text};
-use crate::support::{World, set_median_time_past, until};
+use crate::support::{Gateway, Tap, World, set_median_time_past, until};
 
 /// Starts `farebox pay` for a wallet elsewhere, and returns what it asks for as soon as it does.
 async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
@@ -48,8 +49,7 @@ fn invoice(told: &[String]) -> (&str, &str) {
 }
 
 /// A world in which somebody was asked to pay, and whose program and gateway are gone since.
-async fn deserted() -> (World, Vec<String>) {
-    let mut world = World::start().await;
+async fn deserted(mut world: World) -> (World, Vec<String>) {
     let (mut program, told) = pay(&world, &[]).await;
     program.kill().unwrap();
     program.wait().unwrap();
@@ -118,11 +118,15 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
     let world = World::start().await;
     let (url, back) = (world.gateway.url("/paid/x"), world.wallet().fresh_address().await.unwrap());
     let back = back.to_string();
-    let mut program =
-        client(&world, &["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"]);
-    program.env_remove("FAREBOX_WALLET");
+    let tap = Tap::start(&world.node.url());
+    let arguments = ["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"];
+    let pay = || {
+        let mut program = client(&world, &arguments);
+        program.env_remove("FAREBOX_WALLET").env("FAREBOX_BITCOIND_URL", tap.url());
+        run(program)
+    };
 
-    let ended = run(program).await;
+    let ended = pay().await;
 
     assert_eq!(ended.status.code(), Some(8), "{ended:?}");
     let listed = run(client(&world, &["wallet", "channels"])).await;
@@ -131,11 +135,20 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
     let address = words[0].parse::<Address<_>>().unwrap().assume_checked();
     assert!(text(&ended.stderr).contains(&address.to_string()), "{ended:?}: {line}");
     assert_eq!(words[1..5], ["cltv", "asked", "50000", "0"], "{line}");
+
+    // Each run looks at the blocks that are new, and at a few that a reorg might change.
+    world.node.mine(60).await.unwrap();
+    let looked = || tap.calls().iter().filter(|method| *method == "getblock").count();
+    assert_eq!(pay().await.status.code(), Some(8));
+    let before = looked();
+    assert!(before >= 60, "{before}");
+    assert_eq!(pay().await.status.code(), Some(8));
+    assert!(looked() - before < 20, "{before} and {}", looked());
 }
 
 #[tokio::test]
 async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoind_alone() {
-    let (world, told) = deserted().await;
+    let (world, told) = deserted(World::start().await).await;
     let (address, amount) = invoice(&told);
     let contract = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     let contract = contract.unwrap();
@@ -235,7 +248,7 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
 
 #[tokio::test]
 async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
-    let (world, told) = deserted().await;
+    let (world, told) = deserted(World::start().await).await;
     let (address, amount) = invoice(&told);
     for _ in 0..2 {
         let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
@@ -254,6 +267,18 @@ async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
         "{told}"
     );
     assert_eq!(world.node.node(None).mempool().await.unwrap().len(), 2);
+
+    // One that waits for a block then, and one that is sent later still.
+    for _ in 0..2 {
+        let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+        let sent = sent.unwrap();
+        let early = run(client(&world, &["wallet", "refund"])).await;
+        assert!(!text(&early.stdout).contains(&sent), "it is in no block: {early:?}");
+        world.node.mine(1).await.unwrap();
+        let refunded = run(client(&world, &["wallet", "refund"])).await;
+        assert!(text(&refunded.stdout).contains(&sent), "{refunded:?}");
+        world.node.mine(1).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -312,4 +337,25 @@ async fn a_payment_that_its_wallet_replaces_by_a_dearer_one_opens_the_channel_wi
     let open: Vec<_> = records.iter().filter(is_open).map(Record::outpoint).collect();
     assert_eq!((open.len(), open[0].txid, records.len()), (1, dearer, 2));
     assert!(hear.try_recv().is_err(), "nobody is asked twice");
+}
+
+#[tokio::test]
+async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned() {
+    let node = Regtest::start_with("mempooltruc=enforce\nprune=1\nfastprune=1").await.unwrap();
+    let (world, told) =
+        deserted(World::start_on(node, Gateway::start, |config| config).await).await;
+    let (address, amount) = invoice(&told);
+    let expiry = recovery(&world, address)["valid_after"].as_u64().unwrap();
+    world.node.mine(700).await.unwrap();
+    let _height: u32 = world.node.node(None).call("pruneblockchain", json!([420])).await.unwrap();
+    set_median_time_past(&world.node, expiry + 1).await;
+
+    let told = run(client(&world, &["wallet", "refund"])).await;
+
+    assert!(text(&told.stderr).contains("bitcoind has pruned block"), "{told:?}");
+    assert!(recovery(&world, address)["descriptor"].is_string());
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    world.node.mine(1).await.unwrap();
+    let refunded = run(client(&world, &["wallet", "refund"])).await;
+    assert!(text(&refunded.stdout).contains(&sent.unwrap()), "what can be is: {refunded:?}");
 }

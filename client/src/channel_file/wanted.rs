@@ -9,6 +9,7 @@ use super::rows::{Damage, bytes, checked, column, sat, terms};
 use super::{ChannelFile, books, write};
 use crate::budget::Budgets;
 use crate::error::{FileError, PayError};
+use crate::opening::wall;
 use crate::outside::Invoice;
 use crate::record::{Record, Wanted};
 
@@ -34,6 +35,13 @@ impl ChannelFile {
     pub(crate) fn lose(&self, address: &Address) -> Result<(), FileError> {
         let sql = "UPDATE wanted SET is_found = 0 WHERE address = ?";
         self.with(|connection| connection.execute(sql, [address.to_string()]).map(|_| ()))
+    }
+
+    /// Saves from which block on payments are looked for.
+    pub(crate) fn looked(&self, address: &Address, height: u32) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET height = ?2 WHERE address = ?1 AND height < ?2";
+        let row = params![address.to_string(), height];
+        self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
     /// Forgets what somebody was asked to pay.
@@ -84,7 +92,10 @@ impl ChannelFile {
             let (address, amount) = (terms.address(), capacity.to_amount());
             (wanted.origin, Invoice { address, amount })
         };
-        let unpaid = self.wanted()?.into_iter().filter(|wanted| !wanted.is_found);
+        let now = wall();
+        let is_open =
+            |wanted: &Wanted| !wanted.is_found && wanted.draft.terms.expiry.timestamp() > now;
+        let unpaid = self.wanted()?.into_iter().filter(is_open);
         Ok(unpaid.map(invoice).collect())
     }
 
@@ -109,7 +120,6 @@ mod tests {
     use super::*;
     use crate::channel_file::sample::{file, record, sat};
     use crate::error::Limit;
-    use crate::opening::wall;
     use crate::record::Stage;
     use farebox_channel::Timestamp;
 

@@ -260,6 +260,12 @@ pub trait Wallet: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Tells whether [`Wallet::fund`] shows the script to somebody, who may pay it by themselves: then
+    /// what spends it is saved before.
+    fn shows(&self) -> bool {
+        false
+    }
+
     /// Asks somebody to pay `amount_sat` to `address`. It does not wait until that was done.
     fn ask(&self, _address: Address, _amount_sat: u64) {}
 

@@ -163,7 +163,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.file.refuse(&record.outpoint())?;
         }
         if is_away && held.transaction.is_none() {
-            self.file.lose(&record.contract().terms.address())?;
+            self.file.set_found(&record.contract().terms.address(), false)?;
         }
         Ok(())
     }
@@ -191,8 +191,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
+        if self.node.shows() {
+            self.keep(&wanted)?;
+        }
         let Wanted { origin, key, draft, payout, .. } = wanted;
-        let script = draft.terms.script_pubkey();
+        let terms = draft.terms;
+        let script = terms.script_pubkey();
         let rate = self.fee_rate().await?;
         // Two openings at a time would choose the same coins.
         let _choosing = self.funding.lock().await;
@@ -206,6 +210,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let record = Record { origin, key, stage: Stage::Funded(funded) };
+        // It counts once.
+        self.file.set_found(&terms.address(), true)?;
         let saved = self.file.save_within(&record, &self.policy.budgets(), wall(), None);
         if let Err(PayError::Limit(limit)) = saved {
             let _elsewhere = self.node.release(transaction).await;

@@ -90,6 +90,10 @@ impl Wallet for OutsideWallet {
         matches!(self.manner, Manner::Address(_))
     }
 
+    fn shows(&self) -> bool {
+        true
+    }
+
     fn ask(&self, address: Address, amount_sat: u64) {
         if let Manner::Address(show) = &self.manner {
             show(&Invoice { address, amount: Amount::from_sat(amount_sat) });

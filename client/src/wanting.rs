@@ -5,7 +5,7 @@ use bitcoin::{OutPoint, TxOut};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::Draft;
 use farebox_channel::message::{Offer, WatchReply, WatchRequest};
-use farebox_channel::{Payout, Sat};
+use farebox_channel::{Kind, Payout, Sat};
 use tokio::time::{Instant, sleep};
 
 use crate::error::PayError;
@@ -99,13 +99,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Asks somebody to pay, and waits until that was done.
     pub(crate) async fn ask(&self, origin: &Origin, wanted: Wanted) -> Result<Record, PayError> {
         let (terms, capacity) = (wanted.draft.terms, wanted.draft.capacity);
-        // Whoever pays may do so once this client and the gateway are gone.
-        self.file.want(&wanted, &self.policy.budgets())?;
-        let exported = Recovery::wanted(&wanted).save(&self.file.recovery_folder())?;
-        self.observer.tell(&Event::Exported(exported));
+        self.keep(&wanted)?;
         self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
         self.wait(origin, &wanted).await
+    }
+
+    /// Saves what spends a contract before somebody sees its address: whoever pays may do so once this
+    /// client and the gateway are gone. One of kind `refund` needs the gateway's signature besides, so it is
+    /// looked for by nobody.
+    pub(crate) fn keep(&self, wanted: &Wanted) -> Result<(), PayError> {
+        if wanted.draft.terms.kind == Kind::Refund {
+            let wanted = Wanted { is_found: true, ..wanted.clone() };
+            return self.file.want(&wanted, &self.policy.budgets());
+        }
+        self.file.want(wanted, &self.policy.budgets())?;
+        let exported = Recovery::wanted(wanted).save(&self.file.recovery_folder())?;
+        self.observer.tell(&Event::Exported(exported));
+        Ok(())
     }
 
     /// Waits until somebody has paid.
@@ -131,12 +142,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let mut pruned = None;
         for wanted in self.file.wanted()? {
             let expiry = u64::from(wanted.draft.terms.expiry.get());
-            if expiry >= median_time_past {
+            // Of kind `refund` nothing but the key is kept.
+            if expiry >= median_time_past || wanted.draft.terms.kind == Kind::Refund {
                 continue;
             }
             let gap = self.take_all(&wanted).await?;
             // Of what was paid the channel is on record, whatever else there is.
-            pruned = pruned.or(gap.filter(|_| !wanted.is_found));
+            pruned = pruned.or_else(|| gap.filter(|_| !wanted.is_found));
             if median_time_past > expiry.saturating_add(KEPT_SECS) {
                 // The recovery file stays.
                 self.file.unwant(&wanted)?;

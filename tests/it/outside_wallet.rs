@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use crate::program::{client, run, text};
+use crate::program::{self, client, run, text};
 use crate::support::{Gateway, Tap, World, set_median_time_past, until};
 
 /// Starts `farebox pay` for a wallet elsewhere, and returns what it asks for as soon as it does.
@@ -30,7 +30,8 @@ async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
     let mut words = BufReader::new(program.stderr.take().unwrap());
     let told = tokio::task::spawn_blocking(move || {
         let mut told = Vec::new();
-        while !told.last().is_some_and(|line: &String| line.starts_with("bitcoin:")) {
+        let is_last = |line: &String| line.starts_with("bitcoin:") || line.contains("do NOT send");
+        while !told.last().is_some_and(is_last) {
             let mut line = String::new();
             assert_ne!(words.read_line(&mut line).unwrap(), 0, "{told:?}");
             told.push(line.trim().to_owned());
@@ -42,10 +43,9 @@ async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
     (program, told.await.unwrap())
 }
 
-/// Returns the address and the amount in bitcoin of the URI that was shown.
-fn invoice(told: &[String]) -> (&str, &str) {
-    let uri = told.last().unwrap().strip_prefix("bitcoin:").unwrap();
-    uri.split_once("?amount=").unwrap()
+/// Returns the address and the amount in bitcoin that was shown.
+fn invoice(told: &[String]) -> (String, String) {
+    told.iter().find_map(|line| program::invoice(line)).unwrap()
 }
 
 /// A world in which somebody was asked to pay, and whose program and gateway are gone since.
@@ -153,7 +153,7 @@ async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoi
     let contract = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     let contract = contract.unwrap();
     world.node.mine(1).await.unwrap();
-    let recovery = recovery(&world, address);
+    let recovery = recovery(&world, &address);
 
     let node = world.node.node(None);
     let told: Value =
@@ -185,12 +185,14 @@ async fn a_psbt_funds_a_channel(kind: &str) {
     let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
     let (address, amount) = invoice(&told);
     let wallet = world.wallet();
-    let output = json!([{ address: amount }]);
+    let output = json!([{ address.clone(): amount }]);
     let options = json!({ "change_type": "bech32", "replaceable": kind == "cltv" });
     let made: Value =
         wallet.call("walletcreatefundedpsbt", json!([[], output, 0, options])).await.unwrap();
     let signed: Value = wallet.call("walletprocesspsbt", json!([made["psbt"]])).await.unwrap();
     assert_eq!(node_has_nothing(&world).await, Ok(()), "nothing was sent");
+    let is_scanned = told.iter().any(|line| line.contains("bitcoin:"));
+    assert!(!is_scanned, "a wallet that scans it would send it: {told:?}");
 
     let mining = world.keep_mining();
     let mut stdin = program.stdin.take().unwrap();
@@ -255,7 +257,7 @@ async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
         sent.unwrap();
     }
     world.node.mine(1).await.unwrap();
-    let recovery = recovery(&world, address);
+    let recovery = recovery(&world, &address);
     set_median_time_past(&world.node, recovery["valid_after"].as_u64().unwrap() + 1).await;
 
     let refunded = run(client(&world, &["wallet", "refund"])).await;
@@ -345,7 +347,7 @@ async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned()
     let (world, told) =
         deserted(World::start_on(node, Gateway::start, |config| config).await).await;
     let (address, amount) = invoice(&told);
-    let expiry = recovery(&world, address)["valid_after"].as_u64().unwrap();
+    let expiry = recovery(&world, &address)["valid_after"].as_u64().unwrap();
     world.node.mine(700).await.unwrap();
     let _height: u32 = world.node.node(None).call("pruneblockchain", json!([420])).await.unwrap();
     set_median_time_past(&world.node, expiry + 1).await;
@@ -353,9 +355,35 @@ async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned()
     let told = run(client(&world, &["wallet", "refund"])).await;
 
     assert!(text(&told.stderr).contains("bitcoind has pruned block"), "{told:?}");
-    assert!(recovery(&world, address)["descriptor"].is_string());
+    assert!(recovery(&world, &address)["descriptor"].is_string());
     let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     world.node.mine(1).await.unwrap();
     let refunded = run(client(&world, &["wallet", "refund"])).await;
     assert!(text(&refunded.stdout).contains(&sent.unwrap()), "what can be is: {refunded:?}");
+}
+
+#[tokio::test]
+async fn coins_that_were_sent_where_a_psbt_was_asked_for_are_found_and_their_key_is_on_record() {
+    let world = World::start().await;
+    for kind in ["refund", "cltv"] {
+        let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
+        let (address, amount) = invoice(&told);
+        let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+        sent.unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        let saved = ["channels.sqlite", "channels.sqlite-wal"].map(|name| world.file(name));
+        let has_row =
+            |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(&address);
+        assert!(saved.into_iter().any(has_row), "{kind}");
+    }
+    world.mine(1).await;
+
+    let paid = run(client(&world, &["pay", &world.gateway.url("/paid/x"), "--yes"])).await;
+
+    assert_eq!(text(&paid.stdout), "hello\n", "{paid:?}");
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let [record] = file.channels().unwrap().try_into().unwrap();
+    assert_eq!(record.contract().terms.kind, Kind::Cltv, "what was sent is the channel");
+    assert!(matches!(record.stage, Stage::Open(_)), "{record:?}");
 }

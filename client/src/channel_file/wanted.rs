@@ -31,10 +31,11 @@ impl ChannelFile {
         })
     }
 
-    /// Looks for a payment once more: the one that was found is gone.
-    pub(crate) fn lose(&self, address: &Address) -> Result<(), FileError> {
-        let sql = "UPDATE wanted SET is_found = 0 WHERE address = ?";
-        self.with(|connection| connection.execute(sql, [address.to_string()]).map(|_| ()))
+    /// Looks for a payment no more, or once more where the one that was found is gone.
+    pub(crate) fn set_found(&self, address: &Address, is_found: bool) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET is_found = ?2 WHERE address = ?1";
+        let row = params![address.to_string(), is_found];
+        self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
     /// Saves from which block on payments are looked for.

@@ -110,6 +110,12 @@ pub(crate) struct Coin {
     pub(crate) safe: bool,
 }
 
+/// `getaddressinfo`, as far as it matters here.
+#[derive(Deserialize)]
+pub(crate) struct AddressInfo {
+    pub(crate) ismine: bool,
+}
+
 /// `fundrawtransaction` and `signrawtransactionwithwallet`, as far as they matter here.
 #[derive(Deserialize)]
 pub(crate) struct RawTransaction {

@@ -86,6 +86,10 @@ impl<C: Clone + Send + Sync + 'static, W: Wallet> Wallet for Joined<C, W> {
         self.wallet.asks()
     }
 
+    fn shows(&self) -> bool {
+        self.wallet.shows()
+    }
+
     fn ask(&self, address: Address, amount_sat: u64) {
         self.wallet.ask(address, amount_sat);
     }

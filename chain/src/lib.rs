@@ -260,6 +260,12 @@ pub trait Wallet: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Tells whether [`Wallet::fund`] shows the script to somebody, who may pay it by themselves: then
+    /// what spends it is saved before.
+    fn shows(&self) -> bool {
+        false
+    }
+
     /// Asks somebody to pay `amount_sat` to `address`. It does not wait until that was done.
     fn ask(&self, _address: Address, _amount_sat: u64) {}
 
@@ -283,7 +289,8 @@ pub trait Wallet: Clone + Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Unlocks the coins of a transaction that will never be shown.
+    /// Unlocks the coins of a transaction that will never be shown. It fails unless the wallet can say
+    /// that it keeps none of them: those of another wallet may be locked there.
     fn release(
         &self,
         transaction: Transaction,

@@ -17,7 +17,7 @@ use crate::{BlockPlace, Chain, ChainError, Pooled, RelayPolicy, Tip, Unspent};
 /// RPC error: something else is wrong (`RPC_MISC_ERROR`), such as a block that was pruned.
 const CODE_OTHER: i32 = -1;
 /// RPC error: the arguments name nothing (`RPC_INVALID_ADDRESS_OR_KEY`).
-const CODE_NOT_FOUND: i32 = -5;
+pub(crate) const CODE_NOT_FOUND: i32 = -5;
 /// RPC error: a number is out of range (`RPC_INVALID_PARAMETER`).
 const CODE_OUT_OF_RANGE: i32 = -8;
 /// RPC error: the transaction is in a block already (`RPC_VERIFY_ALREADY_IN_UTXO_SET`).
@@ -193,7 +193,10 @@ impl Bitcoind {
 }
 
 /// Turns one code of refusal into nothing.
-fn unless<T>(answer: Result<T, ChainError>, absent: i32) -> Result<Option<T>, ChainError> {
+pub(crate) fn unless<T>(
+    answer: Result<T, ChainError>,
+    absent: i32,
+) -> Result<Option<T>, ChainError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(ChainError::Refused { code, .. }) if code == absent => Ok(None),

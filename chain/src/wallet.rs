@@ -5,7 +5,8 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 use serde_json::{Value, json};
 
-use crate::answers::{Coin, RawTransaction};
+use crate::answers::{AddressInfo, Coin, RawTransaction};
+use crate::node::{CODE_NOT_FOUND, unless};
 use crate::rpc::Bitcoind;
 use crate::{Chain, ChainError, Wallet};
 
@@ -61,11 +62,13 @@ impl Wallet for Bitcoind {
     }
 
     async fn release(&self, transaction: Transaction) -> Result<(), ChainError> {
-        for coin in transaction.input.chunks(1) {
-            match self.lock(true, coin).await {
-                // It is not locked, or was spent.
-                Ok(()) | Err(ChainError::Refused { code: CODE_INVALID_PARAMETER, .. }) => {}
-                Err(error) => return Err(error),
+        for coin in &transaction.input {
+            match self.lock(true, std::slice::from_ref(coin)).await {
+                // It is not locked, or was spent; unless it is another wallet's, which may keep it.
+                Err(ChainError::Refused { code: CODE_INVALID_PARAMETER, .. }) => {
+                    self.check_owned(coin.previous_output).await?;
+                }
+                unlocked => unlocked?,
             }
         }
         Ok(())
@@ -83,6 +86,24 @@ impl Bitcoind {
             return Err(unexpected("the wallet cannot sign for its coins".to_owned()));
         }
         deserialize_hex(&signed.hex).map_err(|error| unexpected(error.to_string()))
+    }
+
+    /// Checks that a coin is the wallet's, or was.
+    async fn check_owned(&self, coin: OutPoint) -> Result<(), ChainError> {
+        let other = || ChainError::Wallet(format!("the coin {coin} is another wallet's"));
+        let method = "gettransaction";
+        let unexpected =
+            |reason: String| ChainError::Unexpected { method: method.to_owned(), reason };
+        let known = self.call::<RawTransaction>(method, json!([coin.txid])).await;
+        let known = unless(known, CODE_NOT_FOUND)?.ok_or_else(other)?;
+        let known: Transaction =
+            deserialize_hex(&known.hex).map_err(|error| unexpected(error.to_string()))?;
+        let output = usize::try_from(coin.vout).ok().and_then(|vout| known.output.get(vout));
+        let script = &output.ok_or_else(other)?.script_pubkey;
+        let address = Address::from_script(script, self.tip().await?.network);
+        let address = address.map_err(|error| unexpected(error.to_string()))?;
+        let told: AddressInfo = self.call("getaddressinfo", json!([address])).await?;
+        if told.ismine { Ok(()) } else { Err(other()) }
     }
 
     /// Keeps the wallet from spending coins otherwise, or lets it: all or none.
@@ -105,6 +126,7 @@ fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutP
     let mut needed_sat = amount_sat.saturating_add(fee_sat(OVERHEAD_VSIZE));
     let mut available_sat = 0_u64;
     let mut picked = Vec::new();
+    let all_sat = coins.iter().fold(0_u64, |sum, coin| sum.saturating_add(coin.amount.to_sat()));
     for coin in coins.into_iter().take(INPUTS_MAX) {
         available_sat = available_sat.saturating_add(coin.amount.to_sat());
         needed_sat = needed_sat.saturating_add(fee_sat(INPUT_VSIZE));
@@ -113,7 +135,13 @@ fn pick(mut coins: Vec<Coin>, amount_sat: u64, rate: FeeRate) -> Result<Vec<OutP
             return Ok(picked);
         }
     }
-    Err(ChainError::TooFewCoins { available_sat, needed_sat })
+    if all_sat >= needed_sat {
+        return Err(ChainError::Wallet(format!(
+            "the wallet's {INPUTS_MAX} greatest confirmed native segwit coins have {available_sat} sat, and \
+             {needed_sat} sat are needed: a contract spends no more coins, so put some together first"
+        )));
+    }
+    Err(ChainError::TooFewCoins { available_sat: all_sat, needed_sat })
 }
 
 /// Returns the transaction that the wallet completes with change and fee.
@@ -130,5 +158,33 @@ fn skeleton(picked: &[OutPoint], output: TxOut) -> Transaction {
             })
             .collect(),
         output: vec![output],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: FeeRate = FeeRate::from_sat_per_vb_u32(1);
+
+    /// So many native segwit coins of 1,000 sat each.
+    fn coins(number: usize) -> Vec<Coin> {
+        let coin = json!({
+            "txid": "00".repeat(32), "vout": 0, "amount": 0.00001, "spendable": true, "safe": true,
+            "scriptPubKey": format!("0014{}", "00".repeat(20)),
+        });
+        (0..number).map(|_| serde_json::from_value(coin.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_wallet_has_is_told_as_a_whole_also_where_one_contract_cannot_spend_it() {
+        let few = pick(coins(25), 100_000, RATE).unwrap_err();
+        assert!(matches!(few, ChainError::TooFewCoins { available_sat: 25_000, .. }), "{few}");
+
+        let scattered = pick(coins(25), 20_000, RATE).unwrap_err();
+        let told = "the wallet's 20 greatest confirmed native segwit coins have 20000 sat, and 21520 \
+                    sat are needed";
+        assert!(scattered.to_string().starts_with(told), "{scattered}");
+        assert_eq!(pick(coins(25), 10_000, RATE).unwrap().len(), 11);
     }
 }

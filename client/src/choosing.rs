@@ -116,7 +116,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let is_open = |record: &Record| {
             let terms = &record.contract().terms;
             record.origin == origin.as_str()
-                && terms.kind == self.policy.kind
                 && terms.expiry.timestamp() > now
                 && matches!(record.stage, Stage::Open(_))
         };

@@ -33,7 +33,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let is_ours = |record: &Record| {
             let terms = &record.contract().terms;
             record.origin == origin.as_str()
-                && terms.kind == self.policy.kind
                 && terms.expiry.timestamp() > now
                 && matches!(record.stage, Stage::Open(_) | Stage::Closing(..))
         };

@@ -22,20 +22,25 @@ use crate::recovery::Recovery;
 
 /// The greatest contract transaction that fits a header field next to all else, in bytes.
 const SHOWN_LEN_MAX: usize = 4_000;
-/// The problems that tell that a contract is not served, and will not be.
-const GONE: [&str; 7] = [
-    "channel-closing",
-    "channel-ended",
-    "channel-expiring",
-    "channel-late",
-    "contract-refused",
-    "contract-spent",
-    "expiry-out-of-bounds",
+/// The problems that say nothing of the contract itself. All others tell that it will not be served.
+const ASIDE: [&str; 8] = [
+    "bad-path",
+    "malformed",
+    "method-not-allowed",
+    "not-found",
+    "request-timeout",
+    "signature-invalid",
+    "too-many-requests",
+    "upstream-unavailable",
 ];
+/// The problems of a contract that may be due to a node which is behind.
+const BEHIND: [&str; 2] = ["contract-not-final", "contract-spent"];
 /// How long to wait before the contract is shown again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// For how long the gateway's node may know less than ours.
 const NODES_DIFFER: Duration = Duration::from_secs(30);
+/// How often a wallet may replace its payment, each time after it was seen.
+const REPLACEMENTS_MAX: usize = 10;
 /// The blocks in which the contract shall be mined.
 const BLOCKS: u16 = 6;
 
@@ -50,20 +55,44 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     Err(error) => return Err(error.into()),
                 }
             }
-            match self.proceed(origin, begun).await {
-                // It will not be served. Its refund is on record, and another one is opened.
-                Err(PayError::NotOpen(..)) => {}
-                Err(error) if is_one_of(&error, &GONE) => {}
+            match self.carry_on(origin, offer, begun).await {
+                // Its refund is on record, and another one is opened.
+                Err(error) if is_gone(&error) => {}
                 other => return other,
             }
         }
         for wanted in self.wanted(origin)? {
-            if let Some(record) = self.found(origin, wanted).await? {
-                return self.proceed(origin, record).await;
+            if let Some(record) = self.found(origin, offer, wanted).await? {
+                match self.carry_on(origin, offer, record).await {
+                    Err(error) if is_gone(&error) => {}
+                    other => return other,
+                }
             }
         }
         let record = self.fund(origin, offer).await?;
-        self.proceed(origin, record).await
+        self.carry_on(origin, offer, record).await
+    }
+
+    /// Takes a contract as far as an open channel, or the one that a wallet has paid in its place.
+    async fn carry_on(
+        &self,
+        origin: &Origin,
+        offer: &Offer,
+        mut record: Record,
+    ) -> Result<Record, PayError> {
+        for _ in 0..REPLACEMENTS_MAX {
+            let address = record.contract().terms.address();
+            let gone = match self.proceed(origin, record).await {
+                Err(gone) if is_gone(&gone) => gone,
+                other => return other,
+            };
+            // It is looked for again where its payment is lost.
+            let mut wanted = self.wanted(origin)?.into_iter();
+            let wanted = wanted.find(|wanted| wanted.draft.terms.address() == address);
+            let Some(wanted) = wanted else { return Err(gone) };
+            record = self.found(origin, offer, wanted).await?.ok_or(gone)?;
+        }
+        Err(PayError::Unconfirmed(record.outpoint()))
     }
 
     /// Returns the channels whose opening was cut off.
@@ -72,10 +101,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let is_begun = |record: &Record| {
             record.origin == origin.as_str()
                 && record.contract().terms.expiry.timestamp() > now
-                && record.contract().terms.kind == self.policy.kind
                 && matches!(record.stage, Stage::Funded(_) | Stage::Held(_))
         };
-        Ok(self.file.channels()?.into_iter().filter(is_begun).collect())
+        let mut begun = Vec::new();
+        for record in self.file.channels()?.into_iter().filter(is_begun) {
+            if self.file.may_be_shown(&record.outpoint())? {
+                begun.push(record);
+            }
+        }
+        Ok(begun)
     }
 
     /// Takes a contract that nobody has seen as far as an open channel.
@@ -84,9 +118,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let held = match self.hold(origin, funded.clone()).await {
                 Ok(held) => held,
                 Err(error @ (PayError::Refused { .. } | PayError::Refund(_))) => {
-                    // Nobody has seen the contract, so its coins are free again.
-                    self.node.release(funded.transaction).await?;
-                    self.file.forget(&funded.contract.outpoint)?;
+                    // Nobody has seen the contract, so its coins are free again, where they are.
+                    if self.node.release(funded.transaction).await.is_ok() {
+                        self.file.forget(&funded.contract.outpoint)?;
+                    }
                     return Err(error);
                 }
                 Err(error) => return Err(error),
@@ -100,10 +135,37 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let exported = Recovery::of(&record)?.save(&self.file.recovery_folder())?;
             self.observer.tell(&Event::Exported(exported));
             self.file.reserve(&record, &self.policy.budgets(), wall())?;
-            record.stage = Stage::Open(self.show(origin, held, &record.key).await?);
+            match self.show(origin, held, &record.key).await {
+                Err(error) if is_gone(&error) => {
+                    self.give_up_contract(&record, held, &error).await?;
+                    return Err(error);
+                }
+                shown => record.stage = Stage::Open(shown?),
+            }
             self.file.save(&record)?;
         }
         Ok(record)
+    }
+
+    /// Shows a contract no more that is refused for good. One that our own node has may be taken once the
+    /// gateway's has it too. Where somebody has paid, and our node has that payment no more, another one
+    /// may have replaced it, which is looked for.
+    async fn give_up_contract(
+        &self,
+        record: &Record,
+        held: &Held,
+        error: &PayError,
+    ) -> Result<(), PayError> {
+        let is_away = matches!(self.node.unspent(record.outpoint()).await, Ok(None));
+        let may_pass =
+            is_one_of(error, &BEHIND) || matches!(error, PayError::NotOpen(_, StateName::Pending));
+        if is_away || !may_pass {
+            self.file.refuse(&record.outpoint())?;
+        }
+        if is_away && held.transaction.is_none() {
+            self.file.set_found(&record.contract().terms.address(), false)?;
+        }
+        Ok(())
     }
 
     /// Agrees on terms and builds the contract. Nobody sees it yet.
@@ -127,8 +189,12 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
+        if self.node.shows() {
+            self.keep(&wanted)?;
+        }
         let Wanted { origin, key, draft, payout, .. } = wanted;
-        let script = draft.terms.script_pubkey();
+        let terms = draft.terms;
+        let script = terms.script_pubkey();
         let rate = self.fee_rate().await?;
         // Two openings at a time would choose the same coins.
         let _choosing = self.funding.lock().await;
@@ -136,15 +202,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let funded = match draft.fund(transaction.clone(), payout) {
             Ok(funded) => funded,
             Err(error) => {
-                self.node.release(transaction).await?;
+                let _elsewhere = self.node.release(transaction).await;
                 return Err(error.into());
             }
         };
         self.observer.tell(&Event::Funded(funded.contract.outpoint));
         let record = Record { origin, key, stage: Stage::Funded(funded) };
+        // It counts once.
+        self.file.set_found(&terms.address(), true)?;
         let saved = self.file.save_within(&record, &self.policy.budgets(), wall(), None);
         if let Err(PayError::Limit(limit)) = saved {
-            self.node.release(transaction).await?;
+            let _elsewhere = self.node.release(transaction).await;
             return Err(limit.into());
         }
         saved?;
@@ -178,9 +246,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(funded.hold(signature)?)
     }
 
-    /// Shows the contract until the channel is open.
+    /// Shows the contract until the channel is open. What somebody has paid has to stay where our own node
+    /// has seen it: a wallet may replace its payment by a dearer one.
     async fn show(&self, origin: &Origin, held: &Held, key: &SecretKey) -> Result<Purse, PayError> {
-        let mut held = held.clone();
+        let (mut held, is_elsewhere) = (held.clone(), held.transaction.is_none());
         // What does not fit a header field is broadcast here and shown by its outpoint.
         if let Some(contract) = held.transaction.take_if(|tx| serialize(tx).len() > SHOWN_LEN_MAX) {
             self.node.broadcast(contract).await?;
@@ -188,7 +257,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let shown = held.show(key)?;
         let began = Instant::now();
         let is_patient = || began.elapsed() < self.policy.patience;
-        let (mut last, mut counted) = (None, 0);
+        let (mut last, mut counted, mut away_since) = (None, 0, None);
         loop {
             let reply: StateReply = match step(&self.http, origin, &shown).await {
                 Err(error) if is_passing(&error, began) && is_patient() => {
@@ -210,8 +279,16 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Err(PayError::Unconfirmed(shown.outpoint));
             }
             // Whoever watches is told what the client's own node says, if it says anything.
-            let mined = self.node.confirmed(shown.outpoint).await.ok().flatten();
-            let confirmations = mined.map_or(0, |unspent| unspent.confirmations);
+            let seen = self.node.unspent(shown.outpoint).await;
+            if is_elsewhere && matches!(seen, Ok(None)) {
+                let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > NODES_DIFFER {
+                    return Err(PayError::NotOpen(shown.outpoint, reply.state));
+                }
+            } else {
+                away_since = None;
+            }
+            let confirmations = seen.ok().flatten().map_or(0, |unspent| unspent.confirmations);
             if confirmations > counted {
                 counted = confirmations;
                 self.observer.tell(&Event::Confirmed(shown.outpoint, counted));
@@ -249,7 +326,18 @@ fn is_passing(error: &PayError, began: Instant) -> bool {
         PayError::NotNow(_) | PayError::Http(_) => true,
         PayError::Refused { kind, .. } if !kind.starts_with(PROBLEM_PREFIX) => true,
         error if is_one_of(error, &["too-many-requests"]) => true,
-        error => is_one_of(error, &["contract-spent"]) && began.elapsed() < NODES_DIFFER,
+        error => is_one_of(error, &BEHIND) && began.elapsed() < NODES_DIFFER,
+    }
+}
+
+/// Tells whether a contract will not be served.
+fn is_gone(error: &PayError) -> bool {
+    match error {
+        PayError::NotOpen(..) => true,
+        PayError::Refused { kind, .. } => {
+            kind.starts_with(PROBLEM_PREFIX) && !is_one_of(error, &ASIDE)
+        }
+        _ => false,
     }
 }
 

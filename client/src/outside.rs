@@ -90,6 +90,10 @@ impl Wallet for OutsideWallet {
         matches!(self.manner, Manner::Address(_))
     }
 
+    fn shows(&self) -> bool {
+        true
+    }
+
     fn ask(&self, address: Address, amount_sat: u64) {
         if let Manner::Address(show) = &self.manner {
             show(&Invoice { address, amount: Amount::from_sat(amount_sat) });
@@ -117,8 +121,9 @@ impl Wallet for OutsideWallet {
         read(&signed).map_err(failed)
     }
 
+    /// Whose coins they are is not known here, nor who else keeps them.
     async fn release(&self, _: Transaction) -> Result<(), ChainError> {
-        Ok(())
+        Err(ChainError::Wallet("the contract's coins are in a wallet elsewhere".to_owned()))
     }
 }
 

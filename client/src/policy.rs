@@ -14,7 +14,7 @@ use crate::error::Limit;
 /// How a client opens channels, and what it pays at most.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The kind of contract.
+    /// The kind of contract of a new channel. One that is there pays, whatever its kind.
     pub kind: Kind,
     /// The amount to lock; nothing takes the least that is offered and pays the first request.
     pub capacity: Option<Sat>,

@@ -31,7 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) draft: Draft,
     /// Where the change and the refund go.
     pub(crate) payout: Payout,
-    /// The height of the chain when that was agreed on: no earlier block pays it.
+    /// The height of the chain when that was agreed on, or as far as it was looked at since: no earlier
+    /// block pays it.
     pub(crate) height: u32,
     /// Whether it was found, so that nobody is asked for it again.
     pub(crate) is_found: bool,

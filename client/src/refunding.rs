@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid, Weight};
-use farebox_chain::{Chain, Tip, Wallet};
+use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::Contract;
+use tokio::time::sleep;
 
 use crate::error::PayError;
 use crate::event::Event;
@@ -17,6 +18,11 @@ const MORE: u64 = 3;
 const THAN: u64 = 2;
 /// The part of the contract that its fee may take, as a divisor.
 const FEE_PART: u64 = 2;
+/// How long to wait for a block before the mempool is looked at again.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a node that is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A refund that is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refunding {
@@ -35,12 +41,13 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Call it again with each new block, or use [`PayingClient::refund_all`].
     ///
     /// # Errors
-    /// [`PayError`] when the file cannot be read, or the node does not answer.
+    /// [`PayError`] when the file cannot be read, or the node does not answer, or has pruned blocks in which
+    /// a contract may have been paid and that were not looked at. What can be refunded is, in any case.
     pub async fn refund_due(&self) -> Result<Vec<Refunding>, PayError> {
         let tip = self.node.tip().await?;
-        self.take_expired(tip.median_time_past).await?;
+        let mut failed = self.take_expired(tip.median_time_past).await?.map(PayError::Chain);
         self.free_expired(tip.median_time_past).await?;
-        let (mut waiting, mut failed) = (Vec::new(), None);
+        let mut waiting = Vec::new();
         for record in self.file.channels()?.iter().filter(|record| is_due(record, tip)) {
             match self.refund(record, tip).await {
                 Ok(refunding) => waiting.extend(refunding),
@@ -55,18 +62,31 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
     }
 
-    /// Does the same with each new block, until no refund waits for one.
+    /// Does the same with each new block, until no refund waits for one. A node that goes away meanwhile is
+    /// waited for.
     ///
     /// # Errors
-    /// [`PayError`] as [`PayingClient::refund_due`].
+    /// [`PayError`] as [`PayingClient::refund_due`], and when the node is away at first.
     pub async fn refund_all(&self) -> Result<(), PayError> {
+        self.node.tip().await?;
         loop {
-            let next = self.node.tip().await?.height.saturating_add(1);
-            if self.refund_due().await?.is_empty() {
-                return Ok(());
+            match self.refund_and_wait().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(PayError::Chain(error)) if is_away(&error) => sleep(AWAY_PAUSE).await,
+                Err(error) => return Err(error),
             }
-            self.node.wait_for_height(next, Duration::from_secs(10)).await?;
         }
+    }
+
+    /// Takes back what has expired. Tells whether nothing waits for a block, or waits for the next one.
+    async fn refund_and_wait(&self) -> Result<bool, PayError> {
+        let next = self.node.tip().await?.height.saturating_add(1);
+        if self.refund_due().await?.is_empty() {
+            return Ok(true);
+        }
+        self.node.wait_for_height(next, BLOCK_PATIENCE).await?;
+        Ok(false)
     }
 
     /// Lets the wallet spend the coins again that it keeps for contracts that have expired, and that
@@ -88,16 +108,32 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 Err(_) if self.node.release(funded.transaction).await.is_ok() => {
                     self.file.forget(&funded.contract.outpoint)?;
                 }
-                Err(_) => {}
+                // Another wallet keeps its coins, and is asked once it is there.
+                Err(_) => self.file.unreserve(&funded.contract.outpoint)?,
             }
         }
         for (channel, contract) in self.file.expired_contracts(median_time_past)? {
             // A wallet that is not there now is asked another time.
-            if self.node.release(contract).await.is_ok() {
+            if self.is_free(contract).await {
                 self.file.drop_contract(&channel)?;
             }
         }
         Ok(())
+    }
+
+    /// Tells whether no wallet keeps coins for a contract any more: the one that is there has let them go,
+    /// or all of them are spent in blocks.
+    async fn is_free(&self, contract: Transaction) -> bool {
+        let coins: Vec<_> = contract.input.iter().map(|input| input.previous_output).collect();
+        if self.node.release(contract).await.is_ok() {
+            return true;
+        }
+        for coin in coins {
+            if !matches!(self.node.confirmed(coin).await, Ok(None)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Broadcasts a refund, unless the contract is spent, the refund is in the mempool for as much, or
@@ -154,6 +190,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let most = record.contract().capacity.to_amount() / FEE_PART / weight;
         Ok(record.refund_transaction(rate.min(most))?)
     }
+}
+
+/// Tells whether a node may come back by itself.
+const fn is_away(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Unreachable { .. } | ChainError::NoCookie { .. } | ChainError::Starting(_)
+    )
 }
 
 /// Tells whether a refund is held and a block may take it: the median time past is beyond T.

@@ -51,9 +51,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             let purse = match known.map(|record| record.stage) {
                 Some(Stage::Open(purse)) => purse.resynchronise(&told)?,
                 Some(Stage::Closing(..)) => continue,
-                Some(Stage::Held(held)) if is_ours(held.refund.contract()) => {
-                    recovered.with(held.refund)
-                }
+                Some(Stage::Held(held)) if is_ours(held.refund.contract()) => recovered.with(held),
                 Some(Stage::Funded(funded)) if !is_ours(&funded.contract) => {
                     return Err(Distrust::OtherContract.into());
                 }

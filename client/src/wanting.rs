@@ -4,8 +4,8 @@
 use bitcoin::{OutPoint, TxOut};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::Draft;
-use farebox_channel::message::{WatchReply, WatchRequest};
-use farebox_channel::{Payout, Sat};
+use farebox_channel::message::{Offer, WatchReply, WatchRequest};
+use farebox_channel::{Kind, Payout, Sat};
 use tokio::time::{Instant, sleep};
 
 use crate::error::PayError;
@@ -16,10 +16,23 @@ use crate::paying::PayingClient;
 use crate::record::{Record, Stage, Wanted};
 use crate::recovery::Recovery;
 
+/// For how long after its expiry what pays a contract is looked for.
+const KEPT_SECS: u64 = 30 * 24 * 60 * 60;
+/// How many blocks a reorg may take away.
+const REORG_BLOCKS: u32 = 6;
+/// How many blocks are looked at before that is saved.
+const BLOCKS: u32 = 100;
+
 /// Who looks out for a contract, and which block is next.
 struct Lookout<'a> {
     wanted: &'a Wanted,
     next: u32,
+    /// No block below this one pays the contract.
+    clean: u32,
+    /// How much of that is on record.
+    noted: u32,
+    /// The first block that the node had thrown away before it was looked at.
+    pruned: Option<ChainError>,
     /// What the last block has, and nobody has looked at yet.
     found: Vec<OutPoint>,
     /// Whether the gateway looks out for it too.
@@ -28,7 +41,16 @@ struct Lookout<'a> {
 
 impl<'a> Lookout<'a> {
     const fn new(wanted: &'a Wanted) -> Self {
-        Self { wanted, next: wanted.height, found: Vec::new(), is_watched: true }
+        let next = wanted.height;
+        Self {
+            wanted,
+            next,
+            clean: next,
+            noted: next,
+            pruned: None,
+            found: Vec::new(),
+            is_watched: true,
+        }
     }
 }
 
@@ -38,26 +60,35 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let now = wall();
         let is_wanted = |wanted: &Wanted| {
             let terms = &wanted.draft.terms;
-            wanted.origin == origin.as_str()
-                && terms.kind == self.policy.kind
-                && terms.expiry.timestamp() > now
-                && !wanted.is_found
+            wanted.origin == origin.as_str() && terms.expiry.timestamp() > now && !wanted.is_found
         };
         Ok(self.file.wanted()?.into_iter().filter(is_wanted).collect())
     }
 
     /// Returns the channel of a contract that somebody was asked to pay earlier. Where the wallet is
-    /// elsewhere they are asked once more, as long as the gateway would still take it.
+    /// elsewhere they are asked once more, as long as the gateway would still take it: nobody is asked for
+    /// what does not fit its present offer.
     pub(crate) async fn found(
         &self,
         origin: &Origin,
+        offer: &Offer,
         wanted: Wanted,
     ) -> Result<Option<Record>, PayError> {
         let mut lookout = Lookout::new(&wanted);
         if let Some(seen) = self.seen(origin, &mut lookout).await? {
             return self.take(&wanted, seen).map(Some);
         }
-        if !lookout.is_watched || !self.node.asks() {
+        if !lookout.is_watched || !fits(&wanted.draft, offer) {
+            return Ok(None);
+        }
+        let address = wanted.draft.terms.address();
+        let is_paid = |record: &Record| record.contract().terms.address() == address;
+        if self.file.channels()?.iter().any(is_paid) {
+            // That payment is gone, and whatever replaces it may be on its way. Nobody pays twice.
+            return self.wait(origin, &wanted).await.map(Some);
+        }
+        // It may have been paid where our node cannot look any more.
+        if !self.node.asks() || lookout.pruned.is_some() {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
@@ -68,42 +99,79 @@ impl<B: Chain + Wallet> PayingClient<B> {
     /// Asks somebody to pay, and waits until that was done.
     pub(crate) async fn ask(&self, origin: &Origin, wanted: Wanted) -> Result<Record, PayError> {
         let (terms, capacity) = (wanted.draft.terms, wanted.draft.capacity);
-        // Whoever pays may do so once this client and the gateway are gone.
-        self.file.want(&wanted, &self.policy.budgets())?;
-        let exported = Recovery::wanted(&wanted).save(&self.file.recovery_folder())?;
-        self.observer.tell(&Event::Exported(exported));
+        self.keep(&wanted)?;
         self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
-        let mut lookout = Lookout::new(&wanted);
+        self.wait(origin, &wanted).await
+    }
+
+    /// Saves what spends a contract before somebody sees its address: whoever pays may do so once this
+    /// client and the gateway are gone. One of kind `refund` needs the gateway's signature besides, so it is
+    /// looked for by nobody.
+    pub(crate) fn keep(&self, wanted: &Wanted) -> Result<(), PayError> {
+        if wanted.draft.terms.kind == Kind::Refund {
+            let wanted = Wanted { is_found: true, ..wanted.clone() };
+            return self.file.want(&wanted, &self.policy.budgets());
+        }
+        self.file.want(wanted, &self.policy.budgets())?;
+        let exported = Recovery::wanted(wanted).save(&self.file.recovery_folder())?;
+        self.observer.tell(&Event::Exported(exported));
+        Ok(())
+    }
+
+    /// Waits until somebody has paid.
+    async fn wait(&self, origin: &Origin, wanted: &Wanted) -> Result<Record, PayError> {
+        let mut lookout = Lookout::new(wanted);
         let began = Instant::now();
         while began.elapsed() < self.policy.patience {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {
-                return self.take(&wanted, seen);
+                return self.take(wanted, seen);
             }
             sleep(PAUSE).await;
         }
-        Err(PayError::Unpaid(terms.address()))
+        Err(PayError::Unpaid(wanted.draft.terms.address()))
     }
 
     /// Puts on record what was paid to contracts that have expired, whoever has asked for it and
-    /// however often it was paid, so that it is refunded.
-    pub(crate) async fn take_expired(&self, median_time_past: u64) -> Result<(), PayError> {
+    /// however often it was paid, so that it is refunded. Returns why not all of it can be looked for, if
+    /// so: what the node has pruned.
+    pub(crate) async fn take_expired(
+        &self,
+        median_time_past: u64,
+    ) -> Result<Option<ChainError>, PayError> {
+        let mut pruned = None;
         for wanted in self.file.wanted()? {
-            if u64::from(wanted.draft.terms.expiry.get()) >= median_time_past {
+            let expiry = u64::from(wanted.draft.terms.expiry.get());
+            // Of kind `refund` nothing but the key is kept.
+            if expiry >= median_time_past || wanted.draft.terms.kind == Kind::Refund {
                 continue;
             }
-            let mut lookout = Lookout::new(&wanted);
-            while let Some(outpoint) = self.mined(&mut lookout).await? {
-                let unspent = self.node.confirmed(outpoint).await?;
-                let paid =
-                    unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
-                if let Some(paid) = paid {
-                    self.take(&wanted, (outpoint, paid))?;
-                }
+            let gap = self.take_all(&wanted).await?;
+            // Of what was paid the channel is on record, whatever else there is.
+            pruned = pruned.or_else(|| gap.filter(|_| !wanted.is_found));
+            if median_time_past > expiry.saturating_add(KEPT_SECS) {
+                // The recovery file stays.
+                self.file.unwant(&wanted)?;
             }
-            self.file.unwant(&wanted)?;
         }
-        Ok(())
+        Ok(pruned)
+    }
+
+    /// Puts on record all that has paid a contract. Returns the first block that cannot be looked at.
+    async fn take_all(&self, wanted: &Wanted) -> Result<Option<ChainError>, PayError> {
+        let mut lookout = Lookout::new(wanted);
+        while let Some(outpoint) = self.mined(&mut lookout).await? {
+            let unspent = self.node.confirmed(outpoint).await?;
+            let paid = unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
+            if let Some(paid) = paid {
+                self.take(wanted, (outpoint, paid))?;
+            }
+        }
+        if lookout.pruned.is_none() {
+            // Whatever was found is on record.
+            self.file.looked(&wanted.draft.terms.address(), below(lookout.next))?;
+        }
+        Ok(lookout.pruned)
     }
 
     /// Returns the output that pays a contract. The gateway tells of one that waits for a block, and
@@ -151,7 +219,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Returns the next output that pays the contract's address in a block that was not looked at
-    /// yet. What a node has pruned is left out.
+    /// yet. What a node has pruned is left out, and noted.
     async fn mined(&self, lookout: &mut Lookout<'_>) -> Result<Option<OutPoint>, PayError> {
         let script = lookout.wanted.draft.terms.script_pubkey();
         let pays = |output: &TxOut| output.script_pubkey == script;
@@ -159,10 +227,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
             if let Some(found) = lookout.found.pop() {
                 return Ok(Some(found));
             }
-            let Some(hash) = self.node.block_hash(lookout.next).await? else { return Ok(None) };
-            lookout.next = lookout.next.saturating_add(1);
+            let Some(hash) = self.node.block_hash(lookout.next).await? else {
+                self.note(lookout, 1)?;
+                return Ok(None);
+            };
             let block = match self.node.block(hash).await {
-                Err(ChainError::Pruned { .. }) => continue,
+                Err(gap @ ChainError::Pruned { .. }) => {
+                    lookout.pruned.get_or_insert(gap);
+                    let oldest = self.node.tip().await?.oldest.unwrap_or_default();
+                    lookout.next = lookout.next.saturating_add(1).max(oldest);
+                    continue;
+                }
                 block => block?,
             };
             for transaction in block.txdata {
@@ -170,7 +245,23 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 let (txid, outputs) = (transaction.compute_txid(), outputs.map(|(_, vout)| vout));
                 lookout.found.extend(outputs.map(|vout| OutPoint { txid, vout }));
             }
+            let is_clean = lookout.found.is_empty() && lookout.clean == lookout.next;
+            lookout.next = lookout.next.saturating_add(1);
+            if is_clean {
+                lookout.clean = lookout.next;
+                self.note(lookout, BLOCKS)?;
+            }
         }
+    }
+
+    /// Saves how far the chain was looked at, if that is so many blocks further.
+    fn note(&self, lookout: &mut Lookout<'_>, blocks: u32) -> Result<(), PayError> {
+        let (wanted, height) = (lookout.wanted, below(lookout.clean));
+        if height >= lookout.noted.saturating_add(blocks) {
+            self.file.looked(&wanted.draft.terms.address(), height)?;
+            lookout.noted = height;
+        }
+        Ok(())
     }
 
     /// Puts a contract on record that was found.
@@ -186,4 +277,17 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.observer.tell(&Event::Funded(outpoint));
         Ok(record)
     }
+}
+
+/// Returns where to begin the next time: what a reorg may change is looked at again.
+const fn below(height: u32) -> u32 {
+    height.saturating_sub(REORG_BLOCKS)
+}
+
+/// Tells whether an offer takes a contract.
+fn fits(draft: &Draft, offer: &Offer) -> bool {
+    offer.network == draft.terms.network
+        && offer.kinds.contains(&draft.terms.kind)
+        && offer.capacity.contains(&draft.capacity)
+        && offer.first_payment <= draft.first_payment
 }

@@ -54,6 +54,10 @@ impl Wallet for Funds {
         matches!(self, Self::Outside(wallet) if wallet.asks())
     }
 
+    fn shows(&self) -> bool {
+        matches!(self, Self::Outside(wallet) if wallet.shows())
+    }
+
     fn ask(&self, address: Address, amount_sat: u64) {
         if let Self::Outside(wallet) = self {
             wallet.ask(address, amount_sat);
@@ -160,12 +164,15 @@ pub(super) fn code(uri: &str) -> Result<String, QrError> {
     Ok(QrCode::new(uri)?.render::<Dense1x2>().build())
 }
 
-/// Asks a person for a signed transaction, or for the name of the file with it.
+/// Asks a person for a signed transaction, or for the name of the file with it. There is nothing to scan:
+/// a wallet that scans an address pays it.
 fn sign(invoice: &Invoice) -> Result<String, String> {
-    show(invoice);
+    let Invoice { address, amount } = invoice;
+    let amount = amount.to_sat();
+    say(&format!("farebox: sign a transaction that pays exactly {amount} sat to {address}"));
     say(
-        "farebox: sign that and do NOT send it: it is sent once its refund is held. Then give the \
-         PSBT, or the name of its file:",
+        "farebox: do NOT send it: it is sent once its refund is held. Give the PSBT, or the name of \
+         its file:",
     );
     let mut line = String::new();
     io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;

@@ -2,14 +2,22 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use bitcoin::Address;
-use farebox_chain::{Chain, Wallet};
-use farebox_client::{ChannelFile, Stage};
+use bitcoin::{Address, Network, Txid};
+use farebox::regtest::Regtest;
+use farebox_chain::{Chain, Joined, Wallet};
+use farebox_channel::Kind;
+use farebox_channel::message::StateName;
+use farebox_client::{
+    ChannelFile, Event, Observer, OutsideWallet, PayingClient, Policy, Record, Stage,
+};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 
-use crate::program::{client, run, text};
-use crate::support::{World, set_median_time_past, until};
+use crate::program::{self, client, run, text};
+use crate::support::{Gateway, Tap, World, set_median_time_past, until};
 
 /// Starts `farebox pay` for a wallet elsewhere, and returns what it asks for as soon as it does.
 async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
@@ -22,7 +30,8 @@ async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
     let mut words = BufReader::new(program.stderr.take().unwrap());
     let told = tokio::task::spawn_blocking(move || {
         let mut told = Vec::new();
-        while !told.last().is_some_and(|line: &String| line.starts_with("bitcoin:")) {
+        let is_last = |line: &String| line.starts_with("bitcoin:") || line.contains("do NOT send");
+        while !told.last().is_some_and(is_last) {
             let mut line = String::new();
             assert_ne!(words.read_line(&mut line).unwrap(), 0, "{told:?}");
             told.push(line.trim().to_owned());
@@ -34,15 +43,13 @@ async fn pay(world: &World, arguments: &[&str]) -> (Child, Vec<String>) {
     (program, told.await.unwrap())
 }
 
-/// Returns the address and the amount in bitcoin of the URI that was shown.
-fn invoice(told: &[String]) -> (&str, &str) {
-    let uri = told.last().unwrap().strip_prefix("bitcoin:").unwrap();
-    uri.split_once("?amount=").unwrap()
+/// Returns the address and the amount in bitcoin that was shown.
+fn invoice(told: &[String]) -> (String, String) {
+    told.iter().find_map(|line| program::invoice(line)).unwrap()
 }
 
 /// A world in which somebody was asked to pay, and whose program and gateway are gone since.
-async fn deserted() -> (World, Vec<String>) {
-    let mut world = World::start().await;
+async fn deserted(mut world: World) -> (World, Vec<String>) {
     let (mut program, told) = pay(&world, &[]).await;
     program.kill().unwrap();
     program.wait().unwrap();
@@ -110,9 +117,15 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
     let world = World::start().await;
     let (url, back) = (world.gateway.url("/paid/x"), world.wallet().fresh_address().await.unwrap());
     let back = back.to_string();
-    let program = client(&world, &["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"]);
+    let tap = Tap::start(&world.node.url());
+    let arguments = ["pay", &url, "--outside", &back, "--max-wait", "1s", "--json"];
+    let pay = || {
+        let mut program = client(&world, &arguments);
+        program.env("FAREBOX_BITCOIND_URL", tap.url());
+        run(program)
+    };
 
-    let ended = run(program).await;
+    let ended = pay().await;
 
     assert_eq!(ended.status.code(), Some(8), "{ended:?}");
     let listed = run(client(&world, &["wallet", "channels"])).await;
@@ -121,16 +134,25 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
     let address = words[0].parse::<Address<_>>().unwrap().assume_checked();
     assert!(text(&ended.stderr).contains(&address.to_string()), "{ended:?}: {line}");
     assert_eq!(words[1..5], ["cltv", "asked", "50000", "0"], "{line}");
+
+    // Each run looks at the blocks that are new, and at a few that a reorg might change.
+    world.node.mine(60).await.unwrap();
+    let looked = || tap.calls().iter().filter(|method| *method == "getblock").count();
+    assert_eq!(pay().await.status.code(), Some(8));
+    let before = looked();
+    assert!(before >= 60, "{before}");
+    assert_eq!(pay().await.status.code(), Some(8));
+    assert!(looked() - before < 20, "{before} and {}", looked());
 }
 
 #[tokio::test]
 async fn an_address_that_was_paid_after_everybody_has_gone_is_refunded_by_bitcoind_alone() {
-    let (world, told) = deserted().await;
+    let (world, told) = deserted(World::start().await).await;
     let (address, amount) = invoice(&told);
     let contract = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     let contract = contract.unwrap();
     world.node.mine(1).await.unwrap();
-    let recovery = recovery(&world, address);
+    let recovery = recovery(&world, &address);
 
     let node = world.node.node(None);
     let told: Value =
@@ -162,12 +184,14 @@ async fn a_psbt_funds_a_channel(kind: &str) {
     let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
     let (address, amount) = invoice(&told);
     let wallet = world.wallet();
-    let output = json!([{ address: amount }]);
+    let output = json!([{ address.clone(): amount }]);
     let options = json!({ "change_type": "bech32", "replaceable": kind == "cltv" });
     let made: Value =
         wallet.call("walletcreatefundedpsbt", json!([[], output, 0, options])).await.unwrap();
     let signed: Value = wallet.call("walletprocesspsbt", json!([made["psbt"]])).await.unwrap();
     assert_eq!(node_has_nothing(&world).await, Ok(()), "nothing was sent");
+    let is_scanned = told.iter().any(|line| line.contains("bitcoin:"));
+    assert!(!is_scanned, "a wallet that scans it would send it: {told:?}");
 
     let mining = world.keep_mining();
     let mut stdin = program.stdin.take().unwrap();
@@ -227,14 +251,14 @@ async fn a_refund_channel_is_not_funded_by_an_address() {
 
 #[tokio::test]
 async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
-    let (world, told) = deserted().await;
+    let (world, told) = deserted(World::start().await).await;
     let (address, amount) = invoice(&told);
     for _ in 0..2 {
         let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
         sent.unwrap();
     }
     world.node.mine(1).await.unwrap();
-    let recovery = recovery(&world, address);
+    let recovery = recovery(&world, &address);
     set_median_time_past(&world.node, recovery["valid_after"].as_u64().unwrap() + 1).await;
 
     let refunded = run(client(&world, &["wallet", "refund"])).await;
@@ -246,6 +270,18 @@ async fn what_was_paid_besides_comes_back_after_the_expiry_without_anybody() {
         "{told}"
     );
     assert_eq!(world.node.node(None).mempool().await.unwrap().len(), 2);
+
+    // One that waits for a block then, and one that is sent later still.
+    for _ in 0..2 {
+        let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+        let sent = sent.unwrap();
+        let early = run(client(&world, &["wallet", "refund"])).await;
+        assert!(!text(&early.stdout).contains(&sent), "it is in no block: {early:?}");
+        world.node.mine(1).await.unwrap();
+        let refunded = run(client(&world, &["wallet", "refund"])).await;
+        assert!(text(&refunded.stdout).contains(&sent), "{refunded:?}");
+        world.node.mine(1).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -267,4 +303,88 @@ async fn less_than_was_asked_for_is_no_channel() {
     let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
     let [record] = file.channels().unwrap().try_into().unwrap();
     assert_eq!(record.outpoint().txid.to_string(), sent);
+}
+
+#[tokio::test]
+async fn a_payment_that_its_wallet_replaces_by_a_dearer_one_opens_the_channel_with_that_one() {
+    let world = World::start().await;
+    let (say, mut hear) = unbounded_channel();
+    let back = world.wallet().fresh_address().await.unwrap();
+    let wallet = OutsideWallet::by_address(Network::Regtest, back, move |invoice| {
+        say.send(invoice.clone()).unwrap();
+    });
+    let node = Joined { chain: world.node.node(None), wallet };
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let (pending, mut shown) = unbounded_channel();
+    let observer = Observer::new(move |event| {
+        if let Event::Shown(outpoint, StateName::Pending) = event {
+            pending.send(*outpoint).unwrap();
+        }
+    });
+    let client = PayingClient::new(node, file, Policy::new(Kind::Cltv)).unwrap();
+    let client = client.observed_by(observer);
+    let paying = tokio::spawn(client.get(world.gateway.url("/paid/x")).send());
+    let invoice = hear.recv().await.unwrap();
+    let replaceable = json!([invoice.address, invoice.amount.to_btc(), "", "", false, true]);
+    let paid: Txid = world.wallet().call("sendtoaddress", replaceable).await.unwrap();
+    assert_eq!(shown.recv().await.unwrap().txid, paid);
+
+    let bumped: Value = world.wallet().call("bumpfee", json!([paid])).await.unwrap();
+    let dearer: Txid = bumped["txid"].as_str().unwrap().parse().unwrap();
+    world.mine(1).await;
+
+    let answer = timeout(Duration::from_secs(60), paying).await.expect("an end in time");
+    assert_eq!(answer.unwrap().unwrap().status(), 200);
+    let records = client.file().channels().unwrap();
+    let is_open = |record: &&Record| matches!(record.stage, Stage::Open(_));
+    let open: Vec<_> = records.iter().filter(is_open).map(Record::outpoint).collect();
+    assert_eq!((open.len(), open[0].txid, records.len()), (1, dearer, 2));
+    assert!(hear.try_recv().is_err(), "nobody is asked twice");
+}
+
+#[tokio::test]
+async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned() {
+    let node = Regtest::start_with("mempooltruc=enforce\nprune=1\nfastprune=1").await.unwrap();
+    let (world, told) =
+        deserted(World::start_on(node, Gateway::start, |config| config).await).await;
+    let (address, amount) = invoice(&told);
+    let expiry = recovery(&world, &address)["valid_after"].as_u64().unwrap();
+    world.node.mine(700).await.unwrap();
+    let _height: u32 = world.node.node(None).call("pruneblockchain", json!([420])).await.unwrap();
+    set_median_time_past(&world.node, expiry + 1).await;
+
+    let told = run(client(&world, &["wallet", "refund"])).await;
+
+    assert!(text(&told.stderr).contains("bitcoind has pruned block"), "{told:?}");
+    assert!(recovery(&world, &address)["descriptor"].is_string());
+    let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+    world.node.mine(1).await.unwrap();
+    let refunded = run(client(&world, &["wallet", "refund"])).await;
+    assert!(text(&refunded.stdout).contains(&sent.unwrap()), "what can be is: {refunded:?}");
+}
+
+#[tokio::test]
+async fn coins_that_were_sent_where_a_psbt_was_asked_for_are_found_and_their_key_is_on_record() {
+    let world = World::start().await;
+    for kind in ["refund", "cltv"] {
+        let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
+        let (address, amount) = invoice(&told);
+        let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
+        sent.unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        let saved = ["channels.sqlite", "channels.sqlite-wal"].map(|name| world.file(name));
+        let has_row =
+            |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(&address);
+        assert!(saved.into_iter().any(has_row), "{kind}");
+    }
+    world.mine(1).await;
+
+    let paid = run(client(&world, &["pay", &world.gateway.url("/paid/x"), "--yes"])).await;
+
+    assert_eq!(text(&paid.stdout), "hello\n", "{paid:?}");
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    let [record] = file.channels().unwrap().try_into().unwrap();
+    assert_eq!(record.contract().terms.kind, Kind::Cltv, "what was sent is the channel");
+    assert!(matches!(record.stage, Stage::Open(_)), "{record:?}");
 }

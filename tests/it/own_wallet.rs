@@ -179,7 +179,8 @@ async fn the_words_alone_bring_a_wallet_back() {
     let (node, folder) = stand().await;
     let (words, lost) = (Words::random().unwrap(), TempDir::new().unwrap());
     create(&node, lost.path(), &words, None).await.unwrap();
-    let birthday = node.node(None).tip().await.unwrap().height;
+    // Its first coins come in this very block.
+    let birthday = node.node(None).tip().await.unwrap().height + 1;
     let wallet = open(&node, lost.path(), "right");
     let contract = {
         send(&node, &wallet.fresh_address().await.unwrap(), 100_000).await;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Amount, Denomination, Transaction};
 use farebox_chain::Chain;
 use serde_json::Value;
 
@@ -28,6 +28,14 @@ pub(crate) async fn run(mut program: Command) -> Output {
 
 pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
+}
+
+/// Returns the address and the amount in bitcoin of a line that asks for a payment, or for a signature.
+pub(crate) fn invoice(line: &str) -> Option<(String, String)> {
+    let (_, asked) = line.split_once(" exactly ")?;
+    let (sat, address) = asked.split_once(" sat to ")?;
+    let amount = Amount::from_sat(sat.parse().ok()?);
+    Some((address.to_owned(), amount.to_string_in(Denomination::Bitcoin)))
 }
 
 async fn pay_holds_the_refund_first_and_uses_its_channel_again(kind: &str) {

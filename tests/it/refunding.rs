@@ -1,14 +1,17 @@
 //! Coins that come back without the gateway: by the program, or by a node and a file.
 
+use std::time::Duration;
+
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{OutPoint, Transaction, Txid};
-use farebox_chain::{Bitcoind, Chain};
+use farebox_chain::{Access, Bitcoind, Chain};
 use farebox_channel::Kind;
-use farebox_client::{PayingClient, Record};
+use farebox_client::{ChannelFile, PayingClient, Policy, Record};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::program::{client, run, text};
-use crate::support::{World, set_median_time_past};
+use crate::support::{World, set_median_time_past, until};
 
 /// A world without its gateway, whose client has a channel that has paid.
 async fn deserted(kind: Kind) -> (World, PayingClient<Bitcoind>, Record) {
@@ -171,4 +174,28 @@ async fn the_command_takes_everything_back_and_waits_until_it_is_mined() {
     assert!(told.starts_with(&format!("{} is refunded with ", record.outpoint())), "{told}");
     let contract = world.node.node(None).confirmed(record.outpoint()).await.unwrap();
     assert_eq!(contract, None, "it is spent in a block");
+}
+
+#[tokio::test]
+async fn a_refund_that_is_waited_for_outlasts_a_node_that_goes_away() {
+    let (world, client, record) = deserted(Kind::Cltv).await;
+    drop(client);
+    expire(&world, &record, 1).await;
+    let cookie = world.file("cookie");
+    std::fs::copy(world.node.cookie_file(), &cookie).unwrap();
+    let node = Bitcoind::new(&world.node.url(), Some("client"), Access::Cookie(cookie.clone()));
+    let file = ChannelFile::open(&world.file("cltv.sqlite")).unwrap();
+    let client = PayingClient::new(node, file, Policy::new(Kind::Cltv)).unwrap();
+    let mut refunding = tokio::spawn(async move { client.refund_all().await });
+    until("the refund is broadcast", async || spender(&world, record.outpoint()).await.is_some())
+        .await;
+
+    let away = world.file("away");
+    std::fs::rename(&cookie, &away).unwrap();
+    world.node.mine(1).await.unwrap();
+    let ended = timeout(Duration::from_secs(2), &mut refunding).await;
+    assert!(ended.is_err(), "it waits until the node lets it in again: {ended:?}");
+    std::fs::rename(&away, &cookie).unwrap();
+
+    refunding.await.unwrap().unwrap();
 }

@@ -4,17 +4,19 @@
 //! a payment commits to the outpoint, the capacity, the script with both keys, the amount
 //! and, while anything is left, the payout script (`BIP-0143`). The script of a `refund` contract
 //! does not name `T`: that is borne out by the refund, which the gateway signs for it. What is
-//! spent cannot be shown; but it is never more than what is signed.
+//! spent cannot be shown, nor the least that a close settles for; but neither is ever more than what is
+//! signed.
 
 use bitcoin::Network;
 use secp256k1::SecretKey;
 use secp256k1::ecdsa::Signature;
 
-use super::{Distrust, Purse};
+use super::{Distrust, Held, Purse};
 use crate::contract::{Contract, Terms};
 use crate::message::{ChannelStatus, Receipt, RefundRequest};
 use crate::payment::Payment;
 use crate::refund::{Refund, RefundError};
+use crate::units::Sat;
 
 /// A channel that its client has found again with nothing but its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +71,18 @@ impl Recovered {
     /// [`RefundError`] when it is not.
     pub fn hold(self, gateway: Option<Signature>) -> Result<Purse, RefundError> {
         let refund = Refund::new(self.contract.clone(), gateway)?;
-        Ok(self.with(refund))
+        let least = self.told.least;
+        Ok(self.purse(refund, least))
     }
 
-    /// Makes a purse of it with the refund of its contract, which the client has kept.
+    /// Makes a purse of it with the refund and the first payment that the client has kept.
     #[must_use]
-    pub fn with(self, refund: Refund) -> Purse {
-        let ChannelStatus { payment, least, pass, spent, .. } = self.told;
+    pub fn with(self, held: Held) -> Purse {
+        self.purse(held.refund, held.first_payment)
+    }
+
+    fn purse(self, refund: Refund, least: Sat) -> Purse {
+        let ChannelStatus { payment, pass, spent, .. } = self.told;
         Purse { spent, ..Purse::new(refund, payment, least, pass) }
     }
 }
@@ -123,11 +130,12 @@ impl Purse {
     }
 }
 
-/// Returns the payment that is told, if its client has signed it and it covers what is spent.
+/// Returns the payment that is told, if its client has signed it and it covers what is spent, and the
+/// least that a close settles for.
 fn signed(told: &ChannelStatus, contract: &Contract) -> Result<Payment, Distrust> {
     let payment = told.payment;
     payment.verify(contract).map_err(|_| Distrust::Unsigned { named: payment.paid })?;
-    let (charged, agreed) = (told.spent, payment.paid.to_msat());
+    let (charged, agreed) = (told.spent.max(told.least.to_msat()), payment.paid.to_msat());
     if charged > agreed {
         return Err(Distrust::Overcharged { charged, agreed });
     }

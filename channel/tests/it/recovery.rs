@@ -1,7 +1,7 @@
 //! A client with an old copy, or with nothing but its key: what it believes, and what it does not.
 
 use bitcoin::Network;
-use farebox_channel::client::{Distrust, Purse, Recovered};
+use farebox_channel::client::{Distrust, Held, Purse, Recovered};
 use farebox_channel::gateway::Channel;
 use farebox_channel::message::{ChannelStatus, StateName};
 use farebox_channel::{Contract, Kind, Payment, Payout, RefundError};
@@ -50,7 +50,9 @@ fn lies(kind: Kind) -> Vec<ChannelStatus> {
         ChannelStatus { payout: payouts()[1].0.clone(), ..honest.clone() },
         ChannelStatus { payment: raised, ..honest.clone() },
         ChannelStatus { payment: signed_by(7, 5_000), ..honest.clone() },
-        ChannelStatus { spent: msat(5_000_001), ..honest },
+        ChannelStatus { spent: msat(5_000_001), ..honest.clone() },
+        ChannelStatus { least: sat(5_001), ..honest.clone() },
+        ChannelStatus { least: sat(CAPACITY), ..honest },
     ]
 }
 
@@ -68,6 +70,22 @@ fn a_client_with_nothing_but_its_key_finds_its_channel_and_pays_on() {
         let refund = purse.refund.transaction(&payouts()[0].0, rate(2), &client_key());
         assert!(refund.is_ok(), "the refund is complete again");
     }
+}
+
+#[test]
+fn a_close_is_for_no_more_than_what_is_signed_whatever_a_gateway_has_told() {
+    for kind in Kind::ALL {
+        let purse = Purse { least: sat(CAPACITY), ..recovered(kind) };
+        assert_eq!(purse.final_amount(), sat(5_000));
+    }
+}
+
+#[test]
+fn a_recovered_channel_closes_for_the_first_payment_that_its_client_has_kept() {
+    let told = ChannelStatus { spent: msat(0), least: sat(5_000), ..told(&channel(Kind::Cltv)) };
+    let kept = recovered(Kind::Cltv).refund;
+    let held = Held { refund: kept, transaction: None, first_payment: sat(FIRST) };
+    assert_eq!(recover(&told).unwrap().with(held).final_amount(), sat(FIRST));
 }
 
 #[test]

@@ -30,7 +30,8 @@ impl ChannelFile {
         })
     }
 
-    /// Counts the first payment of a contract for today, before it is signed, if the budgets allow it.
+    /// Counts the first payment of a contract for today, before it is signed, if the budgets allow it. It
+    /// counts for that day also where the contract is shown again later.
     pub(crate) fn reserve(
         &self,
         record: &Record,
@@ -39,9 +40,26 @@ impl ChannelFile {
     ) -> Result<(), PayError> {
         let (channel, day) = (record.outpoint().to_string(), now.get() / DAY_SECS);
         self.checked(budgets, record, now, |connection| {
-            let sql = "UPDATE signed SET day = ?2, before = 0 WHERE channel = ?1";
-            connection.execute(sql, params![channel, day]).map(|_| ())
+            let sql = "UPDATE channel SET shown = 1 WHERE outpoint = ? AND shown = 0";
+            if connection.execute(sql, [&channel])? > 0 {
+                let sql = "UPDATE signed SET day = ?2, before = 0 WHERE channel = ?1";
+                connection.execute(sql, params![channel, day])?;
+            }
+            Ok(())
         })
+    }
+
+    /// Notes that a gateway does not take a contract, so that it is not shown any more.
+    pub(crate) fn refuse(&self, channel: &OutPoint) -> Result<(), FileError> {
+        let sql = "UPDATE channel SET shown = 2 WHERE outpoint = ?";
+        self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
+    }
+
+    /// Tells whether a contract may be shown: no gateway has refused it.
+    pub(crate) fn may_be_shown(&self, channel: &OutPoint) -> Result<bool, FileError> {
+        let sql = "SELECT shown < 2 FROM channel WHERE outpoint = ?";
+        let channel = channel.to_string();
+        self.with(|connection| connection.query_row(sql, [channel], |row| row.get(0)))
     }
 
     /// Stops counting the first payment of a contract that nobody was shown and that has expired.

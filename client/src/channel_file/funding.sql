@@ -1,4 +1,4 @@
--- One row per contract that somebody was asked to pay, until it has expired. The columns are those of
+-- One row per contract that somebody was asked to pay, until 30 days after its expiry. The columns are those of
 -- `channel`.
 CREATE TABLE wanted (
     address       TEXT    PRIMARY KEY,
@@ -11,7 +11,7 @@ CREATE TABLE wanted (
     capacity      INTEGER NOT NULL,
     payout        BLOB    NOT NULL,
     first_payment INTEGER NOT NULL,
-    height        INTEGER NOT NULL,       -- of the tip when it was agreed on
+    height        INTEGER NOT NULL,       -- where payments are looked for: none is below
     is_found      INTEGER NOT NULL        -- whether it was paid; what is paid besides is refunded
 ) STRICT;
 

@@ -27,7 +27,7 @@ use crate::opening::wall;
 use crate::record::{Record, Stage};
 
 /// The format that this release writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The tables of that format.
 const SCHEMA: &str =
     concat!(include_str!("schema.sql"), include_str!("funding.sql"), include_str!("books.sql"));
@@ -36,10 +36,14 @@ const FROM_1: &str = concat!(
     "ALTER TABLE channel ADD COLUMN known INTEGER;",
     include_str!("funding.sql"),
     include_str!("books.sql"),
-    include_str!("signed.sql")
+    include_str!("signed.sql"),
+    include_str!("shown.sql")
 );
 /// What makes them of those of format 2.
-const FROM_2: &str = concat!(include_str!("books.sql"), include_str!("signed.sql"));
+const FROM_2: &str =
+    concat!(include_str!("books.sql"), include_str!("signed.sql"), include_str!("shown.sql"));
+/// What makes them of those of format 3.
+const FROM_3: &str = include_str!("shown.sql");
 
 /// The file of a client's channels. Clones share it; other processes are kept out.
 #[derive(Clone, Debug)]
@@ -84,6 +88,7 @@ impl ChannelFile {
             0 => SCHEMA,
             1 => FROM_1,
             2 => FROM_2,
+            3 => FROM_3,
             FORMAT => "",
             found => {
                 return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
@@ -239,7 +244,7 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO channel VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 0) \
              ON CONFLICT (outpoint) DO UPDATE SET stage = ?4, refund_signature = ?13, \
              paid = ?14, signature = ?15, spent = ?16, pass = ?17, settlement = ?18, known = ?19",
         )?
@@ -283,7 +288,8 @@ mod tests {
         let file = ChannelFile::open(&path).unwrap();
         file.save(&paid).unwrap();
         file.with(|connection| {
-            let drop = "DROP TABLE signed; DROP TABLE purchase; PRAGMA user_version = 2;";
+            let drop = "DROP TABLE signed; DROP TABLE purchase; \
+                        ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 2;";
             connection.execute_batch(drop)
         })
         .unwrap();
@@ -314,7 +320,8 @@ mod tests {
         drop(private(&path).unwrap());
         let old = Connection::open(&path).unwrap();
         let channels = include_str!("schema.sql");
-        let first = format!("{channels} ALTER TABLE channel DROP COLUMN known;");
+        let less = "ALTER TABLE channel DROP COLUMN known; ALTER TABLE channel DROP COLUMN shown;";
+        let first = format!("{channels} {less}");
         old.execute_batch(&format!("{first} PRAGMA user_version = 1;")).unwrap();
         drop(old);
 

@@ -1,4 +1,4 @@
--- Format 3. What is not known yet is NULL.
+-- Format 4. What is not known yet is NULL.
 
 -- One row per channel.
 CREATE TABLE channel (
@@ -20,5 +20,7 @@ CREATE TABLE channel (
     spent            INTEGER,             -- msat
     pass             BLOB,
     settlement       TEXT,                -- txid
-    known            INTEGER              -- msat: what is owed besides answers that run, while any do
+    known            INTEGER,             -- msat: what is owed besides answers that run, while any do
+    shown            INTEGER NOT NULL DEFAULT 0 -- 1 once its first payment was signed to show it, 2
+                                          -- once it was refused for good
 ) STRICT;

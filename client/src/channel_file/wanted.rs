@@ -1,5 +1,6 @@
 //! What somebody was asked to pay, on record before they are asked.
 
+use bitcoin::Address;
 use farebox_channel::client::Draft;
 use rusqlite::{Row, params};
 use secp256k1::SecretKey;
@@ -8,6 +9,7 @@ use super::rows::{Damage, bytes, checked, column, sat, terms};
 use super::{ChannelFile, books, write};
 use crate::budget::Budgets;
 use crate::error::{FileError, PayError};
+use crate::opening::wall;
 use crate::outside::Invoice;
 use crate::record::{Record, Wanted};
 
@@ -27,6 +29,20 @@ impl ChannelFile {
             transaction.execute(sql, [address.to_string()])?;
             transaction.commit()
         })
+    }
+
+    /// Looks for a payment no more, or once more where the one that was found is gone.
+    pub(crate) fn set_found(&self, address: &Address, is_found: bool) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET is_found = ?2 WHERE address = ?1";
+        let row = params![address.to_string(), is_found];
+        self.with(|connection| connection.execute(sql, row).map(|_| ()))
+    }
+
+    /// Saves from which block on payments are looked for.
+    pub(crate) fn looked(&self, address: &Address, height: u32) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET height = ?2 WHERE address = ?1 AND height < ?2";
+        let row = params![address.to_string(), height];
+        self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
     /// Forgets what somebody was asked to pay.
@@ -73,7 +89,10 @@ impl ChannelFile {
     /// [`FileError`] when the file cannot be read.
     pub fn invoices(&self) -> Result<Vec<(String, Invoice)>, FileError> {
         let invoice = |wanted: Wanted| (wanted.origin.clone(), wanted.invoice());
-        let unpaid = self.wanted()?.into_iter().filter(|wanted| !wanted.is_found);
+        let now = wall();
+        let is_open =
+            |wanted: &Wanted| !wanted.is_found && wanted.draft.terms.expiry.timestamp() > now;
+        let unpaid = self.wanted()?.into_iter().filter(is_open);
         Ok(unpaid.map(invoice).collect())
     }
 
@@ -98,7 +117,6 @@ mod tests {
     use super::*;
     use crate::channel_file::sample::{file, record, sat};
     use crate::error::Limit;
-    use crate::opening::wall;
     use crate::record::Stage;
     use farebox_channel::Timestamp;
 
@@ -165,5 +183,23 @@ mod tests {
 
         file.unreserve(&held.outpoint()).unwrap();
         file.check_budgets(ORIGIN, sat(400), &day(400)).unwrap();
+    }
+
+    #[test]
+    fn a_contract_that_is_shown_again_counts_on_the_day_on_which_it_was_shown_first() {
+        let (file, _folder) = file();
+        let (_, held) = asked(1);
+        let (none, tomorrow) = (Budgets::default(), Timestamp::new(wall().get() + 24 * 60 * 60));
+        file.save(&held).unwrap();
+        file.reserve(&held, &none, wall()).unwrap();
+
+        file.reserve(&held, &none, tomorrow).unwrap();
+
+        assert_eq!(file.opened(ORIGIN, tomorrow).unwrap(), 0);
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        file.refuse(&held.outpoint()).unwrap();
+        file.save(&held).unwrap();
+        assert!(!file.may_be_shown(&held.outpoint()).unwrap(), "whatever is saved since");
+        assert_eq!(file.channels().unwrap(), [held], "its refund is there");
     }
 }

@@ -200,12 +200,24 @@ impl Books {
         self.save()
     }
 
-    /// Lets the coins of a transaction be spent again.
+    /// Lets the coins of a transaction be spent again, if they are the wallet's.
     pub(super) fn unlock(&mut self, transaction: &Transaction) -> Result<(), WalletError> {
+        if !coins(transaction).all(|coin| self.owns(coin)) {
+            let other = "the contract's coins are another wallet's".to_owned();
+            return Err(ChainError::Wallet(other).into());
+        }
         for coin in coins(transaction) {
             self.wallet.unlock_outpoint(coin);
         }
         self.save()
+    }
+
+    /// Tells whether a coin is the wallet's, or was.
+    fn owns(&self, coin: OutPoint) -> bool {
+        let known = self.wallet.get_tx(coin.txid);
+        let vout = usize::try_from(coin.vout).ok();
+        let output = known.as_ref().zip(vout).and_then(|(tx, vout)| tx.tx_node.output.get(vout));
+        output.is_some_and(|output| self.wallet.is_mine(output.script_pubkey.clone()))
     }
 }
 

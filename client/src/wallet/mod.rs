@@ -65,7 +65,9 @@ impl<C: Chain> OwnWallet<C> {
         birthday: Option<u32>,
     ) -> Result<(), WalletError> {
         let tip = chain.tip().await?;
-        let height = birthday.unwrap_or_else(|| tip.height.saturating_sub(REORG_BLOCKS));
+        // The block that it begins with counts as looked at: the one before the birthday.
+        let begin = birthday.map(|birthday| birthday.saturating_sub(1));
+        let height = begin.unwrap_or_else(|| tip.height.saturating_sub(REORG_BLOCKS));
         let height = height.min(tip.height);
         let block = chain.block_hash(height).await?.zip(chain.block_hash(0).await?);
         let (hash, genesis) = block.ok_or_else(|| WalletError::Damaged("no block".to_owned()))?;

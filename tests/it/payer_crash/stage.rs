@@ -14,7 +14,7 @@ use farebox_client::{ChannelFile, Record, Stage as Place};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::program::{client, run, text};
+use crate::program::{client, invoice, run, text};
 use crate::support::{Hold, Tap, World};
 
 /// What each answer costs, in satoshi: more than the first payment.
@@ -251,8 +251,8 @@ impl Stage {
                 said = hear.recv() => said,
             };
             let Some(line) = said else { break };
-            if let Some(invoice) = line.strip_prefix("bitcoin:") {
-                self.give(invoice, &mut stdin).await;
+            if let Some((address, amount)) = invoice(&line) {
+                self.give(&address, &amount, &mut stdin).await;
             }
             words.push(line);
         }
@@ -271,8 +271,7 @@ impl Stage {
     }
 
     /// Pays what was asked for, or signs it.
-    async fn give(&mut self, invoice: &str, stdin: &mut ChildStdin) {
-        let (address, amount) = invoice.split_once("?amount=").unwrap();
+    async fn give(&mut self, address: &str, amount: &str, stdin: &mut ChildStdin) {
         let wallet = self.world.wallet();
         if self.funding == Funding::Address {
             if self.paid.insert(address.to_owned()) {

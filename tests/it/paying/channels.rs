@@ -265,3 +265,22 @@ async fn all_channels_with_a_server_are_closed_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_channel_pays_and_is_closed_whatever_kind_new_ones_are_of() {
+    let world = World::start().await;
+    let _mining = world.keep_mining();
+    let url = world.gateway.url("/paid/x");
+    let client = world.client("client.sqlite", Policy::new(Kind::Refund));
+    assert_eq!(client.get(&url).await.unwrap().status(), 200);
+    drop(client);
+
+    let client = world.client("client.sqlite", Policy::new(Kind::Cltv));
+    assert_eq!(client.get(&url).await.unwrap().status(), 200);
+
+    let [purse] = purses(&client).try_into().unwrap();
+    assert_eq!(purse.contract().terms.kind, Kind::Refund);
+    assert_eq!(purse.spent.get(), 2 * PRICE_MSAT);
+    client.close(&url).await.unwrap();
+    assert_eq!(purses(&client), []);
+}

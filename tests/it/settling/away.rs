@@ -69,7 +69,7 @@ async fn on_a_stalled_tip_nothing_opens_and_what_is_open_is_served() {
     let node = Regtest::start().await.unwrap();
     let long_ago = wall().get() - 2 * 60 * 60;
     let _none: Value = node.node(None).call("setmocktime", json!([long_ago])).await.unwrap();
-    let mut world = world_of(node, |config| {
+    let mut world = World::start_on(node, Gateway::start, |config| {
         config.replace("wallet = \"gateway\"\n", "wallet = \"gateway\"\nstall_secs = 5_400\n")
     })
     .await;
@@ -117,7 +117,7 @@ async fn a_node_of_another_chain_is_refused_and_one_of_the_right_chain_is_taken(
 async fn blocks_that_the_node_has_pruned_are_leapt_over_with_what_is_unspent() {
     let conf = "mempooltruc=enforce\nprune=1\nfastprune=1";
     let node = Regtest::start_with(conf).await.unwrap();
-    let mut world = world_of(node, |config| config).await;
+    let mut world = World::start_on(node, Gateway::start, |config| config).await;
     let crowd = Crowd::open(&world, &[Kind::Cltv, Kind::Refund, Kind::Cltv]).await;
     for index in 0..3 {
         assert_eq!(crowd.pay(index, 5_000).await.status, 200);
@@ -184,16 +184,4 @@ async fn a_node_that_never_saw_the_newest_block_is_followed_from_the_last_common
     world.mine(6).await;
     crowd.until_state(0, StateName::Settled).await;
     assert_eq!(world.audit().await.paid_sat, 6_000);
-}
-
-/// Puts a gateway before a node.
-async fn world_of(node: Regtest, change: impl FnOnce(String) -> String) -> World {
-    node.create_wallets().await.unwrap();
-    let api = Api::start().await;
-    let folder = tempfile::TempDir::with_prefix("farebox-test-").unwrap();
-    let config = change(gateway_configuration(&node, &api));
-    let gateway = Gateway::start(&folder, &config);
-    let world = World { gateway, api, node: Arc::new(node), folder };
-    world.until_the_node_is_followed().await;
-    world
 }

@@ -73,7 +73,15 @@ impl World {
         start: impl FnOnce(&TempDir, &str) -> Gateway,
         change: impl FnOnce(String) -> String,
     ) -> Self {
-        let node = Regtest::start().await.unwrap();
+        Self::start_on(Regtest::start().await.unwrap(), start, change).await
+    }
+
+    /// The same, with a node that has no wallets yet.
+    pub(crate) async fn start_on(
+        node: Regtest,
+        start: impl FnOnce(&TempDir, &str) -> Gateway,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         node.create_wallets().await.unwrap();
         let api = Api::start().await;
         let folder = TempDir::with_prefix("farebox-test-").unwrap();

@@ -163,6 +163,14 @@ async fn an_answer_that_is_endless_or_never_begins_ends_with_the_reason() {
         let error = scene.get(&client).await.unwrap_err();
         assert!(matches!(error, PayError::Refused { .. }), "{error}");
     }
+    drop(client);
+    scene.take_all_back().await;
+}
+
+#[tokio::test]
+async fn a_paid_answer_that_is_endless_or_never_begins_ends_with_the_reason() {
+    let mut scene = Scene::set().await;
+    let client = scene.client_with_channel(Kind::Cltv).await;
     // A refusal without an end, with a receipt: the service may have said so, and is paid.
     scene.liar.lie(twisted("paid", |answer| {
         answer.status = StatusCode::CONFLICT;

@@ -9,5 +9,6 @@ mod liar;
 mod lying;
 mod programs;
 mod refunds;
+mod refused;
 mod scene;
 mod strangers;

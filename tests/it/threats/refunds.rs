@@ -2,10 +2,15 @@
 
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Amount, NetworkKind, PrivateKey, Transaction};
-use farebox_chain::{Chain, Wallet};
+use farebox_chain::{Chain, Joined, Wallet};
 use farebox_channel::Kind;
+use farebox_client::{
+    ChannelFile, OutsideWallet, OwnWallet, Passphrase, PayingClient, Policy, Words,
+};
 use serde_json::{Value, json};
 
+use super::liar::Fate;
+use super::scene::{Scene, locked};
 use crate::chain::{expiry, refund, verdict};
 use crate::support::{CAPACITY_SAT, World, set_median_time_past};
 
@@ -66,4 +71,39 @@ async fn bitcoind_alone_refunds_a_cltv_channel_from_its_descriptor() {
     let mined = world.node.mined(refund.compute_txid()).await.unwrap();
     assert_eq!(mined.output[0].value, value);
     assert_eq!(mined.output[0].script_pubkey, back.script_pubkey());
+}
+
+/// Takes back what has expired with the coins of a wallet.
+async fn refund_with(wallet: impl Wallet, scene: &Scene, file: &ChannelFile) {
+    let node = Joined { chain: scene.world.node.node(None), wallet };
+    let client = PayingClient::new(node, file.clone(), Policy::new(Kind::Cltv)).unwrap();
+    assert_eq!(client.refund_due().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn coins_that_a_wallet_keeps_for_a_contract_are_given_up_by_no_other_one() {
+    let mut scene = Scene::set().await;
+    let client = scene.client(Kind::Refund);
+    scene.liar.lie(|step, _| if step == "refund" { Fate::Lose } else { Fate::Pass });
+    scene.get(&client).await.unwrap_err();
+    let records = client.file().channels().unwrap();
+    assert_eq!((records.len(), locked(&scene.world).await), (1, 1));
+    let expiry = u64::from(records[0].contract().terms.expiry.get());
+    set_median_time_past(&scene.world.node, expiry + 1).await;
+    let (file, node) = (client.file(), &scene.world.node);
+
+    let address = scene.world.wallet().fresh_address().await.unwrap();
+    let network = bitcoin::Network::Regtest;
+    let outside = OutsideWallet::by_address(network, address, |_| {});
+    refund_with(outside, &scene, file).await;
+    refund_with(node.node(Some("gateway")), &scene, file).await;
+    let (chain, words) = (node.node(None), Words::random().unwrap());
+    let passphrase = Passphrase::new("right");
+    OwnWallet::create(chain.clone(), file.clone(), words, passphrase, None).await.unwrap();
+    let own = OwnWallet::open(chain, file.clone(), || Ok(Passphrase::new("right"))).unwrap();
+    refund_with(own, &scene, file).await;
+
+    assert_eq!((file.channels().unwrap(), locked(&scene.world).await), (records, 1));
+    refund_with(scene.world.wallet(), &scene, file).await;
+    scene.nothing_moved(&client, "the wallet that keeps them has given them up").await;
 }

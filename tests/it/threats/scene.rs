@@ -116,7 +116,7 @@ async fn wealth(world: &World) -> Amount {
 }
 
 /// Returns how many coins the wallet keeps from being spent.
-async fn locked(world: &World) -> usize {
+pub(super) async fn locked(world: &World) -> usize {
     let locked: Vec<Value> = world.wallet().call("listlockunspent", json!([])).await.unwrap();
     locked.len()
 }

@@ -127,7 +127,9 @@ async fn a_dry_run_knows_how_many_channels_were_opened_and_what_was_begun() {
     assert!(text(&begun.stderr).contains(channel), "{told}");
 
     open(&world).await;
-    let another = ["--kind", "refund", "--max-channels", "1"];
+    let closed = run(client(&world, &["wallet", "close", channel])).await;
+    assert!(closed.status.success(), "{closed:?}");
+    let another = ["--max-channels", "1"];
     let told = dry_run(&another).await;
     assert_eq!(told["refusals"][0]["exit"], "limit", "{told}");
     let ended = run(pay(&world, "/paid/x", &another)).await;

@@ -134,26 +134,6 @@ async fn a_client_asks_for_the_shortest_lifetime_or_for_its_own() {
 }
 
 #[tokio::test]
-async fn a_client_uses_a_channel_of_the_kind_that_it_wants() {
-    let world = World::start().await;
-    let _mining = world.keep_mining();
-    let url = world.gateway.url("/paid/x");
-    let file = ChannelFile::open(&world.file("both")).unwrap();
-    for kind in [Kind::Refund, Kind::Cltv, Kind::Refund, Kind::Cltv] {
-        // Each run starts anew, and finds the channels of both kinds.
-        let client = PayingClient::new(world.wallet(), file.clone(), Policy::new(kind)).unwrap();
-        assert_eq!(client.get(&url).await.unwrap().status(), 200);
-    }
-
-    let channels = file.channels().unwrap();
-    let mut kinds: Vec<_> = channels.iter().map(|record| record.contract().terms.kind).collect();
-    kinds.sort();
-    assert_eq!(kinds, Kind::ALL);
-    let spent: Vec<_> = channels.iter().filter_map(spent).collect();
-    assert_eq!(spent, [2 * PRICE_MSAT; 2]);
-}
-
-#[tokio::test]
 async fn a_request_whose_gateway_dies_ends_and_the_next_one_is_served() {
     let mut world = World::start().await;
     let mining = world.keep_mining();

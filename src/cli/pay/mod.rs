@@ -70,7 +70,7 @@ pub(super) struct Arguments {
     /// The kind of contract for a new channel: refund or cltv
     #[arg(long, default_value = "cltv")]
     kind: Kind,
-    /// What a new channel locks [default: the least that is offered]
+    /// What a new channel locks [default: the least that is offered and pays for the request]
     #[arg(long, value_name = "SAT", value_parser = sat)]
     capacity: Option<Sat>,
     /// How long it is locked at most if the gateway vanishes [default: the shortest offered]

@@ -10,12 +10,11 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use reqwest::{Body, Request, Response, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use crate::carrier::Carrier;
 use crate::error::PayError;
 use crate::paying::lock;
-use crate::policy::Policy;
 
 /// How long it is held back once the head was sent, as other clients wait for `100 Continue`.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -23,20 +22,24 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// The greatest body that is sent at once: it is read along with the head.
 const AT_ONCE_MAX: usize = 16 * 1024;
 
-/// Tells whether the body of a request is so long that it is held back.
-pub(crate) fn is_long(request: &Request) -> bool {
-    let bytes = request.body().and_then(Body::as_bytes);
-    bytes.is_some_and(|bytes| bytes.len() > AT_ONCE_MAX)
+/// What carries requests, and holds long bodies back.
+pub(crate) struct Holding<'c, C>(pub(crate) &'c mut C);
+
+impl<C: Carrier> Carrier for Holding<'_, C> {
+    async fn carry(&mut self, request: Request) -> Result<Response, PayError> {
+        let bytes = request.body().and_then(Body::as_bytes);
+        match bytes.is_some_and(|bytes| bytes.len() > AT_ONCE_MAX) {
+            true => send(self.0, request).await.0,
+            false => self.0.carry(request).await,
+        }
+    }
 }
 
 /// Sends a request with such a body. Returns the request too where nothing of the body was sent.
 pub(crate) async fn send(
     carrier: &mut impl Carrier,
     mut request: Request,
-    policy: &Policy,
 ) -> (Result<Response, PayError>, Option<Request>) {
-    // Whoever sends a stream may take any time.
-    let patience = is_long(&request).then_some(policy.answer_patience);
     let Some(body) = request.body_mut().take() else {
         return (carrier.carry(request).await, None);
     };
@@ -46,11 +49,7 @@ pub(crate) async fn send(
     let (wanted, is_wanted) = oneshot::channel();
     let held = HeldBody { kept: Arc::clone(&kept), size, is_wanted, moment: None, body: None };
     *request.body_mut() = Some(Body::wrap(held));
-    let carrying = carrier.carry(request);
-    let answered = match patience {
-        Some(at_most) => timeout(at_most, carrying).await.unwrap_or(Err(PayError::Silent(at_most))),
-        None => carrying.await,
-    };
+    let answered = carrier.carry(request).await;
     // A service may begin its answer before it has read the request.
     let is_asked_to_pay =
         matches!(&answered, Ok(response) if response.status() == StatusCode::PAYMENT_REQUIRED);

@@ -17,6 +17,7 @@ use crate::choosing::is_over;
 use crate::error::PayError;
 use crate::event::{Event, Observer};
 use crate::gateway::{Origin, field, offer, refused};
+use crate::held_body::Holding;
 use crate::policy::Policy;
 use crate::prices::{Prices, Quote};
 use crate::till::Till;
@@ -142,6 +143,22 @@ impl<B: Chain + Wallet> PayingClient<B> {
         answered
     }
 
+    /// Sends a request without a payment. One that has no copy comes back as that where nothing of its
+    /// body was sent.
+    async fn send_unpaid(
+        &self,
+        carrier: &mut impl Carrier,
+        sent: Request,
+        copy: &mut Option<Request>,
+    ) -> Result<Response, PayError> {
+        if copy.is_some() {
+            return again::send(&mut Holding(carrier), sent, self.policy.tries()).await.answered;
+        }
+        let (answered, whole) = held_body::send(carrier, sent).await;
+        *copy = whole;
+        answered
+    }
+
     async fn pay_for(
         &self,
         carrier: &mut impl Carrier,
@@ -165,12 +182,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 (Some(quote), Some(till)) => {
                     self.send_paid(carrier, (origin, till), sent, quote).await
                 }
-                (None, _) if request.is_none() || held_body::is_long(&sent) => {
-                    let (answered, whole) = held_body::send(carrier, sent, &self.policy).await;
-                    request = request.or(whole);
-                    (0, answered)
-                }
-                (..) => (0, again::send(carrier, sent, self.policy.tries()).await.answered),
+                (..) => (0, self.send_unpaid(carrier, sent, &mut request).await),
             };
             let response = match (answered, &till) {
                 // A running answer was quicker.

@@ -190,9 +190,15 @@ async fn close(
     let terms = &record.contract().terms;
     if matches!(record.stage, Stage::Funded(_) | Stage::Held(_)) {
         let expiry = span::date(terms.expiry.get().into());
-        let never = "never opened, so there is nothing to close: `farebox pay` goes on with it until \
-                     it expires, and `farebox wallet refund` gets its coins back after";
-        return Err(format!("the channel {channel} has {never} {expiry}").into());
+        let way = match file.may_be_shown(&channel)? {
+            true => "`farebox pay` goes on with it until it expires",
+            false => "its gateway has refused it",
+        };
+        return Err(format!(
+            "the channel {channel} has never opened, so there is nothing to close: {way}, and \
+             `farebox wallet refund` gets its coins back after {expiry}"
+        )
+        .into());
     }
     let client = PayingClient::new(node.node(None)?, file, Policy::new(terms.kind))?;
     let reply = client.close_channel(channel).await?;

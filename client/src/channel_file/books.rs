@@ -55,8 +55,11 @@ impl ChannelFile {
         self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
     }
 
-    /// Tells whether a contract may be shown: no gateway has refused it.
-    pub(crate) fn may_be_shown(&self, channel: &OutPoint) -> Result<bool, FileError> {
+    /// Tells whether a contract may be shown: its gateway has not refused it.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file cannot be read, or does not have it.
+    pub fn may_be_shown(&self, channel: &OutPoint) -> Result<bool, FileError> {
         let sql = "SELECT shown < 2 FROM channel WHERE outpoint = ?";
         let channel = channel.to_string();
         self.with(|connection| connection.query_row(sql, [channel], |row| row.get(0)))

@@ -19,7 +19,7 @@ pub(super) struct OutputArguments {
     /// Write the answer to this file
     ///
     /// What has come of it is in FILE.part until all of it is there, and an older FILE stays until then.
-    /// Where neither can be written, nothing is paid. A FILE whose place cannot be taken, because it is
+    /// Where FILE.part cannot be written, nothing is paid. A FILE whose place cannot be taken, because it is
     /// mounted for example, is written over in the end.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,

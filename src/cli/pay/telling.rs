@@ -125,7 +125,7 @@ impl Telling {
             (Cost::Nothing, _) => return,
             (Cost::Known(cost), _) => format!("paid {cost}"),
             (Cost::Unknown(_), Some(Receipt { price, is_running: true, .. })) => {
-                format!("paid at least {price}, and it is not known what the whole answer has cost")
+                format!("{price} at first, and it is not known what the answer has cost in the end")
             }
             (Cost::Unknown(agreed), _) => {
                 format!("the request may have been charged: {agreed} were agreed to")

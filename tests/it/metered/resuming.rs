@@ -146,7 +146,7 @@ async fn a_program_that_is_cut_off_says_the_least_that_its_answer_has_cost_and_w
     let unread = end(program).await;
     let words = String::from_utf8(unread.stderr).unwrap();
     assert_eq!(unread.status.code(), Some(1), "{words}");
-    assert!(words.contains("farebox: paid at least 1000 msat, and it is not known"), "{words}");
+    assert!(words.contains("farebox: 1000 msat at first, and it is not known what"), "{words}");
     assert!(words.contains(&format!(" sat in channel {}\n", record.outpoint())), "{words}");
 }
 

@@ -1,7 +1,7 @@
 //! Contracts that somebody else pays: the gateway looks out for them, and the client's own node says
 //! whether it is true.
 
-use bitcoin::{OutPoint, TxOut};
+use bitcoin::{Address, OutPoint, TxOut};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::Draft;
 use farebox_channel::message::{Offer, WatchReply, WatchRequest};
@@ -94,6 +94,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
         // Change and refunds go where they are wished now.
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         self.ask(origin, Wanted { payout, ..wanted }).await.map(Some)
+    }
+
+    /// Tells whether a contract whose payment is gone was paid by another one.
+    pub(crate) async fn is_paid_anew(
+        &self,
+        origin: &Origin,
+        address: &Address,
+    ) -> Result<bool, PayError> {
+        let mut wanted = self.file.wanted()?.into_iter();
+        let Some(wanted) = wanted.find(|wanted| wanted.draft.terms.address() == *address) else {
+            return Ok(false);
+        };
+        Ok(self.seen(origin, &mut Lookout::new(&wanted)).await?.is_some())
     }
 
     /// Asks somebody to pay, and waits until that was done.
@@ -285,7 +298,7 @@ const fn below(height: u32) -> u32 {
 }
 
 /// Tells whether an offer takes a contract.
-fn fits(draft: &Draft, offer: &Offer) -> bool {
+pub(crate) fn fits(draft: &Draft, offer: &Offer) -> bool {
     offer.network == draft.terms.network
         && offer.kinds.contains(&draft.terms.kind)
         && offer.capacity.contains(&draft.capacity)

@@ -14,19 +14,29 @@ use crate::outside::Invoice;
 use crate::record::{Record, Wanted};
 
 impl ChannelFile {
-    /// Saves the channel of a contract that was found, which is asked for no more.
+    /// Saves the channel of a contract that was found, which is asked for no more. Where the payment that was
+    /// found earlier is gone, its first payment counts for this one. One that has come back may be shown.
     pub(crate) fn find(&self, record: &Record) -> Result<(), FileError> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
-            let (found, address) = (record.outpoint(), record.contract().terms.address());
+            let address = record.contract().terms.address().to_string();
+            let outpoint = record.outpoint().to_string();
             let sql = "SELECT count(*) FROM channel WHERE outpoint = ?";
-            let known: u32 = transaction.query_row(sql, [found.to_string()], |row| row.get(0))?;
+            let known: u32 = transaction.query_row(sql, [&outpoint], |row| row.get(0))?;
             // One that is on record may be far beyond this.
             if known == 0 {
                 write(&transaction, record)?;
             }
+            let sql = "UPDATE OR IGNORE signed SET channel = ?1 WHERE channel IN \
+                       (SELECT outpoint FROM channel WHERE secret_key = ?2 AND outpoint <> ?1 \
+                       AND stage = 'held' AND shown = 2) \
+                       AND EXISTS (SELECT 1 FROM wanted WHERE address = ?3 AND NOT is_found)";
+            let key = record.key.secret_bytes();
+            transaction.execute(sql, params![outpoint, key, address])?;
+            let sql = "UPDATE channel SET shown = 1 WHERE outpoint = ? AND shown = 2";
+            transaction.execute(sql, [&outpoint])?;
             let sql = "UPDATE wanted SET is_found = 1 WHERE address = ?";
-            transaction.execute(sql, [address.to_string()])?;
+            transaction.execute(sql, [address])?;
             transaction.commit()
         })
     }
@@ -59,7 +69,10 @@ impl ChannelFile {
         let Draft { terms, capacity, first_payment } = draft;
         let written = self.with(|connection| {
             let transaction = connection.transaction()?;
-            let sql = "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            // How far the chain was looked at since is never taken back.
+            let sql = "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                       ON CONFLICT (address) DO UPDATE SET payout = excluded.payout, \
+                       is_found = excluded.is_found, height = max(height, excluded.height)";
             transaction.prepare_cached(sql)?.execute(params![
                 terms.address().to_string(),
                 origin,
@@ -152,6 +165,70 @@ mod tests {
         assert!(file.check_budgets(ORIGIN, sat(1), &budgets).is_err());
         file.unwant(&second).unwrap();
         file.check_budgets(ORIGIN, sat(400), &budgets).unwrap();
+    }
+
+    /// A second payment of a contract, which its wallet has made in place of the first.
+    fn replacement(wanted: &Wanted) -> Record {
+        let Wanted { origin, key, draft, payout, .. } = wanted.clone();
+        let outpoint = record(9, ORIGIN, 400).outpoint();
+        let held = draft.clone().found(outpoint, draft.capacity, payout);
+        Record { origin, key, stage: Stage::Held(held.unwrap()) }
+    }
+
+    /// A file with a contract whose payment was found and shown, and is gone.
+    fn lost(wanted: &Wanted, held: &Record) -> (ChannelFile, tempfile::TempDir) {
+        let (file, folder) = file();
+        file.want(wanted, &Budgets::default()).unwrap();
+        file.find(held).unwrap();
+        file.reserve(held, &Budgets::default(), wall()).unwrap();
+        file.refuse(&held.outpoint()).unwrap();
+        file.set_found(&wanted.draft.terms.address(), false).unwrap();
+        (file, folder)
+    }
+
+    #[test]
+    fn a_payment_that_comes_back_may_be_shown_again() {
+        let (wanted, held) = asked(1);
+        let (file, _folder) = lost(&wanted, &held);
+        assert!(!file.may_be_shown(&held.outpoint()).unwrap());
+
+        file.find(&held).unwrap();
+
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        assert_eq!(file.channels().unwrap(), [held]);
+    }
+
+    #[test]
+    fn a_payment_that_was_replaced_counts_once_whichever_of_the_two_is_found() {
+        let (wanted, held) = asked(1);
+        let (file, _folder) = lost(&wanted, &held);
+        let dearer = replacement(&wanted);
+        let budgets = Budgets { host: Some(sat(700).to_msat()), ..Budgets::default() };
+        file.find(&dearer).unwrap();
+        file.reserve(&dearer, &budgets, wall()).unwrap();
+        assert_eq!(file.opened(ORIGIN, wall()).unwrap(), 1);
+
+        file.refuse(&dearer.outpoint()).unwrap();
+        file.set_found(&wanted.draft.terms.address(), false).unwrap();
+        file.find(&held).unwrap();
+        file.reserve(&held, &budgets, wall()).unwrap();
+
+        let more = Budgets { host: Some(sat(799).to_msat()), ..budgets };
+        file.find(&dearer).unwrap();
+        let refused = file.reserve(&dearer, &more, wall()).unwrap_err();
+        assert!(matches!(refused, PayError::Limit(_)), "both may be paid: {refused}");
+    }
+
+    #[test]
+    fn how_far_the_chain_was_looked_at_is_not_taken_back_where_somebody_is_asked_again() {
+        let (file, _folder) = file();
+        let (wanted, _) = asked(1);
+        file.want(&wanted, &Budgets::default()).unwrap();
+        file.looked(&wanted.draft.terms.address(), 7).unwrap();
+
+        file.want(&wanted, &Budgets::default()).unwrap();
+
+        assert_eq!(file.wanted().unwrap()[0].height, 7);
     }
 
     #[test]

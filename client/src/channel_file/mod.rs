@@ -277,25 +277,50 @@ mod tests {
     use super::*;
     use crate::budget::Budgets;
     use crate::error::{Limit, PayError};
+    use farebox_channel::client::Held;
+
+    /// Takes a file back to an older format, and opens it.
+    fn older(file: ChannelFile, changes: &str) -> ChannelFile {
+        let path = PathBuf::from(&*file.path);
+        file.with(|connection| connection.execute_batch(changes)).unwrap();
+        drop(file);
+        ChannelFile::open(&path).unwrap()
+    }
+
+    #[test]
+    fn what_a_file_of_format_3_has_of_contracts_without_a_channel_was_shown() {
+        let (file, _folder) = sample::file();
+        let Stage::Open(purse) = sample::record(1, "https://a/", 400).stage else { panic!("open") };
+        let held =
+            Held { refund: purse.refund, transaction: None, first_payment: sample::sat(400) };
+        let held = Record { stage: Stage::Held(held), ..sample::record(1, "https://a/", 400) };
+        file.save(&held).unwrap();
+        let outpoint = held.outpoint().to_string();
+        let shown = |file: &ChannelFile| {
+            let sql = "SELECT shown FROM channel WHERE outpoint = ?";
+            file.with(|connection| {
+                connection.query_row(sql, [&outpoint], |row| row.get::<_, u8>(0))
+            })
+        };
+        assert_eq!(shown(&file).unwrap(), 0);
+
+        let file = older(file, "ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 3;");
+
+        assert_eq!(shown(&file).unwrap(), 1);
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        assert_eq!(file.channels().unwrap(), [held]);
+    }
 
     #[test]
     fn what_channels_of_an_older_file_have_paid_counts_in_all_and_for_their_servers_but_not_today()
     {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("channels.sqlite");
-        drop(private(&path).unwrap());
+        let (file, _folder) = sample::file();
         let paid = sample::record(1, "https://a/", 700);
-        let file = ChannelFile::open(&path).unwrap();
         file.save(&paid).unwrap();
-        file.with(|connection| {
-            let drop = "DROP TABLE signed; DROP TABLE purchase; \
-                        ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 2;";
-            connection.execute_batch(drop)
-        })
-        .unwrap();
-        drop(file);
 
-        let file = ChannelFile::open(&path).unwrap();
+        let changes = "DROP TABLE signed; DROP TABLE purchase; \
+                       ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 2;";
+        let file = older(file, changes);
 
         let more = |origin: &str, budgets| file.check_budgets(origin, sample::sat(1), &budgets);
         let most = |sat| Some(sample::sat(sat).to_msat());

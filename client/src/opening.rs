@@ -168,6 +168,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
+        self.lock(wanted).await
+    }
+
+    /// Builds the contract that was agreed on. Nobody sees it yet.
+    pub(crate) async fn lock(&self, wanted: Wanted) -> Result<Record, PayError> {
         if self.node.shows() {
             self.keep(&wanted)?;
         }

@@ -91,7 +91,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             None => self.begun(origin)?.into_iter().next(),
         };
         let asked = match channel.as_ref().or(begun.as_ref()) {
-            None if self.node.asks() => {
+            None if self.node.shows() => {
                 let mut wanted = self.wanted(origin)?.into_iter();
                 wanted.find(|wanted| fits(&wanted.draft, &offer))
             }

@@ -88,12 +88,19 @@ impl<B: Chain + Wallet> PayingClient<B> {
             return self.wait(origin, &wanted).await.map(Some);
         }
         // It may have been paid where our node cannot look any more.
-        if !self.node.asks() || lookout.pruned.is_some() {
+        if !self.node.shows() || lookout.pruned.is_some() {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
-        self.ask(origin, Wanted { payout, ..wanted }).await.map(Some)
+        let wanted = Wanted { payout, ..wanted };
+        let record = if self.node.asks() {
+            self.ask(origin, wanted).await?
+        } else {
+            // It is signed for, and sent by this client.
+            self.lock(wanted).await?
+        };
+        Ok(Some(record))
     }
 
     /// Tells whether a contract whose payment is gone was paid by another one.

@@ -48,11 +48,17 @@ fn invoice(told: &[String]) -> (String, String) {
     told.iter().find_map(|line| program::invoice(line)).unwrap()
 }
 
-/// A world in which somebody was asked to pay, and whose program and gateway are gone since.
-async fn deserted(mut world: World) -> (World, Vec<String>) {
-    let (mut program, told) = pay(&world, &[]).await;
+/// Has somebody asked by a program that is killed then, and returns what it asks for.
+async fn cut_off(world: &World, arguments: &[&str]) -> Vec<String> {
+    let (mut program, told) = pay(world, arguments).await;
     program.kill().unwrap();
     program.wait().unwrap();
+    told
+}
+
+/// A world in which somebody was asked to pay, and whose program and gateway are gone since.
+async fn deserted(mut world: World) -> (World, Vec<String>) {
+    let told = cut_off(&world, &[]).await;
     world.gateway.kill();
     (world, told)
 }
@@ -91,10 +97,7 @@ async fn any_wallet_funds_a_channel_by_paying_an_address() {
 #[tokio::test]
 async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() {
     let world = World::start().await;
-    let (mut program, told) = pay(&world, &[]).await;
-    program.kill().unwrap();
-    program.wait().unwrap();
-    let (address, amount) = invoice(&told);
+    let (address, amount) = invoice(&cut_off(&world, &[]).await);
     let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     sent.unwrap();
     world.mine(1).await;
@@ -230,6 +233,16 @@ async fn a_psbt_funds_a_cltv_channel() {
 }
 
 #[tokio::test]
+async fn a_psbt_that_nobody_has_given_is_asked_for_again_and_counts_once() {
+    let world = World::start().await;
+    let first = invoice(&cut_off(&world, &["--psbt", "--kind", "cltv"]).await);
+
+    assert_eq!(invoice(&cut_off(&world, &["--psbt", "--kind", "cltv"]).await), first);
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    assert_eq!(file.invoices().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_refund_channel_is_not_funded_by_an_address() {
     let world = World::start().await;
     let back = world.wallet().fresh_address().await.unwrap().to_string();
@@ -333,7 +346,7 @@ async fn a_payment_that_its_wallet_replaces_by_a_dearer_one_opens_the_channel_wi
     let dearer: Txid = bumped["txid"].as_str().unwrap().parse().unwrap();
     world.mine(1).await;
 
-    let answer = timeout(Duration::from_secs(60), paying).await.expect("an end in time");
+    let answer = timeout(Duration::from_secs(180), paying).await.expect("an end in time");
     assert_eq!(answer.unwrap().unwrap().status(), 200);
     let records = client.file().channels().unwrap();
     let is_open = |record: &&Record| matches!(record.stage, Stage::Open(_));
@@ -367,12 +380,9 @@ async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned()
 async fn coins_that_were_sent_where_a_psbt_was_asked_for_are_found_and_their_key_is_on_record() {
     let world = World::start().await;
     for kind in ["refund", "cltv"] {
-        let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
-        let (address, amount) = invoice(&told);
+        let (address, amount) = invoice(&cut_off(&world, &["--psbt", "--kind", kind]).await);
         let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
         sent.unwrap();
-        program.kill().unwrap();
-        program.wait().unwrap();
         let saved = ["channels.sqlite", "channels.sqlite-wal"].map(|name| world.file(name));
         let has_row =
             |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(&address);

@@ -164,7 +164,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.approval.ask(proposal(origin, &draft, offer)).await?;
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
-        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
+        let (is_found, pruned) = (false, None);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found, pruned };
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }

@@ -27,7 +27,7 @@ use crate::opening::wall;
 use crate::record::{Record, Stage};
 
 /// The format that this release writes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The tables of that format.
 const SCHEMA: &str =
     concat!(include_str!("schema.sql"), include_str!("funding.sql"), include_str!("books.sql"));
@@ -40,10 +40,16 @@ const FROM_1: &str = concat!(
     include_str!("shown.sql")
 );
 /// What makes them of those of format 2.
-const FROM_2: &str =
-    concat!(include_str!("books.sql"), include_str!("signed.sql"), include_str!("shown.sql"));
+const FROM_2: &str = concat!(
+    include_str!("books.sql"),
+    include_str!("signed.sql"),
+    include_str!("shown.sql"),
+    include_str!("pruned.sql")
+);
 /// What makes them of those of format 3.
-const FROM_3: &str = include_str!("shown.sql");
+const FROM_3: &str = concat!(include_str!("shown.sql"), include_str!("pruned.sql"));
+/// What makes them of those of format 4.
+const FROM_4: &str = include_str!("pruned.sql");
 
 /// The file of a client's channels. Clones share it; other processes are kept out.
 #[derive(Clone, Debug)]
@@ -89,6 +95,7 @@ impl ChannelFile {
             1 => FROM_1,
             2 => FROM_2,
             3 => FROM_3,
+            4 => FROM_4,
             FORMAT => "",
             found => {
                 return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
@@ -304,7 +311,9 @@ mod tests {
         };
         assert_eq!(shown(&file).unwrap(), 0);
 
-        let file = older(file, "ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 3;");
+        let changes = "ALTER TABLE channel DROP COLUMN shown; \
+                       ALTER TABLE wanted DROP COLUMN pruned; PRAGMA user_version = 3;";
+        let file = older(file, changes);
 
         assert_eq!(shown(&file).unwrap(), 1);
         assert!(file.may_be_shown(&held.outpoint()).unwrap());
@@ -319,7 +328,8 @@ mod tests {
         file.save(&paid).unwrap();
 
         let changes = "DROP TABLE signed; DROP TABLE purchase; \
-                       ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 2;";
+                       ALTER TABLE channel DROP COLUMN shown; \
+                       ALTER TABLE wanted DROP COLUMN pruned; PRAGMA user_version = 2;";
         let file = older(file, changes);
 
         let more = |origin: &str, budgets| file.check_budgets(origin, sample::sat(1), &budgets);

@@ -1,4 +1,4 @@
--- Format 4. What is not known yet is NULL.
+-- Format 5. What is not known yet is NULL.
 
 -- One row per channel.
 CREATE TABLE channel (

@@ -48,10 +48,16 @@ impl ChannelFile {
         self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
-    /// Saves from which block on payments are looked for.
-    pub(crate) fn looked(&self, address: &Address, height: u32) -> Result<(), FileError> {
-        let sql = "UPDATE wanted SET height = ?2 WHERE address = ?1 AND height < ?2";
-        let row = params![address.to_string(), height];
+    /// Saves from which block on payments are looked for, and the first block below that was pruned.
+    pub(crate) fn looked(
+        &self,
+        address: &Address,
+        height: u32,
+        pruned: Option<u32>,
+    ) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET height = ?2, pruned = ?3 \
+                   WHERE address = ?1 AND (height < ?2 OR pruned IS NOT ?3)";
+        let row = params![address.to_string(), height, pruned];
         self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
@@ -65,12 +71,12 @@ impl ChannelFile {
     /// Saves what somebody is about to be asked to pay, if the budgets allow its first payment. It is
     /// durable when this returns.
     pub(crate) fn want(&self, wanted: &Wanted, budgets: &Budgets) -> Result<(), PayError> {
-        let Wanted { origin, key, draft, payout, height, is_found } = wanted;
+        let Wanted { origin, key, draft, payout, height, is_found, pruned } = wanted;
         let Draft { terms, capacity, first_payment } = draft;
         let written = self.with(|connection| {
             let transaction = connection.transaction()?;
             // How far the chain was looked at since is never taken back.
-            let sql = "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+            let sql = "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                        ON CONFLICT (address) DO UPDATE SET payout = excluded.payout, \
                        is_found = excluded.is_found, height = max(height, excluded.height)";
             transaction.prepare_cached(sql)?.execute(params![
@@ -86,6 +92,7 @@ impl ChannelFile {
                 first_payment.get(),
                 height,
                 is_found,
+                pruned,
             ])?;
             match books::check(&transaction, origin, budgets)? {
                 Ok(()) => transaction.commit().map(Ok),
@@ -121,8 +128,8 @@ fn wanted(row: &Row<'_>) -> Result<Wanted, Damage> {
     let (capacity, first_payment) = (sat(row, "capacity")?, sat(row, "first_payment")?);
     let draft = Draft { terms, capacity, first_payment };
     let (origin, height) = (column(row, "origin")?, column(row, "height")?);
-    let is_found = column(row, "is_found")?;
-    Ok(Wanted { origin, key, draft, payout, height, is_found })
+    let (is_found, pruned) = (column(row, "is_found")?, column(row, "pruned")?);
+    Ok(Wanted { origin, key, draft, payout, height, is_found, pruned })
 }
 
 #[cfg(test)]
@@ -142,8 +149,8 @@ mod tests {
         let (terms, payout) = (contract.terms, contract.payout.clone());
         let draft = Draft { terms, capacity: contract.capacity, first_payment: sat(400) };
         let held = draft.clone().found(contract.outpoint, contract.capacity, payout.clone());
-        let wanted =
-            Wanted { origin: origin.clone(), key, draft, payout, height: 1, is_found: false };
+        let (origin_name, height, is_found, pruned) = (origin.clone(), 1, false, None);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found, pruned };
         (wanted, Record { origin, key, stage: Stage::Held(held.unwrap()) })
     }
 
@@ -224,11 +231,12 @@ mod tests {
         let (file, _folder) = file();
         let (wanted, _) = asked(1);
         file.want(&wanted, &Budgets::default()).unwrap();
-        file.looked(&wanted.draft.terms.address(), 7).unwrap();
+        file.looked(&wanted.draft.terms.address(), 7, Some(3)).unwrap();
 
         file.want(&wanted, &Budgets::default()).unwrap();
 
-        assert_eq!(file.wanted().unwrap()[0].height, 7);
+        let kept = file.wanted().unwrap().remove(0);
+        assert_eq!((kept.height, kept.pruned), (7, Some(3)));
     }
 
     #[test]

@@ -68,6 +68,7 @@ mod error;
 mod event;
 mod gateway;
 mod held_body;
+mod losing;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod notices;

@@ -34,7 +34,7 @@ const ASIDE: [&str; 8] = [
     "upstream-unavailable",
 ];
 /// The problems of a contract that may be due to a node which is behind.
-const BEHIND: [&str; 2] = ["contract-not-final", "contract-spent"];
+pub(crate) const BEHIND: [&str; 2] = ["contract-not-final", "contract-spent"];
 /// How long to wait before the contract is shown again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// For how long the gateway's node may know less than ours.
@@ -137,7 +137,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.file.reserve(&record, &self.policy.budgets(), wall())?;
             match self.show(origin, held, &record.key).await {
                 Err(error) if is_gone(&error) => {
-                    self.give_up_contract(&record, held, &error).await?;
+                    self.give_up_contract(origin, &record, held, &error).await?;
                     return Err(error);
                 }
                 shown => record.stage = Stage::Open(shown?),
@@ -145,27 +145,6 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.file.save(&record)?;
         }
         Ok(record)
-    }
-
-    /// Shows a contract no more that is refused for good. One that our own node has may be taken once the
-    /// gateway's has it too. Where somebody has paid, and our node has that payment no more, another one
-    /// may have replaced it, which is looked for.
-    async fn give_up_contract(
-        &self,
-        record: &Record,
-        held: &Held,
-        error: &PayError,
-    ) -> Result<(), PayError> {
-        let is_away = matches!(self.node.unspent(record.outpoint()).await, Ok(None));
-        let may_pass =
-            is_one_of(error, &BEHIND) || matches!(error, PayError::NotOpen(_, StateName::Pending));
-        if is_away || !may_pass {
-            self.file.refuse(&record.outpoint())?;
-        }
-        if is_away && held.transaction.is_none() {
-            self.file.set_found(&record.contract().terms.address(), false)?;
-        }
-        Ok(())
     }
 
     /// Agrees on terms and builds the contract. Nobody sees it yet.
@@ -185,10 +164,16 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.approval.ask(proposal(origin, &draft, offer)).await?;
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let (origin_name, height) = (origin.as_str().to_owned(), self.node.tip().await?.height);
-        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found: false };
+        let (is_found, pruned) = (false, None);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found, pruned };
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
+        self.lock(wanted).await
+    }
+
+    /// Builds the contract that was agreed on. Nobody sees it yet.
+    pub(crate) async fn lock(&self, wanted: Wanted) -> Result<Record, PayError> {
         if self.node.shows() {
             self.keep(&wanted)?;
         }

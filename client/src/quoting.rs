@@ -15,6 +15,7 @@ use crate::opening::random_key;
 use crate::outside::Invoice;
 use crate::paying::PayingClient;
 use crate::record::{Record, Stage, Wanted};
+use crate::wanting::fits;
 
 /// The greatest price list to read.
 const LIST_LEN_MAX: usize = 1024 * 1024;
@@ -90,7 +91,10 @@ impl<B: Chain + Wallet> PayingClient<B> {
             None => self.begun(origin)?.into_iter().next(),
         };
         let asked = match channel.as_ref().or(begun.as_ref()) {
-            None if self.node.asks() => self.wanted(origin)?.into_iter().next(),
+            None if self.node.shows() => {
+                let mut wanted = self.wanted(origin)?.into_iter();
+                wanted.find(|wanted| fits(&wanted.draft, &offer))
+            }
             Some(_) | None => None,
         };
         let is_new = channel.is_none() && begun.is_none() && asked.is_none();

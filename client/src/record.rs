@@ -32,10 +32,12 @@ pub(crate) struct Wanted {
     /// Where the change and the refund go.
     pub(crate) payout: Payout,
     /// The height of the chain when that was agreed on, or as far as it was looked at since: no earlier
-    /// block pays it.
+    /// block pays it, but for what was pruned.
     pub(crate) height: u32,
     /// Whether it was found, so that nobody is asked for it again.
     pub(crate) is_found: bool,
+    /// The height of the first block that was pruned before it was looked at: it may pay it.
+    pub(crate) pruned: Option<u32>,
 }
 
 impl Wanted {

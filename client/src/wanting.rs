@@ -1,7 +1,7 @@
 //! Contracts that somebody else pays: the gateway looks out for them, and the client's own node says
 //! whether it is true.
 
-use bitcoin::{OutPoint, TxOut};
+use bitcoin::{Address, OutPoint, TxOut};
 use farebox_chain::{Chain, ChainError, Wallet};
 use farebox_channel::client::Draft;
 use farebox_channel::message::{Offer, WatchReply, WatchRequest};
@@ -27,31 +27,16 @@ const BLOCKS: u32 = 100;
 struct Lookout<'a> {
     wanted: &'a Wanted,
     next: u32,
-    /// No block below this one pays the contract.
+    /// No block below this one pays the contract, but for what was pruned.
     clean: u32,
     /// How much of that is on record.
     noted: u32,
-    /// The first block that the node had thrown away before it was looked at.
-    pruned: Option<ChainError>,
+    /// The height of the first block that the node had thrown away before it was looked at.
+    pruned: Option<u32>,
     /// What the last block has, and nobody has looked at yet.
     found: Vec<OutPoint>,
     /// Whether the gateway looks out for it too.
     is_watched: bool,
-}
-
-impl<'a> Lookout<'a> {
-    const fn new(wanted: &'a Wanted) -> Self {
-        let next = wanted.height;
-        Self {
-            wanted,
-            next,
-            clean: next,
-            noted: next,
-            pruned: None,
-            found: Vec::new(),
-            is_watched: true,
-        }
-    }
 }
 
 impl<B: Chain + Wallet> PayingClient<B> {
@@ -74,7 +59,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         offer: &Offer,
         wanted: Wanted,
     ) -> Result<Option<Record>, PayError> {
-        let mut lookout = Lookout::new(&wanted);
+        let mut lookout = self.lookout(&wanted).await?;
         if let Some(seen) = self.seen(origin, &mut lookout).await? {
             return self.take(&wanted, seen).map(Some);
         }
@@ -88,12 +73,33 @@ impl<B: Chain + Wallet> PayingClient<B> {
             return self.wait(origin, &wanted).await.map(Some);
         }
         // It may have been paid where our node cannot look any more.
-        if !self.node.asks() || lookout.pruned.is_some() {
+        if !self.node.shows() || lookout.pruned.is_some() {
             return Ok(None);
         }
         // Change and refunds go where they are wished now.
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
-        self.ask(origin, Wanted { payout, ..wanted }).await.map(Some)
+        let wanted = Wanted { payout, ..wanted };
+        let record = if self.node.asks() {
+            self.ask(origin, wanted).await?
+        } else {
+            // It is signed for, and sent by this client.
+            self.lock(wanted).await?
+        };
+        Ok(Some(record))
+    }
+
+    /// Tells whether a contract whose payment is gone was paid by another one.
+    pub(crate) async fn is_paid_anew(
+        &self,
+        origin: &Origin,
+        address: &Address,
+    ) -> Result<bool, PayError> {
+        let mut wanted = self.file.wanted()?.into_iter();
+        let Some(wanted) = wanted.find(|wanted| wanted.draft.terms.address() == *address) else {
+            return Ok(false);
+        };
+        let mut lookout = self.lookout(&wanted).await?;
+        Ok(self.seen(origin, &mut lookout).await?.is_some())
     }
 
     /// Asks somebody to pay, and waits until that was done.
@@ -119,9 +125,24 @@ impl<B: Chain + Wallet> PayingClient<B> {
         Ok(())
     }
 
+    /// Begins where an earlier run has left off, or where its node had pruned what this one has.
+    async fn lookout<'a>(&self, wanted: &'a Wanted) -> Result<Lookout<'a>, PayError> {
+        let mut pruned = wanted.pruned;
+        if let Some(height) = pruned {
+            let oldest = self.node.tip().await?.oldest.unwrap_or_default();
+            pruned = pruned.filter(|_| height < oldest);
+        }
+        let next = match (wanted.pruned, pruned) {
+            (Some(height), None) => height,
+            _ => wanted.height,
+        };
+        let (clean, noted, found, is_watched) = (next, next, Vec::new(), true);
+        Ok(Lookout { wanted, next, clean, noted, pruned, found, is_watched })
+    }
+
     /// Waits until somebody has paid.
     async fn wait(&self, origin: &Origin, wanted: &Wanted) -> Result<Record, PayError> {
-        let mut lookout = Lookout::new(wanted);
+        let mut lookout = self.lookout(wanted).await?;
         let began = Instant::now();
         while began.elapsed() < self.policy.patience {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {
@@ -154,12 +175,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 self.file.unwant(&wanted)?;
             }
         }
-        Ok(pruned)
+        let Some(height) = pruned else { return Ok(None) };
+        let hash = self.node.block_hash(height).await?;
+        Ok(hash.map(|hash| ChainError::Pruned { hash, height }))
     }
 
-    /// Puts on record all that has paid a contract. Returns the first block that cannot be looked at.
-    async fn take_all(&self, wanted: &Wanted) -> Result<Option<ChainError>, PayError> {
-        let mut lookout = Lookout::new(wanted);
+    /// Puts on record all that has paid a contract. Returns the height of the first block that cannot be
+    /// looked at.
+    async fn take_all(&self, wanted: &Wanted) -> Result<Option<u32>, PayError> {
+        let mut lookout = self.lookout(wanted).await?;
         while let Some(outpoint) = self.mined(&mut lookout).await? {
             let unspent = self.node.confirmed(outpoint).await?;
             let paid = unspent.map(|unspent| Sat::try_from(unspent.output.value)).transpose()?;
@@ -167,10 +191,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 self.take(wanted, (outpoint, paid))?;
             }
         }
-        if lookout.pruned.is_none() {
-            // Whatever was found is on record.
-            self.file.looked(&wanted.draft.terms.address(), below(lookout.next))?;
-        }
+        // Whatever was found is on record.
+        self.file.looked(&wanted.draft.terms.address(), below(lookout.next), lookout.pruned)?;
         Ok(lookout.pruned)
     }
 
@@ -232,10 +254,14 @@ impl<B: Chain + Wallet> PayingClient<B> {
                 return Ok(None);
             };
             let block = match self.node.block(hash).await {
-                Err(gap @ ChainError::Pruned { .. }) => {
-                    lookout.pruned.get_or_insert(gap);
+                Err(ChainError::Pruned { height, .. }) => {
+                    lookout.pruned.get_or_insert(height);
                     let oldest = self.node.tip().await?.oldest.unwrap_or_default();
-                    lookout.next = lookout.next.saturating_add(1).max(oldest);
+                    let next = lookout.next.saturating_add(1).max(oldest);
+                    if lookout.clean == lookout.next {
+                        lookout.clean = next;
+                    }
+                    lookout.next = next;
                     continue;
                 }
                 block => block?,
@@ -258,7 +284,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
     fn note(&self, lookout: &mut Lookout<'_>, blocks: u32) -> Result<(), PayError> {
         let (wanted, height) = (lookout.wanted, below(lookout.clean));
         if height >= lookout.noted.saturating_add(blocks) {
-            self.file.looked(&wanted.draft.terms.address(), height)?;
+            self.file.looked(&wanted.draft.terms.address(), height, lookout.pruned)?;
             lookout.noted = height;
         }
         Ok(())
@@ -285,7 +311,7 @@ const fn below(height: u32) -> u32 {
 }
 
 /// Tells whether an offer takes a contract.
-fn fits(draft: &Draft, offer: &Offer) -> bool {
+pub(crate) fn fits(draft: &Draft, offer: &Offer) -> bool {
     offer.network == draft.terms.network
         && offer.kinds.contains(&draft.terms.kind)
         && offer.capacity.contains(&draft.capacity)

@@ -48,11 +48,17 @@ fn invoice(told: &[String]) -> (String, String) {
     told.iter().find_map(|line| program::invoice(line)).unwrap()
 }
 
-/// A world in which somebody was asked to pay, and whose program and gateway are gone since.
-async fn deserted(mut world: World) -> (World, Vec<String>) {
-    let (mut program, told) = pay(&world, &[]).await;
+/// Has somebody asked by a program that is killed then, and returns what it asks for.
+async fn cut_off(world: &World, arguments: &[&str]) -> Vec<String> {
+    let (mut program, told) = pay(world, arguments).await;
     program.kill().unwrap();
     program.wait().unwrap();
+    told
+}
+
+/// A world in which somebody was asked to pay, and whose program and gateway are gone since.
+async fn deserted(mut world: World) -> (World, Vec<String>) {
+    let told = cut_off(&world, &[]).await;
     world.gateway.kill();
     (world, told)
 }
@@ -62,6 +68,11 @@ fn recovery(world: &World, address: &str) -> Value {
     let folder = world.file("channels.sqlite.recovery");
     let file = std::fs::read_to_string(folder.join(format!("{address}.json"))).unwrap();
     serde_json::from_str(&file).unwrap()
+}
+
+/// Returns how many blocks were fetched.
+fn looked(tap: &Tap) -> usize {
+    tap.calls().iter().filter(|method| *method == "getblock").count()
 }
 
 async fn ended(program: Child) -> String {
@@ -91,10 +102,7 @@ async fn any_wallet_funds_a_channel_by_paying_an_address() {
 #[tokio::test]
 async fn an_address_that_was_paid_after_the_program_was_killed_is_found_again() {
     let world = World::start().await;
-    let (mut program, told) = pay(&world, &[]).await;
-    program.kill().unwrap();
-    program.wait().unwrap();
-    let (address, amount) = invoice(&told);
+    let (address, amount) = invoice(&cut_off(&world, &[]).await);
     let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     sent.unwrap();
     world.mine(1).await;
@@ -137,12 +145,11 @@ async fn what_nobody_pays_is_waited_for_no_longer_than_wished_and_is_listed() {
 
     // Each run looks at the blocks that are new, and at a few that a reorg might change.
     world.node.mine(60).await.unwrap();
-    let looked = || tap.calls().iter().filter(|method| *method == "getblock").count();
     assert_eq!(pay().await.status.code(), Some(8));
-    let before = looked();
+    let before = looked(&tap);
     assert!(before >= 60, "{before}");
     assert_eq!(pay().await.status.code(), Some(8));
-    assert!(looked() - before < 20, "{before} and {}", looked());
+    assert!(looked(&tap) - before < 20, "{before} and {}", looked(&tap));
 }
 
 #[tokio::test]
@@ -189,7 +196,7 @@ async fn a_psbt_funds_a_channel(kind: &str) {
     let made: Value =
         wallet.call("walletcreatefundedpsbt", json!([[], output, 0, options])).await.unwrap();
     let signed: Value = wallet.call("walletprocesspsbt", json!([made["psbt"]])).await.unwrap();
-    assert_eq!(node_has_nothing(&world).await, Ok(()), "nothing was sent");
+    assert!(world.node.node(None).mempool().await.unwrap().is_empty(), "nothing was sent");
     let is_scanned = told.iter().any(|line| line.contains("bitcoin:"));
     assert!(!is_scanned, "a wallet that scans it would send it: {told:?}");
 
@@ -211,14 +218,6 @@ async fn a_psbt_funds_a_channel(kind: &str) {
     .await;
 }
 
-/// Fails with what is in the mempool.
-async fn node_has_nothing(world: &World) -> Result<(), usize> {
-    match world.node.node(None).mempool().await.unwrap().len() {
-        0 => Ok(()),
-        some => Err(some),
-    }
-}
-
 #[tokio::test]
 async fn a_psbt_funds_a_refund_channel_before_anybody_has_seen_it() {
     a_psbt_funds_a_channel("refund").await;
@@ -227,6 +226,16 @@ async fn a_psbt_funds_a_refund_channel_before_anybody_has_seen_it() {
 #[tokio::test]
 async fn a_psbt_funds_a_cltv_channel() {
     a_psbt_funds_a_channel("cltv").await;
+}
+
+#[tokio::test]
+async fn a_psbt_that_nobody_has_given_is_asked_for_again_and_counts_once() {
+    let world = World::start().await;
+    let first = invoice(&cut_off(&world, &["--psbt", "--kind", "cltv"]).await);
+
+    assert_eq!(invoice(&cut_off(&world, &["--psbt", "--kind", "cltv"]).await), first);
+    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
+    assert_eq!(file.invoices().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -295,8 +304,7 @@ async fn less_than_was_asked_for_is_no_channel() {
 
     let mining = world.keep_mining();
     let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
-    let sent = sent.unwrap();
-    let answer = ended(program).await;
+    let (sent, answer) = (sent.unwrap(), ended(program).await);
     drop(mining);
 
     assert_eq!(answer, "hello\n");
@@ -333,7 +341,7 @@ async fn a_payment_that_its_wallet_replaces_by_a_dearer_one_opens_the_channel_wi
     let dearer: Txid = bumped["txid"].as_str().unwrap().parse().unwrap();
     world.mine(1).await;
 
-    let answer = timeout(Duration::from_secs(60), paying).await.expect("an end in time");
+    let answer = timeout(Duration::from_secs(180), paying).await.expect("an end in time");
     assert_eq!(answer.unwrap().unwrap().status(), 200);
     let records = client.file().channels().unwrap();
     let is_open = |record: &&Record| matches!(record.stage, Stage::Open(_));
@@ -353,9 +361,14 @@ async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned()
     let _height: u32 = world.node.node(None).call("pruneblockchain", json!([420])).await.unwrap();
     set_median_time_past(&world.node, expiry + 1).await;
 
-    let told = run(client(&world, &["wallet", "refund"])).await;
-
-    assert!(text(&told.stderr).contains("bitcoind has pruned block"), "{told:?}");
+    let tap = Tap::start(&world.node.url());
+    for most in [1_000, 20] {
+        let mut refund = client(&world, &["wallet", "refund"]);
+        refund.env("FAREBOX_BITCOIND_URL", tap.url());
+        let (before, told) = (looked(&tap), run(refund).await);
+        assert!(text(&told.stderr).contains("bitcoind has pruned block"), "{told:?}");
+        assert!(looked(&tap) - before < most, "each block is looked at once: {before}");
+    }
     assert!(recovery(&world, &address)["descriptor"].is_string());
     let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
     world.node.mine(1).await.unwrap();
@@ -367,12 +380,9 @@ async fn it_is_told_where_a_payment_may_be_in_a_block_that_the_node_has_pruned()
 async fn coins_that_were_sent_where_a_psbt_was_asked_for_are_found_and_their_key_is_on_record() {
     let world = World::start().await;
     for kind in ["refund", "cltv"] {
-        let (mut program, told) = pay(&world, &["--psbt", "--kind", kind]).await;
-        let (address, amount) = invoice(&told);
+        let (address, amount) = invoice(&cut_off(&world, &["--psbt", "--kind", kind]).await);
         let sent = world.wallet().call::<String>("sendtoaddress", json!([address, amount])).await;
         sent.unwrap();
-        program.kill().unwrap();
-        program.wait().unwrap();
         let saved = ["channels.sqlite", "channels.sqlite-wal"].map(|name| world.file(name));
         let has_row =
             |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(&address);

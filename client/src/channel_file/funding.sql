@@ -1,5 +1,5 @@
--- One row per contract that somebody was asked to pay, until 30 days after its expiry. The columns are those of
--- `channel`.
+-- One row per contract that somebody was asked to pay, until 30 days after its expiry where it is of kind
+-- 'cltv': of kind 'refund' its key may be needed at any time. The columns are those of `channel`.
 CREATE TABLE wanted (
     address       TEXT    PRIMARY KEY,
     origin        TEXT    NOT NULL,
@@ -12,7 +12,8 @@ CREATE TABLE wanted (
     payout        BLOB    NOT NULL,
     first_payment INTEGER NOT NULL,
     height        INTEGER NOT NULL,       -- where payments are looked for: none is below
-    is_found      INTEGER NOT NULL        -- whether it was paid; what is paid besides is refunded
+    is_found      INTEGER NOT NULL,       -- whether it was paid; what is paid besides is refunded
+    pruned        INTEGER                 -- height of the first block that nobody could look at
 ) STRICT;
 
 -- The wallet's seed, if the file has one: its entropy (BIP-0039), sealed with a passphrase.

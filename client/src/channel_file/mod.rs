@@ -27,7 +27,7 @@ use crate::opening::wall;
 use crate::record::{Record, Stage};
 
 /// The format that this release writes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The tables of that format.
 const SCHEMA: &str =
     concat!(include_str!("schema.sql"), include_str!("funding.sql"), include_str!("books.sql"));
@@ -40,10 +40,16 @@ const FROM_1: &str = concat!(
     include_str!("shown.sql")
 );
 /// What makes them of those of format 2.
-const FROM_2: &str =
-    concat!(include_str!("books.sql"), include_str!("signed.sql"), include_str!("shown.sql"));
+const FROM_2: &str = concat!(
+    include_str!("books.sql"),
+    include_str!("signed.sql"),
+    include_str!("shown.sql"),
+    include_str!("pruned.sql")
+);
 /// What makes them of those of format 3.
-const FROM_3: &str = include_str!("shown.sql");
+const FROM_3: &str = concat!(include_str!("shown.sql"), include_str!("pruned.sql"));
+/// What makes them of those of format 4.
+const FROM_4: &str = include_str!("pruned.sql");
 
 /// The file of a client's channels. Clones share it; other processes are kept out.
 #[derive(Clone, Debug)]
@@ -89,6 +95,7 @@ impl ChannelFile {
             1 => FROM_1,
             2 => FROM_2,
             3 => FROM_3,
+            4 => FROM_4,
             FORMAT => "",
             found => {
                 return Err(FileError::Newer { path: name.to_string(), found, known: FORMAT });
@@ -277,25 +284,53 @@ mod tests {
     use super::*;
     use crate::budget::Budgets;
     use crate::error::{Limit, PayError};
+    use farebox_channel::client::Held;
+
+    /// Takes a file back to an older format, and opens it.
+    fn older(file: ChannelFile, changes: &str) -> ChannelFile {
+        let path = PathBuf::from(&*file.path);
+        file.with(|connection| connection.execute_batch(changes)).unwrap();
+        drop(file);
+        ChannelFile::open(&path).unwrap()
+    }
+
+    #[test]
+    fn what_a_file_of_format_3_has_of_contracts_without_a_channel_was_shown() {
+        let (file, _folder) = sample::file();
+        let Stage::Open(purse) = sample::record(1, "https://a/", 400).stage else { panic!("open") };
+        let held =
+            Held { refund: purse.refund, transaction: None, first_payment: sample::sat(400) };
+        let held = Record { stage: Stage::Held(held), ..sample::record(1, "https://a/", 400) };
+        file.save(&held).unwrap();
+        let outpoint = held.outpoint().to_string();
+        let shown = |file: &ChannelFile| {
+            let sql = "SELECT shown FROM channel WHERE outpoint = ?";
+            file.with(|connection| {
+                connection.query_row(sql, [&outpoint], |row| row.get::<_, u8>(0))
+            })
+        };
+        assert_eq!(shown(&file).unwrap(), 0);
+
+        let changes = "ALTER TABLE channel DROP COLUMN shown; \
+                       ALTER TABLE wanted DROP COLUMN pruned; PRAGMA user_version = 3;";
+        let file = older(file, changes);
+
+        assert_eq!(shown(&file).unwrap(), 1);
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        assert_eq!(file.channels().unwrap(), [held]);
+    }
 
     #[test]
     fn what_channels_of_an_older_file_have_paid_counts_in_all_and_for_their_servers_but_not_today()
     {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("channels.sqlite");
-        drop(private(&path).unwrap());
+        let (file, _folder) = sample::file();
         let paid = sample::record(1, "https://a/", 700);
-        let file = ChannelFile::open(&path).unwrap();
         file.save(&paid).unwrap();
-        file.with(|connection| {
-            let drop = "DROP TABLE signed; DROP TABLE purchase; \
-                        ALTER TABLE channel DROP COLUMN shown; PRAGMA user_version = 2;";
-            connection.execute_batch(drop)
-        })
-        .unwrap();
-        drop(file);
 
-        let file = ChannelFile::open(&path).unwrap();
+        let changes = "DROP TABLE signed; DROP TABLE purchase; \
+                       ALTER TABLE channel DROP COLUMN shown; \
+                       ALTER TABLE wanted DROP COLUMN pruned; PRAGMA user_version = 2;";
+        let file = older(file, changes);
 
         let more = |origin: &str, budgets| file.check_budgets(origin, sample::sat(1), &budgets);
         let most = |sat| Some(sample::sat(sat).to_msat());

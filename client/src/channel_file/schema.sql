@@ -1,4 +1,4 @@
--- Format 4. What is not known yet is NULL.
+-- Format 5. What is not known yet is NULL.
 
 -- One row per channel.
 CREATE TABLE channel (
@@ -22,5 +22,5 @@ CREATE TABLE channel (
     settlement       TEXT,                -- txid
     known            INTEGER,             -- msat: what is owed besides answers that run, while any do
     shown            INTEGER NOT NULL DEFAULT 0 -- 1 once its first payment was signed to show it, 2
-                                          -- once it was refused for good
+                                          -- once it was refused, unless its payment came back
 ) STRICT;

@@ -14,19 +14,29 @@ use crate::outside::Invoice;
 use crate::record::{Record, Wanted};
 
 impl ChannelFile {
-    /// Saves the channel of a contract that was found, which is asked for no more.
+    /// Saves the channel of a contract that was found, which is asked for no more. Where the payment that was
+    /// found earlier is gone, its first payment counts for this one. One that has come back may be shown.
     pub(crate) fn find(&self, record: &Record) -> Result<(), FileError> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
-            let (found, address) = (record.outpoint(), record.contract().terms.address());
+            let address = record.contract().terms.address().to_string();
+            let outpoint = record.outpoint().to_string();
             let sql = "SELECT count(*) FROM channel WHERE outpoint = ?";
-            let known: u32 = transaction.query_row(sql, [found.to_string()], |row| row.get(0))?;
+            let known: u32 = transaction.query_row(sql, [&outpoint], |row| row.get(0))?;
             // One that is on record may be far beyond this.
             if known == 0 {
                 write(&transaction, record)?;
             }
+            let sql = "UPDATE OR IGNORE signed SET channel = ?1 WHERE channel IN \
+                       (SELECT outpoint FROM channel WHERE secret_key = ?2 AND outpoint <> ?1 \
+                       AND stage = 'held' AND shown = 2) \
+                       AND EXISTS (SELECT 1 FROM wanted WHERE address = ?3 AND NOT is_found)";
+            let key = record.key.secret_bytes();
+            transaction.execute(sql, params![outpoint, key, address])?;
+            let sql = "UPDATE channel SET shown = 1 WHERE outpoint = ? AND shown = 2";
+            transaction.execute(sql, [&outpoint])?;
             let sql = "UPDATE wanted SET is_found = 1 WHERE address = ?";
-            transaction.execute(sql, [address.to_string()])?;
+            transaction.execute(sql, [address])?;
             transaction.commit()
         })
     }
@@ -38,10 +48,16 @@ impl ChannelFile {
         self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
-    /// Saves from which block on payments are looked for.
-    pub(crate) fn looked(&self, address: &Address, height: u32) -> Result<(), FileError> {
-        let sql = "UPDATE wanted SET height = ?2 WHERE address = ?1 AND height < ?2";
-        let row = params![address.to_string(), height];
+    /// Saves from which block on payments are looked for, and the first block below that was pruned.
+    pub(crate) fn looked(
+        &self,
+        address: &Address,
+        height: u32,
+        pruned: Option<u32>,
+    ) -> Result<(), FileError> {
+        let sql = "UPDATE wanted SET height = ?2, pruned = ?3 \
+                   WHERE address = ?1 AND (height < ?2 OR pruned IS NOT ?3)";
+        let row = params![address.to_string(), height, pruned];
         self.with(|connection| connection.execute(sql, row).map(|_| ()))
     }
 
@@ -55,11 +71,14 @@ impl ChannelFile {
     /// Saves what somebody is about to be asked to pay, if the budgets allow its first payment. It is
     /// durable when this returns.
     pub(crate) fn want(&self, wanted: &Wanted, budgets: &Budgets) -> Result<(), PayError> {
-        let Wanted { origin, key, draft, payout, height, is_found } = wanted;
+        let Wanted { origin, key, draft, payout, height, is_found, pruned } = wanted;
         let Draft { terms, capacity, first_payment } = draft;
         let written = self.with(|connection| {
             let transaction = connection.transaction()?;
-            let sql = "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            // How far the chain was looked at since is never taken back.
+            let sql = "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                       ON CONFLICT (address) DO UPDATE SET payout = excluded.payout, \
+                       is_found = excluded.is_found, height = max(height, excluded.height)";
             transaction.prepare_cached(sql)?.execute(params![
                 terms.address().to_string(),
                 origin,
@@ -73,6 +92,7 @@ impl ChannelFile {
                 first_payment.get(),
                 height,
                 is_found,
+                pruned,
             ])?;
             match books::check(&transaction, origin, budgets)? {
                 Ok(()) => transaction.commit().map(Ok),
@@ -108,8 +128,8 @@ fn wanted(row: &Row<'_>) -> Result<Wanted, Damage> {
     let (capacity, first_payment) = (sat(row, "capacity")?, sat(row, "first_payment")?);
     let draft = Draft { terms, capacity, first_payment };
     let (origin, height) = (column(row, "origin")?, column(row, "height")?);
-    let is_found = column(row, "is_found")?;
-    Ok(Wanted { origin, key, draft, payout, height, is_found })
+    let (is_found, pruned) = (column(row, "is_found")?, column(row, "pruned")?);
+    Ok(Wanted { origin, key, draft, payout, height, is_found, pruned })
 }
 
 #[cfg(test)]
@@ -129,8 +149,8 @@ mod tests {
         let (terms, payout) = (contract.terms, contract.payout.clone());
         let draft = Draft { terms, capacity: contract.capacity, first_payment: sat(400) };
         let held = draft.clone().found(contract.outpoint, contract.capacity, payout.clone());
-        let wanted =
-            Wanted { origin: origin.clone(), key, draft, payout, height: 1, is_found: false };
+        let (origin_name, height, is_found, pruned) = (origin.clone(), 1, false, None);
+        let wanted = Wanted { origin: origin_name, key, draft, payout, height, is_found, pruned };
         (wanted, Record { origin, key, stage: Stage::Held(held.unwrap()) })
     }
 
@@ -152,6 +172,71 @@ mod tests {
         assert!(file.check_budgets(ORIGIN, sat(1), &budgets).is_err());
         file.unwant(&second).unwrap();
         file.check_budgets(ORIGIN, sat(400), &budgets).unwrap();
+    }
+
+    /// A second payment of a contract, which its wallet has made in place of the first.
+    fn replacement(wanted: &Wanted) -> Record {
+        let Wanted { origin, key, draft, payout, .. } = wanted.clone();
+        let outpoint = record(9, ORIGIN, 400).outpoint();
+        let held = draft.clone().found(outpoint, draft.capacity, payout);
+        Record { origin, key, stage: Stage::Held(held.unwrap()) }
+    }
+
+    /// A file with a contract whose payment was found and shown, and is gone.
+    fn lost(wanted: &Wanted, held: &Record) -> (ChannelFile, tempfile::TempDir) {
+        let (file, folder) = file();
+        file.want(wanted, &Budgets::default()).unwrap();
+        file.find(held).unwrap();
+        file.reserve(held, &Budgets::default(), wall()).unwrap();
+        file.refuse(&held.outpoint()).unwrap();
+        file.set_found(&wanted.draft.terms.address(), false).unwrap();
+        (file, folder)
+    }
+
+    #[test]
+    fn a_payment_that_comes_back_may_be_shown_again() {
+        let (wanted, held) = asked(1);
+        let (file, _folder) = lost(&wanted, &held);
+        assert!(!file.may_be_shown(&held.outpoint()).unwrap());
+
+        file.find(&held).unwrap();
+
+        assert!(file.may_be_shown(&held.outpoint()).unwrap());
+        assert_eq!(file.channels().unwrap(), [held]);
+    }
+
+    #[test]
+    fn a_payment_that_was_replaced_counts_once_whichever_of_the_two_is_found() {
+        let (wanted, held) = asked(1);
+        let (file, _folder) = lost(&wanted, &held);
+        let dearer = replacement(&wanted);
+        let budgets = Budgets { host: Some(sat(700).to_msat()), ..Budgets::default() };
+        file.find(&dearer).unwrap();
+        file.reserve(&dearer, &budgets, wall()).unwrap();
+        assert_eq!(file.opened(ORIGIN, wall()).unwrap(), 1);
+
+        file.refuse(&dearer.outpoint()).unwrap();
+        file.set_found(&wanted.draft.terms.address(), false).unwrap();
+        file.find(&held).unwrap();
+        file.reserve(&held, &budgets, wall()).unwrap();
+
+        let more = Budgets { host: Some(sat(799).to_msat()), ..budgets };
+        file.find(&dearer).unwrap();
+        let refused = file.reserve(&dearer, &more, wall()).unwrap_err();
+        assert!(matches!(refused, PayError::Limit(_)), "both may be paid: {refused}");
+    }
+
+    #[test]
+    fn how_far_the_chain_was_looked_at_is_not_taken_back_where_somebody_is_asked_again() {
+        let (file, _folder) = file();
+        let (wanted, _) = asked(1);
+        file.want(&wanted, &Budgets::default()).unwrap();
+        file.looked(&wanted.draft.terms.address(), 7, Some(3)).unwrap();
+
+        file.want(&wanted, &Budgets::default()).unwrap();
+
+        let kept = file.wanted().unwrap().remove(0);
+        assert_eq!((kept.height, kept.pruned), (7, Some(3)));
     }
 
     #[test]

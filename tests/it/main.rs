@@ -21,6 +21,7 @@ mod metered;
 mod named_request;
 mod node;
 mod node_away;
+mod outside_payer;
 mod outside_wallet;
 mod own_wallet;
 mod paid_request;

@@ -2,19 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use bitcoin::{Address, Network, Txid};
+use bitcoin::Address;
 use farebox::regtest::Regtest;
-use farebox_chain::{Chain, Joined, Wallet};
+use farebox_chain::{Chain, Wallet};
 use farebox_channel::Kind;
-use farebox_channel::message::StateName;
-use farebox_client::{
-    ChannelFile, Event, Observer, OutsideWallet, PayingClient, Policy, Record, Stage,
-};
+use farebox_client::{ChannelFile, Stage};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::timeout;
 
 use crate::program::{self, client, run, text};
 use crate::support::{Gateway, Tap, World, set_median_time_past, until};
@@ -311,43 +305,6 @@ async fn less_than_was_asked_for_is_no_channel() {
     let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
     let [record] = file.channels().unwrap().try_into().unwrap();
     assert_eq!(record.outpoint().txid.to_string(), sent);
-}
-
-#[tokio::test]
-async fn a_payment_that_its_wallet_replaces_by_a_dearer_one_opens_the_channel_with_that_one() {
-    let world = World::start().await;
-    let (say, mut hear) = unbounded_channel();
-    let back = world.wallet().fresh_address().await.unwrap();
-    let wallet = OutsideWallet::by_address(Network::Regtest, back, move |invoice| {
-        say.send(invoice.clone()).unwrap();
-    });
-    let node = Joined { chain: world.node.node(None), wallet };
-    let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();
-    let (pending, mut shown) = unbounded_channel();
-    let observer = Observer::new(move |event| {
-        if let Event::Shown(outpoint, StateName::Pending) = event {
-            pending.send(*outpoint).unwrap();
-        }
-    });
-    let client = PayingClient::new(node, file, Policy::new(Kind::Cltv)).unwrap();
-    let client = client.observed_by(observer);
-    let paying = tokio::spawn(client.get(world.gateway.url("/paid/x")).send());
-    let invoice = hear.recv().await.unwrap();
-    let replaceable = json!([invoice.address, invoice.amount.to_btc(), "", "", false, true]);
-    let paid: Txid = world.wallet().call("sendtoaddress", replaceable).await.unwrap();
-    assert_eq!(shown.recv().await.unwrap().txid, paid);
-
-    let bumped: Value = world.wallet().call("bumpfee", json!([paid])).await.unwrap();
-    let dearer: Txid = bumped["txid"].as_str().unwrap().parse().unwrap();
-    world.mine(1).await;
-
-    let answer = timeout(Duration::from_secs(180), paying).await.expect("an end in time");
-    assert_eq!(answer.unwrap().unwrap().status(), 200);
-    let records = client.file().channels().unwrap();
-    let is_open = |record: &&Record| matches!(record.stage, Stage::Open(_));
-    let open: Vec<_> = records.iter().filter(is_open).map(Record::outpoint).collect();
-    assert_eq!((open.len(), open[0].txid, records.len()), (1, dearer, 2));
-    assert!(hear.try_recv().is_err(), "nobody is asked twice");
 }
 
 #[tokio::test]

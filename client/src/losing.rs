@@ -22,20 +22,20 @@ impl<B: Chain + Wallet> PayingClient<B> {
         error: &PayError,
     ) -> Result<(), PayError> {
         let (loss, is_away) = (Loss::of(error), self.is_away(record, held).await);
-        if is_away || loss != Loss::Passing {
-            self.file.refuse(&record.outpoint())?;
-        }
-        if !is_away || held.transaction.is_some() {
-            return Ok(());
-        }
         let address = record.contract().terms.address();
-        let is_replaced = match loss {
-            Loss::Passing | Loss::Replaced => true,
-            Loss::Spent => self.is_paid_anew(origin, &address).await?,
-            Loss::Final => false,
-        };
+        let may_be_replaced = is_away && held.transaction.is_none();
+        let is_replaced = may_be_replaced
+            && match loss {
+                Loss::Passing | Loss::Replaced => true,
+                Loss::Spent => self.is_paid_anew(origin, &address).await?,
+                Loss::Final => false,
+            };
+        // It is looked for before the lost one is given up: whatever fails, one of them is gone on with.
         if is_replaced {
             self.file.set_found(&address, false)?;
+        }
+        if is_away || loss != Loss::Passing {
+            self.file.refuse(&record.outpoint())?;
         }
         Ok(())
     }

@@ -55,16 +55,18 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     Err(error) => return Err(error.into()),
                 }
             }
+            let outpoint = begun.outpoint();
             match self.carry_on(origin, offer, begun).await {
-                // Its refund is on record, and another one is opened.
-                Err(error) if is_gone(&error) => {}
+                // Its refund is on record, and another one is opened, unless it may be taken later.
+                Err(error) if is_gone(&error) && !self.file.may_be_shown(&outpoint)? => {}
                 other => return other,
             }
         }
         for wanted in self.wanted(origin)? {
             if let Some(record) = self.found(origin, offer, wanted).await? {
+                let outpoint = record.outpoint();
                 match self.carry_on(origin, offer, record).await {
-                    Err(error) if is_gone(&error) => {}
+                    Err(error) if is_gone(&error) && !self.file.may_be_shown(&outpoint)? => {}
                     other => return other,
                 }
             }
@@ -169,21 +171,27 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if wanted.draft.terms.kind == Kind::Cltv && self.node.asks() {
             return self.ask(origin, wanted).await;
         }
-        self.lock(wanted).await
+        self.lock(origin, wanted).await
     }
 
     /// Builds the contract that was agreed on. Nobody sees it yet.
-    pub(crate) async fn lock(&self, wanted: Wanted) -> Result<Record, PayError> {
+    pub(crate) async fn lock(&self, origin: &Origin, wanted: Wanted) -> Result<Record, PayError> {
         if self.node.shows() {
             self.keep(&wanted)?;
         }
-        let Wanted { origin, key, draft, payout, .. } = wanted;
-        let terms = draft.terms;
+        let (terms, capacity) = (wanted.draft.terms, wanted.draft.capacity);
         let script = terms.script_pubkey();
         let rate = self.fee_rate().await?;
         // Two openings at a time would choose the same coins.
         let _choosing = self.funding.lock().await;
-        let transaction = self.node.fund(script, draft.capacity.get(), rate).await?;
+        let transaction = self.node.fund(script, capacity.get(), rate).await?;
+        // Whoever was asked to sign may have sent another one by now.
+        if self.node.shows()
+            && let Some(record) = self.sent(origin, &wanted).await?
+        {
+            return Ok(record);
+        }
+        let Wanted { origin, key, draft, payout, .. } = wanted;
         let funded = match draft.fund(transaction.clone(), payout) {
             Ok(funded) => funded,
             Err(error) => {

@@ -16,6 +16,8 @@ use crate::paying::PayingClient;
 use crate::record::{Record, Stage, Wanted};
 use crate::recovery::Recovery;
 
+/// How often it is looked for a payment before somebody is asked to sign another one.
+const LOOKS: u32 = 10;
 /// For how long after its expiry what pays a contract is looked for.
 const KEPT_SECS: u64 = 30 * 24 * 60 * 60;
 /// How many blocks a reorg may take away.
@@ -76,6 +78,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if !self.node.shows() || lookout.pruned.is_some() {
             return Ok(None);
         }
+        if !self.node.asks() {
+            // What is to be signed may have been sent all the same, and the gateway looks for it by now.
+            for _ in 0..LOOKS {
+                sleep(PAUSE).await;
+                if let Some(record) = self.sent(origin, &wanted).await? {
+                    return Ok(Some(record));
+                }
+            }
+        }
         // Change and refunds go where they are wished now.
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
         let wanted = Wanted { payout, ..wanted };
@@ -83,9 +94,23 @@ impl<B: Chain + Wallet> PayingClient<B> {
             self.ask(origin, wanted).await?
         } else {
             // It is signed for, and sent by this client.
-            self.lock(wanted).await?
+            self.lock(origin, wanted).await?
         };
         Ok(Some(record))
+    }
+
+    /// Returns the channel of a contract that somebody has paid, where that is seen now.
+    pub(crate) async fn sent(
+        &self,
+        origin: &Origin,
+        wanted: &Wanted,
+    ) -> Result<Option<Record>, PayError> {
+        if wanted.draft.terms.kind == Kind::Refund {
+            return Ok(None);
+        }
+        let mut lookout = self.lookout(wanted).await?;
+        let seen = self.seen(origin, &mut lookout).await?;
+        seen.map(|seen| self.take(wanted, seen)).transpose()
     }
 
     /// Tells whether a contract whose payment is gone was paid by another one.

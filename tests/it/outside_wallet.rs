@@ -345,9 +345,14 @@ async fn coins_that_were_sent_where_a_psbt_was_asked_for_are_found_and_their_key
             |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(&address);
         assert!(saved.into_iter().any(has_row), "{kind}");
     }
-    world.mine(1).await;
 
-    let paid = run(client(&world, &["pay", &world.gateway.url("/paid/x"), "--yes"])).await;
+    // It waits for a block, and nobody is asked to sign for it once more.
+    let (url, back) = (world.gateway.url("/paid/x"), world.wallet().fresh_address().await.unwrap());
+    let psbt = ["pay", &url, "--outside", &back.to_string(), "--psbt"];
+    let told = run(client(&world, &[&psbt[..], &["--max-wait", "1s"]].concat())).await;
+    assert!(!text(&told.stderr).contains("do NOT send it"), "{told:?}");
+    world.mine(1).await;
+    let paid = run(client(&world, &["pay", &url, "--yes"])).await;
 
     assert_eq!(text(&paid.stdout), "hello\n", "{paid:?}");
     let file = ChannelFile::open(&world.file("channels.sqlite")).unwrap();

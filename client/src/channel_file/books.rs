@@ -55,12 +55,12 @@ impl ChannelFile {
         self.with(|connection| connection.execute(sql, [channel.to_string()]).map(|_| ()))
     }
 
-    /// Tells whether a contract may be shown: its gateway has not refused it.
+    /// Tells whether a contract is on record and may be shown: its gateway has not refused it.
     ///
     /// # Errors
-    /// [`FileError`] when the file cannot be read, or does not have it.
+    /// [`FileError`] when the file cannot be read.
     pub fn may_be_shown(&self, channel: &OutPoint) -> Result<bool, FileError> {
-        let sql = "SELECT shown < 2 FROM channel WHERE outpoint = ?";
+        let sql = "SELECT count(*) > 0 FROM channel WHERE outpoint = ? AND shown < 2";
         let channel = channel.to_string();
         self.with(|connection| connection.query_row(sql, [channel], |row| row.get(0)))
     }

@@ -133,9 +133,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let told = match self.status(origin, subject, network, &record.key).await {
             Ok(told) => told,
             // The close says for itself what is wrong.
-            Err(PayError::Refused { .. } | PayError::NotNow(_)) => {
-                return Ok(());
-            }
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let Some(told) = told.first() else { return Ok(()) };
@@ -149,9 +147,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         }
         // The newest payment was lost on its way, or the gateway's record is older than that.
         let receipt: Receipt = match step(&self.http, origin, &own.top_up()).await {
-            Err(PayError::Refused { .. } | PayError::NotNow(_)) => {
-                return Ok(());
-            }
+            Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
             receipt => receipt?,
         };
         till.account(|purse| {

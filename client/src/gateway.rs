@@ -135,18 +135,11 @@ fn refused_by_nobody(status: StatusCode) -> PayError {
 }
 
 /// Reads what an answer tells, as far as it comes in time.
-async fn told(mut response: Response) -> Option<Document> {
-    let mut body = Vec::new();
-    let reading = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > PROBLEM_LEN_MAX {
-                break;
-            }
-        }
-    };
-    let _late = timeout(PROBLEM_PATIENCE, reading).await;
-    Document::read(response.headers(), &body)
+async fn told(response: Response) -> Option<Document> {
+    let (parts, body) = http::Response::from(response).into_parts();
+    let mut peeked = Peeked::new(body);
+    let _late = timeout(PROBLEM_PATIENCE, peeked.read()).await;
+    Document::read(&parts.headers, &peeked.text)
 }
 
 impl Document {
@@ -203,24 +196,30 @@ pub(crate) fn is_of_gateway(refused: &PayError) -> bool {
 pub(crate) async fn peek(response: Response) -> (Option<PayError>, Response) {
     let url = response.url().clone();
     let (parts, body) = http::Response::from(response).into_parts();
-    let mut peeked = Peeked { frames: VecDeque::new(), rest: Some(body) };
-    let text = timeout(PROBLEM_PATIENCE, peeked.read()).await.ok().flatten();
-    let document = text.and_then(|text| Document::read(&parts.headers, &text));
+    let mut peeked = Peeked::new(body);
+    let is_whole = timeout(PROBLEM_PATIENCE, peeked.read()).await.unwrap_or(false);
+    let document = if is_whole { Document::read(&parts.headers, &peeked.text) } else { None };
     let refused = document.map(|document| document.refused(parts.status));
     (refused, with_body(url, parts, reqwest::Body::wrap(peeked)))
 }
 
 /// A body whose beginning was read.
 struct Peeked {
+    /// What was read.
+    text: Vec<u8>,
     frames: VecDeque<Result<Frame<Bytes>, reqwest::Error>>,
     /// Nothing once it has ended.
     rest: Option<reqwest::Body>,
 }
 
 impl Peeked {
-    /// Reads it to its end, and returns what it says, unless it is longer than a problem or breaks off.
-    async fn read(&mut self) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
+    const fn new(body: reqwest::Body) -> Self {
+        Self { text: Vec::new(), frames: VecDeque::new(), rest: Some(body) }
+    }
+
+    /// Reads it, and tells whether it has come to its end: not where it is longer than a problem, or
+    /// breaks off.
+    async fn read(&mut self) -> bool {
         while let Some(rest) = &mut self.rest {
             let frame = poll_fn(|context| Pin::new(&mut *rest).poll_frame(context)).await;
             let Some(frame) = frame else {
@@ -228,13 +227,13 @@ impl Peeked {
                 break;
             };
             let is_broken = frame.is_err();
-            text.extend(frame.iter().filter_map(Frame::data_ref).flatten());
+            self.text.extend(frame.iter().filter_map(Frame::data_ref).flatten());
             self.frames.push_back(frame);
-            if is_broken || text.len() > PROBLEM_LEN_MAX {
-                return None;
+            if is_broken || self.text.len() > PROBLEM_LEN_MAX {
+                return false;
             }
         }
-        Some(text)
+        true
     }
 }
 

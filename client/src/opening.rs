@@ -55,24 +55,34 @@ impl<B: Chain + Wallet> PayingClient<B> {
                     Err(error) => return Err(error.into()),
                 }
             }
-            let outpoint = begun.outpoint();
-            match self.carry_on(origin, offer, begun).await {
-                // Its refund is on record, and another one is opened, unless it may be taken later.
-                Err(error) if is_gone(&error) && !self.file.may_be_shown(&outpoint)? => {}
-                other => return other,
+            if let Some(open) = self.go_on(origin, offer, begun).await? {
+                return Ok(open);
             }
         }
         for wanted in self.wanted(origin)? {
-            if let Some(record) = self.found(origin, offer, wanted).await? {
-                let outpoint = record.outpoint();
-                match self.carry_on(origin, offer, record).await {
-                    Err(error) if is_gone(&error) && !self.file.may_be_shown(&outpoint)? => {}
-                    other => return other,
-                }
+            if let Some(record) = self.found(origin, offer, wanted).await?
+                && let Some(open) = self.go_on(origin, offer, record).await?
+            {
+                return Ok(open);
             }
         }
         let record = self.fund(origin, offer).await?;
         self.carry_on(origin, offer, record).await
+    }
+
+    /// Goes on with a contract of an earlier attempt. Returns nothing where it is refused for good: then
+    /// its refund is on record, and another one is opened.
+    async fn go_on(
+        &self,
+        origin: &Origin,
+        offer: &Offer,
+        record: Record,
+    ) -> Result<Option<Record>, PayError> {
+        let outpoint = record.outpoint();
+        match self.carry_on(origin, offer, record).await {
+            Err(error) if is_gone(&error) && !self.file.may_be_shown(&outpoint)? => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Takes a contract as far as an open channel, or the one that a wallet has paid in its place.

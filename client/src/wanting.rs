@@ -72,7 +72,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         let is_paid = |record: &Record| record.contract().terms.address() == address;
         if self.file.channels()?.iter().any(is_paid) {
             // That payment is gone, and whatever replaces it may be on its way. Nobody pays twice.
-            return self.wait(origin, &wanted).await.map(Some);
+            return self.wait(origin, lookout).await.map(Some);
         }
         // It may have been paid where our node cannot look any more.
         if !self.node.shows() || lookout.pruned.is_some() {
@@ -82,14 +82,15 @@ impl<B: Chain + Wallet> PayingClient<B> {
             // What is to be signed may have been sent all the same, and the gateway looks for it by now.
             for _ in 0..LOOKS {
                 sleep(PAUSE).await;
-                if let Some(record) = self.sent(origin, &wanted).await? {
-                    return Ok(Some(record));
+                if let Some(seen) = self.seen(origin, &mut lookout).await? {
+                    return self.take(&wanted, seen).map(Some);
                 }
             }
         }
         // Change and refunds go where they are wished now.
         let payout = Payout::try_from(&self.node.fresh_address().await?)?;
-        let wanted = Wanted { payout, ..wanted };
+        let height = lookout.noted;
+        let wanted = Wanted { payout, height, ..wanted };
         let record = if self.node.asks() {
             self.ask(origin, wanted).await?
         } else {
@@ -133,7 +134,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         self.keep(&wanted)?;
         self.node.ask(terms.address(), capacity.get());
         self.observer.tell(&Event::Asked(terms, capacity));
-        self.wait(origin, &wanted).await
+        self.wait(origin, self.lookout(&wanted).await?).await
     }
 
     /// Saves what spends a contract before somebody sees its address: whoever pays may do so once this
@@ -166,8 +167,8 @@ impl<B: Chain + Wallet> PayingClient<B> {
     }
 
     /// Waits until somebody has paid.
-    async fn wait(&self, origin: &Origin, wanted: &Wanted) -> Result<Record, PayError> {
-        let mut lookout = self.lookout(wanted).await?;
+    async fn wait(&self, origin: &Origin, mut lookout: Lookout<'_>) -> Result<Record, PayError> {
+        let wanted = lookout.wanted;
         let began = Instant::now();
         while began.elapsed() < self.policy.patience {
             if let Some(seen) = self.seen(origin, &mut lookout).await? {

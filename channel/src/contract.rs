@@ -13,6 +13,9 @@ use thiserror::Error;
 use crate::payout::Payout;
 use crate::units::{Expiry, Sat};
 
+/// The length of the longest witness script, in bytes.
+const SCRIPT_LEN_MAX: usize = 79;
+
 /// How the client gets its money back when the gateway is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -79,15 +82,16 @@ impl Terms {
     pub fn witness_script(&self) -> ScriptBuf {
         let client = self.client_key.serialize();
         let gateway = self.gateway_key.serialize();
+        let script = script::Builder::from(Vec::with_capacity(SCRIPT_LEN_MAX));
         match self.kind {
-            Kind::Refund => script::Builder::new()
+            Kind::Refund => script
                 .push_opcode(OP_PUSHNUM_2)
                 .push_slice(client)
                 .push_slice(gateway)
                 .push_opcode(OP_PUSHNUM_2)
                 .push_opcode(OP_CHECKMULTISIG)
                 .into_script(),
-            Kind::Cltv => script::Builder::new()
+            Kind::Cltv => script
                 .push_slice(gateway)
                 .push_opcode(OP_CHECKSIG)
                 .push_opcode(OP_NOTIF)

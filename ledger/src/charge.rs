@@ -29,3 +29,11 @@ pub struct Paid {
     /// The request's name, if it has one.
     pub id: Option<AttemptId>,
 }
+
+impl Paid {
+    /// Tells whether nothing is left to be saved once its answer begins, which leaves so much unused.
+    #[must_use]
+    pub fn is_final(&self, unused: Msat) -> bool {
+        self.id.is_none() && unused == Msat::ZERO
+    }
+}

@@ -19,7 +19,7 @@ use crate::hold::{Hold, Holds};
 use crate::index::Channels;
 use crate::order::{Done, Order};
 use crate::post::Post;
-use crate::queue::{Entrance, queue};
+use crate::queue::{Entrance, Hand, queue};
 use crate::writer::Writer;
 use crate::{AttemptId, Cursor, Store, StoreError};
 
@@ -102,6 +102,13 @@ impl Ledger {
     #[must_use]
     pub fn by(&self, post: &Post) -> Self {
         Self { post: Some(post.clone()), ..self.clone() }
+    }
+
+    /// Returns what tells the ledger when a thread that brings orders rests. Where there is any such
+    /// thread, each of them has one.
+    #[must_use]
+    pub fn hand(&self) -> Hand {
+        self.queue.hand()
     }
 
     /// Returns how far the chain was followed when the ledger was opened.
@@ -247,7 +254,7 @@ impl Ledger {
         unused: Msat,
     ) -> Result<Receipt, LedgerError> {
         let Paid { receipt, id } = paid;
-        if id.is_none() && unused == Msat::ZERO {
+        if paid.is_final(unused) {
             return Ok(receipt);
         }
         let order = Order::Answer { outpoint, clock, unused, receipt, id };

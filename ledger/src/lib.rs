@@ -39,6 +39,7 @@ pub use hold::Hold;
 pub use index::{Touch, Touched};
 pub use ledger::{Ledger, LedgerError};
 pub use post::Post;
+pub use queue::Hand;
 pub use restore::{Restored, restore};
 pub use sqlite::{SqliteStore, StoreLock};
 pub use store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// of each would be longer, and the work of all hardly less.
 const CROWD_MIN: usize = 8;
 /// How long after a commit the next one may wait for the orders that it is expected to have.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_micros(1_500);
 /// How slowly less is expected: by this part of it with each commit.
 const FORGETTING: usize = 16;
 
@@ -20,9 +20,9 @@ const FORGETTING: usize = 16;
 /// 1. As many orders are expected as the last commit had, or as were expected before it, less a
 ///    sixteenth.
 /// 2. Orders are committed at once when fewer than 8 are expected, or when the last commit ended more
-///    than 1 ms ago: nobody else is about to come.
-/// 3. Otherwise they wait until as many are there as are expected, or until 1 ms after the end of the
-///    last commit.
+///    than 1.5 ms ago: nobody else is about to come.
+/// 3. Otherwise they wait until as many are there as are expected, until all threads that bring orders
+///    rest ([`Hand`](crate::Hand)), or until 1.5 ms after the end of the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     expected: usize,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -74,6 +75,9 @@ struct State {
     orders: Vec<Waiting>,
     /// How many orders wake the writer, while it waits.
     wakes_at: Option<usize>,
+    /// How many threads bring orders, and how many of them work.
+    hands: usize,
+    working: usize,
     /// Whether no more orders are taken.
     is_closed: bool,
     /// Whether the writer is gone.
@@ -82,7 +86,63 @@ struct State {
     ends: Vec<oneshot::Sender<()>>,
 }
 
+impl State {
+    /// Tells whether all who bring orders rest: nobody of them is about to bring another one.
+    const fn is_quiet(&self) -> bool {
+        self.hands > 0 && self.working == 0
+    }
+}
+
+/// A thread whose tasks bring orders, as long as this value lives. It works until it says that it rests.
+#[derive(Debug)]
+pub struct Hand {
+    queue: Arc<Shared>,
+    rests: AtomicBool,
+}
+
+impl Hand {
+    /// Says that the thread rests: none of its tasks has anything to do. Once all of them rest, the orders
+    /// that gather are committed, for nobody is about to bring more.
+    pub fn rest(&self) {
+        if self.rests.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.queue.lock();
+        state.working = state.working.saturating_sub(1);
+        let wakes = state.is_quiet() && !state.orders.is_empty() && state.wakes_at.take().is_some();
+        drop(state);
+        if wakes {
+            self.queue.woken.notify_one();
+        }
+    }
+
+    /// Says that the thread works again.
+    pub fn work(&self) {
+        if self.rests.swap(false, Ordering::Relaxed) {
+            let mut state = self.queue.lock();
+            state.working = state.working.saturating_add(1);
+        }
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.rest();
+        let mut state = self.queue.lock();
+        state.hands = state.hands.saturating_sub(1);
+    }
+}
+
 impl Entrance {
+    /// Returns a hand that works.
+    pub(crate) fn hand(&self) -> Hand {
+        let mut state = self.0.lock();
+        state.hands = state.hands.saturating_add(1);
+        state.working = state.working.saturating_add(1);
+        drop(state);
+        Hand { queue: Arc::clone(&self.0), rests: AtomicBool::new(false) }
+    }
+
     /// Puts an order in, and returns where its answer will come.
     ///
     /// # Errors
@@ -165,10 +225,10 @@ impl Exit {
         true
     }
 
-    /// Waits for more orders, as long as that is the pace.
+    /// Waits for more orders, as long as that is the pace and somebody could bring them.
     fn gather<'s>(&'s self, state: MutexGuard<'s, State>, pace: &Pace) -> MutexGuard<'s, State> {
         let mut state = state;
-        while !state.is_closed {
+        while !state.is_closed && !state.is_quiet() {
             let now = Instant::now();
             let Some(gathering) = pace.gathering(state.orders.len(), now) else { break };
             state.wakes_at = Some(gathering.enough);
@@ -262,6 +322,39 @@ mod tests {
         let _answer = entrance.put(order(), None);
         assert!(taking.join().is_ok_and(|taken| taken == Some(10)));
         assert!(Instant::now() < ended);
+    }
+
+    #[test]
+    fn orders_gather_until_nobody_is_left_who_could_bring_more() {
+        let (entrance, exit) = queue();
+        let hands = [entrance.hand(), entrance.hand()];
+        let mut pace = Pace::default();
+        let ended = Instant::now() + Duration::from_secs(60);
+        pace.note(10, ended);
+        let _answer = entrance.put(order(), None);
+        hands[0].rest();
+        let taking = thread::spawn(move || {
+            let mut batch = Vec::new();
+            exit.take(&pace, &mut batch).then_some((batch.len(), exit, pace))
+        });
+        thread::sleep(Duration::from_millis(5));
+        assert!(!taking.is_finished(), "one of them works");
+        let _answer = entrance.put(order(), None);
+        hands[0].work();
+        hands[1].rest();
+        thread::sleep(Duration::from_millis(5));
+        assert!(!taking.is_finished(), "the other one works");
+
+        hands[0].rest();
+
+        let (taken, exit, pace) = taking.join().unwrap().unwrap();
+        assert_eq!(taken, 2);
+        assert!(Instant::now() < ended);
+        let _answer = entrance.put(order(), None);
+        let mut batch = Vec::new();
+        assert!(exit.take(&pace, &mut batch), "they rest already");
+        drop(hands);
+        assert!(!entrance.0.lock().is_quiet(), "without hands, nobody knows who could bring more");
     }
 
     #[test]

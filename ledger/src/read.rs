@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use bitcoin::{Block, OutPoint};
-use farebox_channel::Timestamp;
 use farebox_channel::gateway::{Channel, Rules};
+use farebox_channel::{Contract, Timestamp, VerifiedPayment};
 use secp256k1::PublicKey;
 
 use crate::index::{Channels, Touch};
@@ -22,6 +22,16 @@ impl Ledger {
     #[must_use]
     pub fn channel(&self, outpoint: OutPoint) -> Option<Channel> {
         self.read(|channels| channels.get(outpoint).cloned())
+    }
+
+    /// Returns a channel's contract and its latest payment as of the last commit, which are less to copy
+    /// than the channel.
+    #[must_use]
+    pub fn latest(&self, outpoint: OutPoint) -> Option<(Arc<Contract>, VerifiedPayment)> {
+        self.read(|channels| {
+            let channel = channels.get(outpoint)?;
+            Some((Arc::clone(channel.contract()), channel.account().payment))
+        })
     }
 
     /// Returns the channels that `is_wanted`, as of the last commit, in the order of their

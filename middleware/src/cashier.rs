@@ -10,7 +10,7 @@ use farebox_channel::message::{
     StateName, StateReply, TermsReply, WatchReply, WatchRequest,
 };
 use farebox_channel::{ChainTime, Clock, Keyring, Msat, VerifiedPayment};
-use farebox_ledger::{AttemptId, Charge, Credited, Hold, Ledger, LedgerError, Paid, Post};
+use farebox_ledger::{AttemptId, Charge, Credited, Hand, Hold, Ledger, LedgerError, Paid, Post};
 
 use crate::charged::Charged;
 use crate::metering::Meters;
@@ -64,6 +64,12 @@ impl<N: Node> Cashier<N> {
     pub fn by(&self, post: &Post) -> Self {
         let (ledger, meters) = (self.ledger.by(post), Meters::default());
         Self { desk: Arc::clone(&self.desk), ledger, meters }
+    }
+
+    /// Returns what tells the ledger when a thread that takes payments rests.
+    #[must_use]
+    pub fn hand(&self) -> Hand {
+        self.ledger.hand()
     }
 
     /// Ends the requests that are charged by what passes, and that this cashier or a clone of it has
@@ -198,18 +204,17 @@ impl<N: Node> Cashier<N> {
         if let Some(most) = price_max.filter(|most| name.is_none() && price > *most) {
             return Err(Refusal::PriceRaised { price, most }.into());
         }
-        let on_record = self.ledger.channel(channel).ok_or(Refusal::UnknownChannel)?;
+        let (contract, latest) = self.ledger.latest(channel).ok_or(Refusal::UnknownChannel)?;
         let hold = self.ledger.hold(channel);
         if hold.count() > usize::try_from(most.get()).unwrap_or(usize::MAX) {
             let detail = format!("this channel has {most} requests under way already");
             return Err(Problem::new(ProblemKind::TooManyRequests, detail));
         }
-        let latest = on_record.account().payment;
         // The latest payment again needs no second look at its signature.
         let payment = if *latest.payment() == payment {
             latest
         } else {
-            payment.verify(on_record.contract()).map_err(Refusal::from)?
+            payment.verify(&contract).map_err(Refusal::from)?
         };
         let run = match name {
             Some(RequestName { key, .. }) => {
@@ -244,6 +249,20 @@ impl<N: Node> Cashier<N> {
     ) -> Result<Receipt, Problem> {
         let unused = used.and_then(|used| paid.receipt.price.checked_sub(used));
         let unused = unused.unwrap_or_default();
+        if paid.is_final(unused) {
+            return Ok(paid.receipt);
+        }
+        // Boxed, because few answers need it and all would carry it.
+        Box::pin(self.settle(channel, paid, unused)).await
+    }
+
+    /// Notes that an answer begins that leaves so much unused.
+    async fn settle(
+        &self,
+        channel: OutPoint,
+        paid: Paid,
+        unused: Msat,
+    ) -> Result<Receipt, Problem> {
         let ledger = &self.ledger;
         match ledger.answer(channel, self.clock(), paid, unused).await {
             // The channel has begun to close, and what is settled is signed already; or the store

@@ -129,8 +129,7 @@ pub(crate) fn usage(headers: &HeaderMap, field: &HeaderName) -> Option<Msat> {
 
 /// Sets the field of a message. An empty list has no field (RFC 9651 §4.1).
 pub(crate) fn insert<F: Field>(headers: &mut HeaderMap, message: &F) {
-    let value = message.encode();
-    if let Ok(value) = HeaderValue::from_str(&value)
+    if let Ok(value) = HeaderValue::try_from(message.encode())
         && !value.is_empty()
     {
         headers.insert(HeaderName::from_static(F::NAME), value);

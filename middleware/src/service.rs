@@ -376,7 +376,8 @@ async fn charge<N: Node, P: Pricing>(
 
 /// Takes a charge back, unless the channel is closing. A receipt says so only if it was.
 async fn release<N: Node>(cashier: &Cashier<N>, charge: &Charged) -> Option<Receipt> {
-    match cashier.release(charge.channel(), charge.paid()).await {
+    // Boxed, because few requests need it and all would carry it.
+    match Box::pin(cashier.release(charge.channel(), charge.paid())).await {
         Ok(receipt) => Some(receipt),
         Err(problem) => {
             tracing::warn!(problem = %problem.detail, "a charge could not be released");

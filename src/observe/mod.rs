@@ -25,7 +25,7 @@ pub use export::TraceError;
 use export::Tracing;
 use id::RequestIds;
 use metrics::{Limit, Metrics, RouteMetrics};
-use record::Record;
+use record::{Figures, Record};
 use trace::TraceContext;
 
 /// Everything that hears of requests. Clones share it.
@@ -63,9 +63,19 @@ impl Observers {
         self.metrics.limited(limit);
     }
 
-    /// Hears of a request whose answer has ended. It never waits.
-    pub(crate) fn ended(&self, route: &RouteMetrics, record: Record) {
-        self.metrics.record(route, &record);
+    /// Hears of a request whose answer has ended. It never waits. All that is known of the request is
+    /// gathered only where somebody is told of it.
+    pub(crate) fn ended(
+        &self,
+        route: &RouteMetrics,
+        figures: Figures,
+        record: impl FnOnce(Figures) -> Record,
+    ) {
+        self.metrics.record(route, &figures);
+        if self.tracing.is_none() && self.access.is_none() {
+            return;
+        }
+        let record = record(figures);
         if let Some(tracing) = &self.tracing {
             tracing.record(&record);
         }
@@ -100,7 +110,7 @@ mod tests {
         let observers = Observers::start(&ObserveConfig::default(), metrics).unwrap();
         let route = observers.metrics().route(0, "forecast");
         assert_eq!(observers.trace(&HeaderMap::new(), &RequestIds::new(0)), None);
-        observers.ended(&route, sample());
+        observers.ended(&route, sample().figures, |_| unreachable!("nobody is told"));
         observers.close();
         let text = observers.metrics().scrape();
         assert!(text.contains("farebox_charges_total{route=\"forecast\"} 1\n"), "{text}");

@@ -35,28 +35,37 @@ pub(crate) struct Record {
     pub(crate) target: PathAndQuery,
     /// The version of HTTP.
     pub(crate) version: Version,
-    /// The status of the answer.
-    pub(crate) status: StatusCode,
-    /// The length of the request's body, as far as it was read.
-    pub(crate) bytes_in: u64,
-    /// The length of the answer's body, as far as it was sent.
-    pub(crate) bytes_out: u64,
     /// The messages from the client and from the service, where they have gone over to a WebSocket.
     pub(crate) messages: Option<(u64, u64)>,
-    /// The time until the answer had ended.
-    pub(crate) duration: Duration,
-    /// The time until the answer's head was there.
-    pub(crate) first_byte: Option<Duration>,
     /// The route's name, where there is a route.
     pub(crate) route: Option<Arc<str>>,
     /// The service behind that has answered, or was asked last.
     pub(crate) upstream: Option<Arc<str>>,
     /// The channel that has paid.
     pub(crate) channel: Option<Label>,
-    /// What the request was charged in the end.
-    pub(crate) price: Option<Msat>,
     /// The channel's credit after it.
     pub(crate) credit: Option<Msat>,
+    /// Its place in a trace, where requests are traced.
+    pub(crate) trace: Option<TraceContext>,
+    /// What is counted of it.
+    pub(crate) figures: Figures,
+}
+
+/// What is counted of one request, whether or not anybody is told of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    /// The status of the answer.
+    pub(crate) status: StatusCode,
+    /// The length of the request's body, as far as it was read.
+    pub(crate) bytes_in: u64,
+    /// The length of the answer's body, as far as it was sent.
+    pub(crate) bytes_out: u64,
+    /// The time until the answer had ended.
+    pub(crate) duration: Duration,
+    /// The time until the answer's head was there.
+    pub(crate) first_byte: Option<Duration>,
+    /// What the request was charged in the end.
+    pub(crate) price: Option<Msat>,
     /// The problem that it was answered with.
     pub(crate) refusal: Option<ProblemKind>,
     /// What it would have been charged, where the route only counts.
@@ -65,8 +74,6 @@ pub(crate) struct Record {
     pub(crate) is_released: bool,
     /// Whether the client has left before the answer's end.
     pub(crate) has_client_left: bool,
-    /// Its place in a trace, where requests are traced.
-    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Record {
@@ -109,22 +116,24 @@ pub(crate) fn sample() -> Record {
         scheme: Scheme::Https,
         target: PathAndQuery::from_static("/forecast/today?key=secret"),
         version: Version::HTTP_11,
-        status: StatusCode::OK,
-        bytes_in: 0,
-        bytes_out: 512,
         messages: None,
-        duration: Duration::from_micros(2_345),
-        first_byte: Some(Duration::from_micros(1_200)),
         route: Some("forecast".into()),
         upstream: Some("127.0.0.1:3000".into()),
         channel: Some(Label::new([0, 1, 2, 3, 4, 5, 6, 0xff])),
-        price: Msat::new(1_500).ok(),
         credit: Msat::new(98_500).ok(),
-        refusal: None,
-        would_charge: None,
-        is_released: false,
-        has_client_left: false,
         trace: None,
+        figures: Figures {
+            status: StatusCode::OK,
+            bytes_in: 0,
+            bytes_out: 512,
+            duration: Duration::from_micros(2_345),
+            first_byte: Some(Duration::from_micros(1_200)),
+            price: Msat::new(1_500).ok(),
+            refusal: None,
+            would_charge: None,
+            is_released: false,
+            has_client_left: false,
+        },
     }
 }
 

@@ -16,7 +16,7 @@ use super::call::Call;
 use super::vitals::Request;
 use crate::guard::Held;
 use crate::observe::metrics::Counted;
-use crate::observe::record::Record;
+use crate::observe::record::{Figures, Record};
 use crate::tunnel::Toll;
 use crate::upstream::Download;
 
@@ -135,42 +135,55 @@ impl Ending {
         }
     }
 
-    /// Returns all that is known of the request now.
-    fn record(&self) -> Record {
+    /// Returns what is counted of the request now.
+    fn figures(&self) -> Figures {
         let call = &self.call;
-        let duration = call.began.elapsed();
-        let now = SystemTime::now();
         let tally = self.toll.as_ref().map(|toll| toll.tally());
-        // Where the client has left before the answer, nobody has told who pays.
         let begun = call.paid.get();
-        let paid = self.paid.or_else(|| begun.and_then(|(paid, _)| *paid));
         let bill = self.bill.as_ref().or_else(|| begun.map(|(_, bill)| bill));
         let cost = bill.map(RunningBill::cost);
+        let paid = self.paid();
+        Figures {
+            status: self.status,
+            bytes_in: tally.map_or_else(|| call.received(), |tally| tally.bytes_in),
+            bytes_out: tally.map_or(self.sent, |tally| tally.bytes_out),
+            duration: call.began.elapsed(),
+            first_byte: Some(self.first_byte),
+            price: paid.map(|paid| cost.unwrap_or(paid.price)),
+            refusal: self.refusal,
+            would_charge: call.would_charge().map(|price| cost.unwrap_or(price)),
+            is_released: paid.is_some_and(|paid| paid.is_released),
+            has_client_left: !self.is_whole,
+        }
+    }
+
+    /// Returns who pays. Where the client has left before the answer, nobody has told it with one.
+    fn paid(&self) -> Option<PaidBy> {
+        self.paid.or_else(|| self.call.paid.get().and_then(|(paid, _)| *paid))
+    }
+
+    /// Returns all that is known of the request now.
+    fn record(&self, figures: Figures) -> Record {
+        let call = &self.call;
+        let now = SystemTime::now();
+        let tally = self.toll.as_ref().map(|toll| toll.tally());
+        let paid = self.paid();
         Record {
             id: call.id,
-            began: now.checked_sub(duration).unwrap_or(now),
+            began: now.checked_sub(figures.duration).unwrap_or(now),
             client: call.client,
             method: call.method.clone(),
             host: call.host.clone(),
             scheme: call.scheme,
             target: call.target.clone(),
             version: call.version,
-            status: self.status,
-            bytes_in: tally.map_or_else(|| call.received(), |tally| tally.bytes_in),
-            bytes_out: tally.map_or(self.sent, |tally| tally.bytes_out),
             messages: tally.map(|tally| (tally.messages_in, tally.messages_out)),
-            duration,
-            first_byte: Some(self.first_byte),
             route: call.lane().map(|lane| Arc::clone(&lane.name)),
             upstream: call.asked.get().cloned(),
             channel: paid.map(|paid| paid.channel),
-            price: paid.map(|paid| cost.unwrap_or(paid.price)),
             credit: paid.map(|paid| paid.credit),
-            refusal: self.refusal,
-            would_charge: call.would_charge().map(|price| cost.unwrap_or(price)),
-            is_released: paid.is_some_and(|paid| paid.is_released),
-            has_client_left: !self.is_whole,
             trace: call.trace,
+            figures,
         }
     }
 }
@@ -180,9 +193,9 @@ impl Drop for Ending {
         if !self.is_whole {
             self.under_way.breaks_off();
         }
-        let record = self.record();
         let (booth, lane) = (&self.call.booth, self.call.lane());
-        booth.site.observers.ended(booth.metrics(lane.map(|lane| &**lane)), record);
+        let route = booth.metrics(lane.map(|lane| &**lane));
+        booth.site.observers.ended(route, self.figures(), |figures| self.record(figures));
     }
 }
 

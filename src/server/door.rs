@@ -259,7 +259,8 @@ fn aim(call: &mut Call, head: &mut Parts) -> Result<(), Problem> {
             let is_none = |host: &HeaderValue| {
                 !host.to_str().is_ok_and(|host| host.is_empty() || is_host(host))
             };
-            if field.into_iter().chain(&call.host).any(is_none) {
+            let other = call.host.as_ref().filter(|host| field != Some(*host));
+            if field.into_iter().chain(other).any(is_none) {
                 return malformed("a request names a host, and a port or none");
             }
         }

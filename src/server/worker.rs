@@ -3,10 +3,12 @@
 //! A task that stays on its thread wakes nobody else: that is why there is one runtime for each
 //! core, and not one for all (ADR 10).
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -87,8 +89,15 @@ impl Worker {
         let load = Arc::new(AtomicUsize::new(0));
         let index = seat.booth().worker;
         let Till { post, cashier } = till;
+        // While no task has anything to do, nobody here is about to pay.
+        let hand = Arc::new(cashier.hand());
+        let resting = Arc::clone(&hand);
         let hall = Hall { seat, ward: Ward::default(), cashier, draining };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(move || resting.rest())
+            .on_thread_unpark(move || hand.work())
+            .enable_all()
+            .build()?;
         let thread = thread::Builder::new().name(format!("farebox-{index}")).spawn(move || {
             runtime.spawn(post.carry());
             runtime.block_on(hall.work(accepted))
@@ -235,8 +244,9 @@ async fn speak(stream: Watched, door: Door, sizes: Sizes, mut draining: watch::R
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = told(&mut draining) => {
+        () = told_beside(&mut draining) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -279,6 +289,22 @@ async fn until(is_true: impl Fn() -> bool) {
 /// Waits until the gateway stops.
 async fn told(draining: &mut watch::Receiver<bool>) {
     let _told = draining.wait_for(|draining| *draining).await;
+}
+
+/// The same, beside a connection that one task polls often. Once that task waits to be woken, all there
+/// is to see is whether something has changed.
+async fn told_beside(draining: &mut watch::Receiver<bool>) {
+    let news = draining.clone();
+    let mut told = pin!(told(draining));
+    let mut is_waiting = false;
+    poll_fn(|context| {
+        if is_waiting && news.has_changed().is_ok_and(|has_changed| !has_changed) {
+            return Poll::Pending;
+        }
+        is_waiting = true;
+        told.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// A connection that is counted, for as long as this value lives.

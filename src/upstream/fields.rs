@@ -113,10 +113,34 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Returns bytes as hexadecimal digits. Each request has such fields, and to format them takes several
+/// times as long.
+pub(super) fn hex(bytes: &[u8]) -> Option<HeaderValue> {
+    let digit = |number: u8| match number {
+        0..=9 => b'0' + number,
+        _ => b'a' + number - 10,
+    };
+    let mut digits = Vec::with_capacity(bytes.len().saturating_mul(2));
+    digits.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+    HeaderValue::try_from(digits).ok()
+}
+
 /// Sets a field, or removes it.
 pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
     match value {
         Some(value) => headers.insert(name, value),
         None => headers.remove(name),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_they_are_formatted() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let formatted: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex(&bytes).unwrap(), formatted);
+    }
 }

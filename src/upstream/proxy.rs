@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use farebox_middleware::{ClientFault, PaidBy, PaidUpload, Problem, ProblemKind, RunningBill};
 use http::header::TRANSFER_ENCODING;
-use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -25,7 +24,7 @@ use tower_service::Service;
 use super::address::Visit;
 use super::body::{Download, Sent, Served, Source, Upload, UploadError};
 use super::fields::{
-    CHANNEL, PRICE, REQUEST_ID, go_over, is_websocket, join_cookies, remove_claims,
+    CHANNEL, PRICE, REQUEST_ID, go_over, hex, is_websocket, join_cookies, remove_claims,
     remove_connection, remove_hop_by_hop, set,
 };
 use super::link::{self, Link, LinkError};
@@ -80,7 +79,9 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let is_of_unknown_length = has_body && body.size_hint().exact().is_none();
-    readdress(&mut head, &call, is_of_unknown_length);
+    let paid = head.extensions.remove::<PaidBy>();
+    call.note_charge(paid, head.extensions.remove::<RunningBill>());
+    strip(&mut head.headers, &call, is_of_unknown_length);
     let fault = has_body.then(ClientFault::default);
     let (body, is_sent) = match &fault {
         Some(fault) => {
@@ -92,7 +93,7 @@ async fn forward(
     // Boxed, because it is handed on often.
     let request = Box::new(Request::from_parts(head, body));
     let Some(lane) = call.lane() else { return Ok(tell(&unavailable())) };
-    let mut response = match persist(&call, &lane.upstream, request, is_sent).await {
+    let mut response = match persist(&call, &lane.upstream, (request, paid), is_sent).await {
         Ok(response) => response,
         Err(error) => tell(&problem(&error)),
     };
@@ -106,13 +107,15 @@ async fn forward(
 async fn persist(
     call: &Call,
     upstream: &Upstream,
-    mut request: Box<Request<Upload>>,
+    (mut request, paid): (Box<Request<Upload>>, Option<PaidBy>),
     is_sent: Option<Sent>,
 ) -> Result<Response<Download>, ForwardError> {
     let mut retries = upstream.setup().retries;
     // Such a request may arrive twice (RFC 9110 §9.2.2), and nothing of it is used up.
     let may_repeat = is_sent.is_none() && request.method().is_idempotent();
+    // What the gateway tells by itself is not in it: it is told again.
     let spare = (may_repeat && retries > 0).then(|| copy(&request));
+    inform(request.headers_mut(), call, paid);
     let mut tried = Vec::new();
     while let Some(address) = upstream.choose(&tried) {
         let answers = address.health().answers();
@@ -143,9 +146,12 @@ async fn persist(
         }
         // A client that has waited for all of the time is not made to wait for it again.
         let spare = spare.as_ref().filter(|_| !matches!(error, ForwardError::Late { .. }));
-        let Some(again) = unsent.or_else(|| spare.map(|spare| copy(spare))) else {
-            return Err(error);
+        let copied = || {
+            let mut copy = copy(spare?);
+            inform(copy.headers_mut(), call, paid);
+            Some(copy)
         };
+        let Some(again) = unsent.or_else(copied) else { return Err(error) };
         let Some(left) = retries.checked_sub(1) else { return Err(error) };
         tracing::debug!(error = %causes(&error), "a request is tried again");
         (request, retries) = (again, left);
@@ -297,11 +303,8 @@ fn copy(request: &Request<Upload>) -> Box<Request<Upload>> {
     copy
 }
 
-/// Tells the service what it may know, and takes out what it may not.
-fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
-    let paid = head.extensions.remove::<PaidBy>();
-    call.note_charge(paid, head.extensions.remove::<RunningBill>());
-    let headers = &mut head.headers;
+/// Takes out what the service may not know, or may not believe.
+fn strip(headers: &mut HeaderMap, call: &Call, is_of_unknown_length: bool) {
     remove_hop_by_hop(headers);
     remove_claims(headers, call.is_peer_trusted);
     join_cookies(headers);
@@ -312,13 +315,17 @@ fn readdress(head: &mut Parts, call: &Call, is_of_unknown_length: bool) {
     if call.is_tunnel {
         go_over(headers);
     }
+}
+
+/// Tells the service what it may know.
+fn inform(headers: &mut HeaderMap, call: &Call, paid: Option<PaidBy>) {
     set(headers, FORWARDED_HOST, call.host.clone());
     set(headers, FORWARDED_PROTO, Some(call.scheme.value()));
     set(headers, FORWARDED_FOR, call.forwarded_for.clone());
-    set(headers, REQUEST_ID, HeaderValue::try_from(call.id.to_string()).ok());
+    set(headers, REQUEST_ID, hex(call.id.as_bytes()));
     call.hand_trace_over(headers);
     if let Some(PaidBy { channel, price, .. }) = paid {
-        set(headers, CHANNEL, HeaderValue::from_str(&channel.to_string()).ok());
+        set(headers, CHANNEL, hex(channel.as_bytes()));
         headers.insert(PRICE, HeaderValue::from(price.get()));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn text(record: &Record, line: &mut String) {
     add(line, format_args!(" {} \"{} ", record.client, record.method));
     escape_text(host, line);
     escape_text(record.path(), line);
-    add(line, format_args!(" HTTP/{}\" {}", record.version_name(), record.status.as_u16()));
+    add(line, format_args!(" HTTP/{}\" {}", record.version_name(), record.figures.status.as_u16()));
     fields(record, &mut |name, value| match value {
         Value::Number(number) => add(line, format_args!(" {name}={number}")),
         Value::Plain(word) => add(line, format_args!(" {name}={word}")),
@@ -43,7 +43,7 @@ pub(crate) fn json(record: &Record, line: &mut String) {
     }
     line.push_str(",\"path\":");
     escape_json(record.path(), line);
-    let (version, status) = (record.version_name(), record.status.as_u16());
+    let (version, status) = (record.version_name(), record.figures.status.as_u16());
     add(line, format_args!(",\"version\":\"{version}\",\"status\":{status}"));
     fields(record, &mut |name, value| {
         add(line, format_args!(",\"{name}\":"));
@@ -71,13 +71,13 @@ enum Value<'v> {
 
 /// Tells the fields that both kinds of lines have, in their order. What is not there is left out.
 fn fields(record: &Record, tell: &mut dyn FnMut(&str, Value<'_>)) {
-    tell("outcome", Value::Plain(&Outcome::of(record).as_str()));
-    tell("duration_us", Value::Number(micros(record.duration)));
-    if let Some(first_byte) = record.first_byte {
+    tell("outcome", Value::Plain(&Outcome::of(&record.figures).as_str()));
+    tell("duration_us", Value::Number(micros(record.figures.duration)));
+    if let Some(first_byte) = record.figures.first_byte {
         tell("first_byte_us", Value::Number(micros(first_byte)));
     }
-    tell("bytes_in", Value::Number(record.bytes_in));
-    tell("bytes_out", Value::Number(record.bytes_out));
+    tell("bytes_in", Value::Number(record.figures.bytes_in));
+    tell("bytes_out", Value::Number(record.figures.bytes_out));
     if let Some((received, sent)) = record.messages {
         tell("messages_in", Value::Number(received));
         tell("messages_out", Value::Number(sent));
@@ -92,19 +92,19 @@ fn fields(record: &Record, tell: &mut dyn FnMut(&str, Value<'_>)) {
         tell("channel", Value::Plain(channel));
     }
     let amounts = [
-        ("price_msat", record.price),
+        ("price_msat", record.figures.price),
         ("credit_msat", record.credit),
-        ("would_charge_msat", record.would_charge),
+        ("would_charge_msat", record.figures.would_charge),
     ];
     for (name, amount) in amounts {
         if let Some(amount) = amount {
             tell(name, Value::Number(amount.get()));
         }
     }
-    if let Some(refusal) = record.refusal {
+    if let Some(refusal) = record.figures.refusal {
         tell("refusal", Value::Foreign(refusal.name()));
     }
-    if record.has_client_left {
+    if record.figures.has_client_left {
         tell("client_left", Value::Yes);
     }
     tell("request_id", Value::Plain(&record.id));
@@ -181,7 +181,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
     use super::super::super::id::RequestIds;
-    use super::super::super::record::sample;
+    use super::super::super::record::{Figures, sample};
     use super::super::super::trace::{Sample, TraceContext};
     use super::*;
 
@@ -192,21 +192,25 @@ mod tests {
     }
 
     fn refused() -> Record {
-        Record {
-            method: Method::POST,
-            host: None,
+        let figures = Figures {
             status: StatusCode::PAYMENT_REQUIRED,
-            client: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
             bytes_in: 7,
             first_byte: None,
-            route: None,
-            upstream: None,
-            channel: None,
             price: None,
-            credit: None,
             refusal: Some(ProblemKind::PaymentRequired),
             would_charge: Msat::new(2_000).ok(),
             has_client_left: true,
+            ..sample().figures
+        };
+        Record {
+            method: Method::POST,
+            host: None,
+            client: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+            route: None,
+            upstream: None,
+            channel: None,
+            credit: None,
+            figures,
             ..sample()
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn span(record: &Record) -> Option<SpanData> {
     let (trace_id, span_id) =
         (TraceId::from_bytes(trace.trace_id), SpanId::from_bytes(trace.span_id));
     let flags = TraceFlags::SAMPLED;
-    let is_failure = record.status.is_server_error();
+    let is_failure = record.figures.status.is_server_error();
     Some(SpanData {
         span_context: SpanContext::new(trace_id, span_id, flags, false, TraceState::default()),
         parent_span_id: trace.parent_id.map_or(SpanId::INVALID, SpanId::from_bytes),
@@ -29,7 +29,7 @@ pub(super) fn span(record: &Record) -> Option<SpanData> {
         span_kind: SpanKind::Server,
         name: name(record),
         start_time: record.began,
-        end_time: record.began.checked_add(record.duration).unwrap_or(record.began),
+        end_time: record.began.checked_add(record.figures.duration).unwrap_or(record.began),
         attributes: attributes(record),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
@@ -72,7 +72,7 @@ const fn known(method: &Method) -> &'static str {
 /// Returns what is known of the request.
 fn attributes(record: &Record) -> Vec<KeyValue> {
     let method = known(&record.method);
-    let status = record.status;
+    let status = record.figures.status;
     let mut attributes = vec![
         KeyValue::new("http.request.method", method),
         KeyValue::new("url.scheme", record.scheme.as_str()),
@@ -80,10 +80,10 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
         KeyValue::new("network.protocol.version", record.version_name()),
         KeyValue::new("client.address", record.client.to_string()),
-        KeyValue::new("http.request.body.size", integer(record.bytes_in)),
-        KeyValue::new("http.response.body.size", integer(record.bytes_out)),
+        KeyValue::new("http.request.body.size", integer(record.figures.bytes_in)),
+        KeyValue::new("http.response.body.size", integer(record.figures.bytes_out)),
         KeyValue::new("farebox.request_id", record.id.to_string()),
-        KeyValue::new("farebox.outcome", Outcome::of(record).as_str()),
+        KeyValue::new("farebox.outcome", Outcome::of(&record.figures).as_str()),
     ];
     let mut add = |name: &'static str, value: Option<Value>| {
         attributes.extend(value.map(|value| KeyValue::new(name, value)));
@@ -101,16 +101,19 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     add("farebox.upstream", upstream.map(|upstream| words(upstream.to_owned())));
     add("farebox.channel", record.channel.map(|channel| words(channel.to_string())));
     let amounts = [
-        ("farebox.price_msat", record.price),
+        ("farebox.price_msat", record.figures.price),
         ("farebox.credit_msat", record.credit),
-        ("farebox.would_charge_msat", record.would_charge),
+        ("farebox.would_charge_msat", record.figures.would_charge),
     ];
     for (name, amount) in amounts {
         add(name, amount.map(|amount| integer(amount.get()).into()));
     }
-    add("farebox.refusal", record.refusal.map(|kind| kind.name().into()));
-    add("farebox.first_byte_us", record.first_byte.map(|time| integer(micros(time)).into()));
-    add("farebox.client_left", record.has_client_left.then_some(Value::Bool(true)));
+    add("farebox.refusal", record.figures.refusal.map(|kind| kind.name().into()));
+    add(
+        "farebox.first_byte_us",
+        record.figures.first_byte.map(|time| integer(micros(time)).into()),
+    );
+    add("farebox.client_left", record.figures.has_client_left.then_some(Value::Bool(true)));
     attributes
 }
 
@@ -132,7 +135,7 @@ fn integer(number: u64) -> i64 {
 mod tests {
     use http::StatusCode;
 
-    use super::super::super::record::sample;
+    use super::super::super::record::{Figures, sample};
     use super::super::super::trace::TraceContext;
     use super::*;
 
@@ -159,7 +162,10 @@ mod tests {
         assert_eq!(span.span_context.trace_id().to_bytes(), [1; 16]);
         assert_eq!(span.span_context.span_id().to_bytes(), [2; 8]);
         assert_eq!(span.parent_span_id.to_bytes(), [3; 8]);
-        assert_eq!(span.end_time.duration_since(span.start_time).unwrap(), sample().duration);
+        assert_eq!(
+            span.end_time.duration_since(span.start_time).unwrap(),
+            sample().figures.duration
+        );
         assert_eq!(span.status, Status::Unset);
         for (name, expected) in [
             ("http.response.status_code", "200"),
@@ -185,10 +191,12 @@ mod tests {
 
     #[test]
     fn a_failure_of_the_service_is_an_error_and_one_of_the_client_is_none() {
-        let failed = span(&traced(Record { status: StatusCode::BAD_GATEWAY, ..sample() })).unwrap();
+        let answered =
+            |status| Record { figures: Figures { status, ..sample().figures }, ..sample() };
+        let failed = span(&traced(answered(StatusCode::BAD_GATEWAY))).unwrap();
         assert!(matches!(failed.status, Status::Error { .. }));
         assert_eq!(value(&failed, "error.type").as_deref(), Some("502"));
-        let refused = Record { status: StatusCode::PAYMENT_REQUIRED, ..sample() };
+        let refused = answered(StatusCode::PAYMENT_REQUIRED);
         assert_eq!(span(&traced(refused)).unwrap().status, Status::Unset);
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farebox_middleware::ProblemKind;
 use prometheus_client::registry::Registry;
 
-use super::record::Record;
+use super::record::Figures;
 pub(crate) use ask::AskMetrics;
 pub(crate) use limit::Limit;
 use limit::Rejected;
@@ -111,9 +111,9 @@ impl Metrics {
     }
 
     /// Counts a request whose answer has ended.
-    pub(crate) fn record(&self, route: &RouteMetrics, record: &Record) {
-        route.record(record);
-        if let Some(refusal) = record.refusal {
+    pub(crate) fn record(&self, route: &RouteMetrics, figures: &Figures) {
+        route.record(figures);
+        if let Some(refusal) = figures.refusal {
             let place = ProblemKind::ALL.iter().position(|kind| *kind == refusal);
             if let Some(count) = place.and_then(|place| self.counted.refusals.0.get(place)) {
                 count.fetch_add(1, Ordering::Relaxed);

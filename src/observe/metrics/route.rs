@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use farebox_channel::Msat;
 use farebox_middleware::ProblemKind;
 
-use super::super::record::Record;
+use super::super::record::Figures;
 use super::histogram::{Counted, Histogram};
 
 /// The classes of statuses, in order.
@@ -33,12 +33,12 @@ impl Outcome {
         [Self::Free, Self::Paid, Self::Shadow, Self::Refused, Self::Released];
 
     /// Tells what came of a request.
-    pub(crate) fn of(record: &Record) -> Self {
-        match record {
-            _ if record.is_released => Self::Released,
-            _ if record.refusal.is_some() => Self::Refused,
-            _ if record.would_charge.is_some() => Self::Shadow,
-            _ if record.price.is_some_and(|price| price > Msat::ZERO) => Self::Paid,
+    pub(crate) fn of(figures: &Figures) -> Self {
+        match figures {
+            _ if figures.is_released => Self::Released,
+            _ if figures.refusal.is_some() => Self::Refused,
+            _ if figures.would_charge.is_some() => Self::Shadow,
+            _ if figures.price.is_some_and(|price| price > Msat::ZERO) => Self::Paid,
             _ => Self::Free,
         }
     }
@@ -84,25 +84,25 @@ pub(crate) struct RouteMetrics {
 
 impl RouteMetrics {
     /// Counts a request whose answer has ended.
-    pub(super) fn record(&self, record: &Record) {
+    pub(super) fn record(&self, figures: &Figures) {
         let add = |counter: &AtomicU64, count: u64| {
             counter.fetch_add(count, Ordering::Relaxed);
         };
-        let outcome = Outcome::of(record);
-        let class = usize::from(record.status.as_u16() / 100).saturating_sub(1);
+        let outcome = Outcome::of(figures);
+        let class = usize::from(figures.status.as_u16() / 100).saturating_sub(1);
         let counter = self.requests.get(class).and_then(|class| class.get(outcome.index()));
         if let Some(counter) = counter {
             add(counter, 1);
         }
-        self.total.add(record.duration);
-        if let Some(first_byte) = record.first_byte {
+        self.total.add(figures.duration);
+        if let Some(first_byte) = figures.first_byte {
             self.first_byte.add(first_byte);
         }
-        if record.bytes_in > 0 {
-            add(&self.received_bytes, record.bytes_in);
+        if figures.bytes_in > 0 {
+            add(&self.received_bytes, figures.bytes_in);
         }
-        add(&self.sent_bytes, record.bytes_out);
-        match (outcome, record.price, record.would_charge) {
+        add(&self.sent_bytes, figures.bytes_out);
+        match (outcome, figures.price, figures.would_charge) {
             (Outcome::Paid, Some(price), _) => {
                 add(&self.charges, 1);
                 add(&self.charged_msat, price.get());
@@ -111,10 +111,10 @@ impl RouteMetrics {
             (Outcome::Released, ..) => add(&self.releases, 1),
             (Outcome::Free | Outcome::Paid | Outcome::Shadow | Outcome::Refused, ..) => {}
         }
-        if record.refusal == Some(ProblemKind::PaymentRequired) {
+        if figures.refusal == Some(ProblemKind::PaymentRequired) {
             add(&self.unpaid, 1);
         }
-        if record.has_client_left {
+        if figures.has_client_left {
             add(&self.left, 1);
         }
     }
@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_released_charge_is_no_payment() {
-        let paid = sample();
-        let released = Record { is_released: true, ..sample() };
+        let paid = sample().figures;
+        let released = Figures { is_released: true, ..paid };
         let metrics = Arc::new(RouteMetrics::default());
         metrics.record(&paid);
         metrics.record(&released);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_would_have_been_charged_is_counted_apart() {
-        let shadow = Record { price: None, would_charge: Msat::new(700).ok(), ..sample() };
+        let shadow = Figures { price: None, would_charge: Msat::new(700).ok(), ..sample().figures };
         let metrics = Arc::new(RouteMetrics::default());
         metrics.record(&shadow);
         let total = RouteTotal::of([metrics].iter());

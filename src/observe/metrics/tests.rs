@@ -2,7 +2,7 @@
 
 use farebox_ledger::Totals;
 
-use super::super::record::{Record, sample};
+use super::super::record::{Figures, sample};
 use super::*;
 
 fn metrics() -> Metrics {
@@ -30,9 +30,9 @@ fn has(text: &str, line: &str) -> bool {
 fn two_workers_add_up_to_one_route() {
     let metrics = metrics();
     let (one, other) = (metrics.route(0, "forecast"), metrics.route(1, "forecast"));
-    metrics.record(&one, &sample());
-    metrics.record(&other, &sample());
-    metrics.record(&metrics.route(1, "forecast"), &sample());
+    metrics.record(&one, &sample().figures);
+    metrics.record(&other, &sample().figures);
+    metrics.record(&metrics.route(1, "forecast"), &sample().figures);
     let text = metrics.scrape();
     let requests = "farebox_requests_total{route=\"forecast\",status=\"2xx\",outcome=\"paid\"} 3";
     assert!(has(&text, requests), "{text}");
@@ -48,7 +48,7 @@ fn a_refusal_is_counted_by_its_problem() {
     let metrics = metrics();
     let route = metrics.route(0, NO_ROUTE);
     for refusal in [ProblemKind::PaymentRequired, ProblemKind::WrongPass] {
-        metrics.record(&route, &Record { refusal: Some(refusal), ..sample() });
+        metrics.record(&route, &Figures { refusal: Some(refusal), ..sample().figures });
     }
     let text = metrics.scrape();
     assert!(has(&text, "farebox_refusals_total{problem=\"wrong-pass\"} 1"), "{text}");
@@ -132,7 +132,7 @@ fn services_limits_and_reloads_are_counted_by_their_names() {
 fn a_name_of_the_configuration_cannot_break_its_line() {
     let metrics = metrics();
     let route = metrics.route(0, "a\"b\\c\nd");
-    metrics.record(&route, &sample());
+    metrics.record(&route, &sample().figures);
     let text = metrics.scrape();
     assert!(has(&text, r#"farebox_charges_total{route="a\"b\\c\nd"} 1"#), "{text}");
 }

@@ -1,7 +1,8 @@
 //! What can be seen of a gateway from outside: the access log, metrics, health and traces.
 //!
-//! The server makes one [`Record`] of each request when its answer has ended, and hands it to
-//! [`Observers`]. None of them waits for anybody, and none of them decides anything.
+//! The server tells [`Observers`] of each request when its answer has ended: its [`Figures`], which are
+//! counted, and a [`Record`], where somebody wants one. None of them waits for anybody, and none of them
+//! decides anything.
 
 pub(crate) mod access;
 pub(crate) mod export;

@@ -17,6 +17,13 @@ fn breaks(seen: &Seen) -> Act {
     if seen.line().ends_with("/break") { Act::HangUp } else { ok("there") }
 }
 
+/// Returns the fields of a request, in an order of their own.
+fn fields(seen: &Seen) -> Vec<String> {
+    let mut fields: Vec<_> = seen.head.lines().skip(1).map(str::to_owned).collect();
+    fields.sort_unstable();
+    fields
+}
+
 #[tokio::test]
 async fn a_post_that_cannot_be_sent_goes_to_another_address() {
     let there = Service::start(|_| ok("there")).await;
@@ -76,11 +83,16 @@ async fn a_get_whose_connection_breaks_is_sent_again_as_often_as_is_allowed_and_
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
     let (paid, field) = payment(&mut buyer);
 
-    let answer = curl(&["-H", &field, &world.gateway.url("/paid/x")]).await;
+    let own = "x-own: kept";
+    let answer = curl(&["-H", &field, "-H", own, &world.gateway.url("/paid/x")]).await;
 
     assert_eq!(answer, (200, "at last".to_owned()));
     assert_eq!(service.hits(), 3);
     assert_eq!(spent(&buyer, &paid).await, PRICE_MSAT);
+    let heads: Vec<_> = service.seen().iter().map(fields).collect();
+    assert_eq!(heads, vec![heads[0].clone(); 3], "each time it is told the same");
+    let price = format!("farebox-price: {PRICE_MSAT}");
+    assert!(heads[0].contains(&price) && heads[0].contains(&own.to_owned()), "{heads:?}");
 }
 
 #[tokio::test]

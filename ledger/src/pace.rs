@@ -21,8 +21,8 @@ const FORGETTING: usize = 16;
 ///    sixteenth.
 /// 2. Orders are committed at once when fewer than 8 are expected, or when the last commit ended more
 ///    than 1.5 ms ago: nobody else is about to come.
-/// 3. Otherwise they wait until as many are there as are expected, until all threads that bring orders
-///    rest ([`Hand`](crate::Hand)), or until 1.5 ms after the end of the last commit.
+/// 3. Otherwise they wait until as many are there as are expected, or half as many while all threads that
+///    bring orders rest ([`Hand`](crate::Hand)), or until 1.5 ms after the end of the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     expected: usize,

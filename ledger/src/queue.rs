@@ -87,9 +87,20 @@ struct State {
 }
 
 impl State {
-    /// Tells whether all who bring orders rest: nobody of them is about to bring another one.
-    const fn is_quiet(&self) -> bool {
-        self.hands > 0 && self.working == 0
+    /// Tells whether so many orders as wait are enough, where `enough` are looked for. Once all who bring
+    /// orders rest, half of them are: the disk would stand still, and the others are on their way elsewhere.
+    const fn has(&self, enough: usize) -> bool {
+        let is_quiet = self.hands > 0 && self.working == 0;
+        self.orders.len() >= if is_quiet { enough.div_ceil(2) } else { enough }
+    }
+
+    /// Tells whether the writer is to be woken, which it is once.
+    fn wakes(&mut self) -> bool {
+        let wakes = self.wakes_at.is_some_and(|enough| self.has(enough));
+        if wakes {
+            self.wakes_at = None;
+        }
+        wakes
     }
 }
 
@@ -101,15 +112,15 @@ pub struct Hand {
 }
 
 impl Hand {
-    /// Says that the thread rests: none of its tasks has anything to do. Once all of them rest, the orders
-    /// that gather are committed, for nobody is about to bring more.
+    /// Says that the thread rests: none of its tasks has anything to do. Once all of them rest, fewer orders
+    /// are waited for.
     pub fn rest(&self) {
         if self.rests.swap(true, Ordering::Relaxed) {
             return;
         }
         let mut state = self.queue.lock();
         state.working = state.working.saturating_sub(1);
-        let wakes = state.is_quiet() && !state.orders.is_empty() && state.wakes_at.take().is_some();
+        let wakes = state.wakes();
         drop(state);
         if wakes {
             self.queue.woken.notify_one();
@@ -163,8 +174,7 @@ impl Entrance {
             return Err(LedgerError::Busy);
         }
         state.orders.push(Waiting { order, reply: Reply { answer: reply, post } });
-        let waiting = state.orders.len();
-        let wakes = state.wakes_at.take_if(|enough| waiting >= *enough).is_some();
+        let wakes = state.wakes();
         drop(state);
         if wakes {
             self.0.woken.notify_one();
@@ -225,12 +235,13 @@ impl Exit {
         true
     }
 
-    /// Waits for more orders, as long as that is the pace and somebody could bring them.
+    /// Waits for more orders, as long as that is the pace and too few are there.
     fn gather<'s>(&'s self, state: MutexGuard<'s, State>, pace: &Pace) -> MutexGuard<'s, State> {
         let mut state = state;
-        while !state.is_closed && !state.is_quiet() {
+        while !state.is_closed {
             let now = Instant::now();
-            let Some(gathering) = pace.gathering(state.orders.len(), now) else { break };
+            let gathering = pace.gathering(state.orders.len(), now);
+            let Some(gathering) = gathering.filter(|it| !state.has(it.enough)) else { break };
             state.wakes_at = Some(gathering.enough);
             let left = gathering.until.saturating_duration_since(now);
             let waited = self.0.woken.wait_timeout(state, left);
@@ -325,36 +336,36 @@ mod tests {
     }
 
     #[test]
-    fn orders_gather_until_nobody_is_left_who_could_bring_more() {
+    fn half_of_the_orders_are_enough_once_nobody_works() {
         let (entrance, exit) = queue();
         let hands = [entrance.hand(), entrance.hand()];
         let mut pace = Pace::default();
         let ended = Instant::now() + Duration::from_secs(60);
-        pace.note(10, ended);
-        let _answer = entrance.put(order(), None);
+        pace.note(8, ended);
+        let _answers: Vec<_> = (0..3).map(|_| entrance.put(order(), None)).collect();
         hands[0].rest();
         let taking = thread::spawn(move || {
             let mut batch = Vec::new();
             exit.take(&pace, &mut batch).then_some((batch.len(), exit, pace))
         });
-        thread::sleep(Duration::from_millis(5));
-        assert!(!taking.is_finished(), "one of them works");
-        let _answer = entrance.put(order(), None);
-        hands[0].work();
         hands[1].rest();
         thread::sleep(Duration::from_millis(5));
-        assert!(!taking.is_finished(), "the other one works");
+        assert!(!taking.is_finished(), "they are less than half");
+        hands[1].work();
+        let _answer = entrance.put(order(), None);
+        thread::sleep(Duration::from_millis(5));
+        assert!(!taking.is_finished(), "somebody works");
 
-        hands[0].rest();
+        hands[1].rest();
 
         let (taken, exit, pace) = taking.join().unwrap().unwrap();
-        assert_eq!(taken, 2);
+        assert_eq!(taken, 4);
+        let _answers: Vec<_> = (0..4).map(|_| entrance.put(order(), None)).collect();
+        assert!(exit.take(&pace, &mut Vec::new()), "nobody works already");
         assert!(Instant::now() < ended);
-        let _answer = entrance.put(order(), None);
-        let mut batch = Vec::new();
-        assert!(exit.take(&pace, &mut batch), "they rest already");
         drop(hands);
-        assert!(!entrance.0.lock().is_quiet(), "without hands, nobody knows who could bring more");
+        let _answers: Vec<_> = (0..4).map(|_| entrance.put(order(), None)).collect();
+        assert!(!entrance.0.lock().has(8), "without hands, nobody knows who works");
     }
 
     #[test]

@@ -253,11 +253,11 @@ impl<N: Node> Cashier<N> {
             return Ok(paid.receipt);
         }
         // Boxed, because few answers need it and all would carry it.
-        Box::pin(self.settle(channel, paid, unused)).await
+        Box::pin(self.save_answer(channel, paid, unused)).await
     }
 
-    /// Notes that an answer begins that leaves so much unused.
-    async fn settle(
+    /// Notes that an answer begins, and takes back what it leaves unused.
+    async fn save_answer(
         &self,
         channel: OutPoint,
         paid: Paid,

@@ -303,7 +303,7 @@ fn copy(request: &Request<Upload>) -> Box<Request<Upload>> {
     copy
 }
 
-/// Takes out what the service may not know, or may not believe.
+/// Takes out what the service may not know or believe, and says how the body comes and what is asked for.
 fn strip(headers: &mut HeaderMap, call: &Call, is_of_unknown_length: bool) {
     remove_hop_by_hop(headers);
     remove_claims(headers, call.is_peer_trusted);

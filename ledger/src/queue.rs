@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::LedgerError;
 use crate::order::{Answer, Order};
-use crate::pace::Pace;
+use crate::pace::{Gathering, Pace};
 use crate::post::Post;
 
 /// The greatest number of orders that wait for a commit. Beyond it, what begins is turned away.
@@ -217,36 +217,37 @@ impl Exit {
     /// Waits for orders and moves them to `batch`, which is empty. Returns false once there are none
     /// and there will be none.
     pub(crate) fn take(&self, pace: &Pace, batch: &mut Vec<Waiting>) -> bool {
-        let mut state = self.0.lock();
-        while state.orders.is_empty() {
-            if state.is_closed {
-                return false;
-            }
-            state.wakes_at = Some(1);
-            state = self.0.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state = self.gather(state, pace);
-        state.wakes_at = None;
+        let mut state = self.wait(pace);
         if state.orders.len() > BATCH_MAX {
             batch.extend(state.orders.drain(..BATCH_MAX));
         } else {
             mem::swap(&mut state.orders, batch);
         }
-        true
+        !batch.is_empty()
     }
 
-    /// Waits for more orders, as long as that is the pace and too few are there.
-    fn gather<'s>(&'s self, state: MutexGuard<'s, State>, pace: &Pace) -> MutexGuard<'s, State> {
-        let mut state = state;
+    /// Waits until there are orders, and for more of them as long as that is the pace; at most until the
+    /// end.
+    fn wait(&self, pace: &Pace) -> MutexGuard<'_, State> {
+        let mut state = self.0.lock();
         while !state.is_closed {
-            let now = Instant::now();
-            let gathering = pace.gathering(state.orders.len(), now);
-            let Some(gathering) = gathering.filter(|it| !state.has(it.enough)) else { break };
-            state.wakes_at = Some(gathering.enough);
-            let left = gathering.until.saturating_duration_since(now);
-            let waited = self.0.woken.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let (waiting, now) = (state.orders.len(), Instant::now());
+            let gathering = pace.gathering(waiting, now).filter(|it| !state.has(it.enough));
+            state = match gathering {
+                Some(Gathering { enough, until }) => {
+                    state.wakes_at = Some(enough);
+                    let left = until.saturating_duration_since(now);
+                    let waited = self.0.woken.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None if waiting == 0 => {
+                    state.wakes_at = Some(1);
+                    self.0.woken.wait(state).unwrap_or_else(PoisonError::into_inner)
+                }
+                None => break,
+            };
         }
+        state.wakes_at = None;
         state
     }
 }
@@ -315,6 +316,25 @@ mod tests {
             assert!(exit.take(&pace, &mut batch));
             assert_eq!(batch.len(), 1);
             assert_eq!(Instant::now() > ended, must_gather, "{orders} orders");
+        }
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_a_crowd_takes_the_one_order_that_comes() {
+        for is_late in [false, true] {
+            let (entrance, exit) = queue();
+            let mut pace = Pace::default();
+            let ended = Instant::now() + Duration::from_millis(20);
+            pace.note(64, ended);
+            let taking = thread::spawn(move || {
+                let mut batch = Vec::new();
+                exit.take(&pace, &mut batch).then_some((batch.len(), Instant::now()))
+            });
+            thread::sleep(Duration::from_millis(if is_late { 30 } else { 5 }));
+            let _answer = entrance.put(order(), None);
+            let (taken, at) = taking.join().unwrap().unwrap();
+            assert_eq!(taken, 1);
+            assert!(at > ended, "it has waited for others");
         }
     }
 

@@ -26,13 +26,24 @@ pub(crate) struct Asked {
 /// [`Malformed`] when a field cannot be read, a request asks for two steps, or all fields
 /// together are too long.
 pub(crate) fn take(headers: &mut HeaderMap) -> Result<Asked, Malformed> {
-    let asked = read(headers);
-    strip(headers);
+    let names = names(headers);
+    let asked = read(headers, &names);
+    for name in names {
+        headers.remove(name);
+    }
     asked
 }
 
-fn read(headers: &HeaderMap) -> Result<Asked, Malformed> {
-    let ours = || headers.iter().filter(|(name, _)| is_ours(name));
+/// Returns the names of the payment fields.
+fn names(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_ours(name)).cloned().collect()
+}
+
+fn read(headers: &HeaderMap, names: &[HeaderName]) -> Result<Asked, Malformed> {
+    let ours = || {
+        let values = |name| headers.get_all(name).iter().map(move |value| (name, value));
+        names.iter().flat_map(values)
+    };
     let length = |(name, value): (&HeaderName, &HeaderValue)| {
         name.as_str().len().saturating_add(value.len())
     };
@@ -58,11 +69,7 @@ fn read(headers: &HeaderMap) -> Result<Asked, Malformed> {
 
 /// Removes every payment field.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_ours) {
-        return;
-    }
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in ours {
+    for name in names(headers) {
         headers.remove(name);
     }
 }

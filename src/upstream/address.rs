@@ -69,19 +69,20 @@ pub struct Address {
 #[derive(Debug)]
 struct Idle {
     link: Link,
-    since: Instant,
+    /// When it was first seen to be unused, since it was used last.
+    since: Option<Instant>,
 }
 
 impl Idle {
     /// Tells whether it takes another request.
-    fn is_fit(&self) -> bool {
-        !self.link.is_closed() && !self.link.is_old()
+    fn is_fit(&self, now: Instant) -> bool {
+        !self.link.is_closed() && !self.link.is_old(now)
     }
 
     /// Returns a handle for one request, where one more is taken.
-    fn share(&mut self) -> Option<Link> {
-        let link = self.is_fit().then(|| self.link.share())??;
-        self.since = Instant::now();
+    fn share(&mut self, now: Instant) -> Option<Link> {
+        let link = self.is_fit(now).then(|| self.link.share())??;
+        self.since = None;
         Some(link)
     }
 }
@@ -139,14 +140,14 @@ impl Address {
     }
 
     /// Takes an unused connection of a worker, or a place on one that takes more requests.
-    pub(super) fn take(&self, worker: usize) -> Option<Link> {
+    pub(super) fn take(&self, worker: usize, now: Instant) -> Option<Link> {
         let mut idle = self.idle(worker)?;
         if idle.last().is_some_and(|last| last.link.is_shared()) {
             // The ones opened first are filled first, so that those opened for a crowd end with it.
-            return idle.iter_mut().find_map(Idle::share);
+            return idle.iter_mut().find_map(|idle| idle.share(now));
         }
         while let Some(last) = idle.pop() {
-            if last.is_fit() {
+            if last.is_fit(now) {
                 return Some(last.link);
             }
         }
@@ -164,14 +165,18 @@ impl Address {
         // Asked under the lock, or it could come after the last ones were closed.
         let is_retired = self.is_retired.load(Ordering::Relaxed);
         if !is_retired && !link.is_closed() && idle.len() < IDLE_LINKS_MAX {
-            idle.push(Idle { link, since: Instant::now() });
+            idle.push(Idle { link, since: None });
         }
     }
 
     /// Forgets the connections of a worker that are closed or old, or that nobody has used for long.
     pub(super) fn prune(&self, worker: usize) {
+        let now = Instant::now();
         if let Some(mut idle) = self.idle(worker) {
-            idle.retain(|idle| idle.is_fit() && idle.since.elapsed() < IDLE_MAX);
+            idle.retain_mut(|idle| {
+                let since = *idle.since.get_or_insert(now);
+                idle.is_fit(now) && now.saturating_duration_since(since) < IDLE_MAX
+            });
         }
     }
 

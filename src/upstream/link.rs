@@ -126,8 +126,8 @@ impl Link {
     }
 
     /// Tells whether it is so old that the next request goes over a new one.
-    pub(super) fn is_old(&self) -> bool {
-        self.opened.elapsed() >= AGE_MAX
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened) >= AGE_MAX
     }
 
     /// Tells whether it takes many requests at once.
@@ -205,7 +205,7 @@ pub(super) async fn join(
     }
     let joining = async {
         let _gate = address.gate(worker).await;
-        if let Some(link) = address.take(worker) {
+        if let Some(link) = address.take(worker, Instant::now()) {
             return Ok(link);
         }
         let link = connect(upstream, address).await?;
@@ -332,12 +332,13 @@ mod tests {
                 );
             tokio::spawn(serving);
             let mut link = speak(ours, version).await.unwrap();
-            assert!(!link.is_old());
+            let now = Instant::now();
+            assert!(!link.is_old(now));
 
             link.opened = Instant::now().checked_sub(AGE_MAX).unwrap();
 
-            assert!(link.is_old());
-            assert!(link.share().is_none_or(|shared| shared.is_old()), "a handle is no younger");
+            assert!(link.is_old(now));
+            assert!(link.share().is_none_or(|shared| shared.is_old(now)), "a handle is no younger");
         }
     }
 }

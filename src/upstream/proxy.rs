@@ -178,7 +178,7 @@ async fn attempt(
     let worker = call.booth.worker;
     let asking = Asking { call, upstream, address, worker };
     // A tunnel has a connection of its own.
-    let open = if call.is_tunnel { None } else { address.take(worker) };
+    let open = if call.is_tunnel { None } else { address.take(worker, call.began) };
     if let Some(link) = open {
         match asking.ask(link, request, is_sent.clone()).await {
             Ok(answered) => return Ok(asking.pass(answered, visit, is_sent)),

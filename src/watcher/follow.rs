@@ -1,11 +1,12 @@
 //! Following the chain block by block. A reorg is blocks taken away and others put in their place.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bitcoin::{Block, OutPoint, Transaction};
 use farebox_chain::{Chain, ChainError, Tip, Wallet};
 use farebox_channel::gateway::{Channel, Input, Mined};
-use farebox_channel::{Contract, Settlement, Timestamp};
+use farebox_channel::{Contract, Settlement};
 use farebox_ledger::{Cursor, Touch, Touched};
 use farebox_middleware::Node;
 
@@ -21,7 +22,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             Some(_) => self.0.node.tip().await?,
             None => self.0.setup.fitness.check(&self.0.node).await?,
         };
-        *write(&self.0.median_time_past) = Timestamp::new(tip.median_time_past);
+        self.0.median_time_past.store(tip.median_time_past, Ordering::Relaxed);
         *write(&self.0.tip) = Some(tip);
         let mut followed = self.0.followed.lock().await;
         while let Some((next, inputs)) = self.next(*followed, &tip).await? {

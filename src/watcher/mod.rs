@@ -15,7 +15,7 @@ mod sightings;
 mod wall;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ struct Post<B> {
     /// The newest tip that the node has told, while it answers.
     tip: RwLock<Option<Tip>>,
     /// The median time past that was told last, also while the node is away.
-    median_time_past: RwLock<Timestamp>,
+    median_time_past: AtomicU64,
     /// Why the node counts as away, while it does.
     failure: Mutex<Option<String>>,
     openings: Semaphore,
@@ -151,7 +151,7 @@ impl<B: Chain + Wallet> Watcher<B> {
             settling: AsyncMutex::default(),
             spare_payout: Mutex::default(),
             tip: RwLock::new(None),
-            median_time_past: RwLock::new(Timestamp::new(0)),
+            median_time_past: AtomicU64::new(0),
             failure: Mutex::default(),
             openings: Semaphore::new(OPENINGS_MAX),
             looks: Mutex::default(),
@@ -258,8 +258,8 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 impl<B: Chain + Wallet> Node for Watcher<B> {
     fn clock(&self) -> Clock {
         let wall = self.0.wall.now();
-        let told = self.0.median_time_past.read().unwrap_or_else(PoisonError::into_inner);
-        Clock { median_time_past: *told, wall }
+        let told = self.0.median_time_past.load(Ordering::Relaxed);
+        Clock { median_time_past: Timestamp::new(told), wall }
     }
 
     fn chain_time(&self) -> Option<ChainTime> {

@@ -275,17 +275,28 @@ fn integer(value: u64) -> sfv::Integer {
     value.unwrap_or(sfv::Integer::MAX)
 }
 
+/// How long most fields are, in bytes.
+const FIELD_LEN: usize = 128;
+
 /// Writes the values of one field, key by key.
-pub(super) struct Writer(DictSerializer<String>);
+pub(super) struct Writer(String);
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self(DictSerializer::new())
+        Self(String::with_capacity(FIELD_LEN))
+    }
+
+    /// Begins the next entry.
+    fn entry(&mut self) -> DictSerializer<&mut String> {
+        if !self.0.is_empty() {
+            self.0.push_str(", ");
+        }
+        DictSerializer::with_buffer(&mut self.0)
     }
 
     fn put<'b>(mut self, key: &'static str, value: impl Into<RefBareItem<'b>>) -> Self {
         if let Ok(key) = KeyRef::from_str(key) {
-            self.0.bare_item(key, value);
+            self.entry().bare_item(key, value);
         }
         self
     }
@@ -316,7 +327,8 @@ impl Writer {
 
     pub(super) fn rate_if(mut self, key: &'static str, rate: Option<OfferedRate>) -> Self {
         if let (Ok(key), Some(rate)) = (KeyRef::from_str(key), rate) {
-            let mut list = self.0.inner_list(key);
+            let mut entry = self.entry();
+            let mut list = entry.inner_list(key);
             for number in [rate.price().get(), rate.units()] {
                 let _item = list.bare_item(integer(number));
             }
@@ -361,7 +373,8 @@ impl Writer {
 
     pub(super) fn kinds(mut self, key: &'static str, kinds: &[Kind]) -> Self {
         if let Ok(key) = KeyRef::from_str(key) {
-            let mut list = self.0.inner_list(key);
+            let mut entry = self.entry();
+            let mut list = entry.inner_list(key);
             for kind in kinds {
                 if let Ok(token) = TokenRef::from_str(kind.as_str()) {
                     let _item = list.bare_item(token);
@@ -377,6 +390,6 @@ impl Writer {
     }
 
     pub(super) fn finish(self) -> String {
-        self.0.finish().unwrap_or_default()
+        self.0
     }
 }

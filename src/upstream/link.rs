@@ -335,7 +335,7 @@ mod tests {
             let now = Instant::now();
             assert!(!link.is_old(now));
 
-            link.opened = Instant::now().checked_sub(AGE_MAX).unwrap();
+            link.opened = now.checked_sub(AGE_MAX).unwrap();
 
             assert!(link.is_old(now));
             assert!(link.share().is_none_or(|shared| shared.is_old(now)), "a handle is no younger");

@@ -275,28 +275,17 @@ fn integer(value: u64) -> sfv::Integer {
     value.unwrap_or(sfv::Integer::MAX)
 }
 
-/// How long most fields are, in bytes.
-const FIELD_LEN: usize = 128;
-
 /// Writes the values of one field, key by key.
-pub(super) struct Writer(String);
+pub(super) struct Writer(DictSerializer<String>);
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self(String::with_capacity(FIELD_LEN))
-    }
-
-    /// Begins the next entry.
-    fn entry(&mut self) -> DictSerializer<&mut String> {
-        if !self.0.is_empty() {
-            self.0.push_str(", ");
-        }
-        DictSerializer::with_buffer(&mut self.0)
+        Self(DictSerializer::new())
     }
 
     fn put<'b>(mut self, key: &'static str, value: impl Into<RefBareItem<'b>>) -> Self {
         if let Ok(key) = KeyRef::from_str(key) {
-            self.entry().bare_item(key, value);
+            self.0.bare_item(key, value);
         }
         self
     }
@@ -327,8 +316,7 @@ impl Writer {
 
     pub(super) fn rate_if(mut self, key: &'static str, rate: Option<OfferedRate>) -> Self {
         if let (Ok(key), Some(rate)) = (KeyRef::from_str(key), rate) {
-            let mut entry = self.entry();
-            let mut list = entry.inner_list(key);
+            let mut list = self.0.inner_list(key);
             for number in [rate.price().get(), rate.units()] {
                 let _item = list.bare_item(integer(number));
             }
@@ -373,8 +361,7 @@ impl Writer {
 
     pub(super) fn kinds(mut self, key: &'static str, kinds: &[Kind]) -> Self {
         if let Ok(key) = KeyRef::from_str(key) {
-            let mut entry = self.entry();
-            let mut list = entry.inner_list(key);
+            let mut list = self.0.inner_list(key);
             for kind in kinds {
                 if let Ok(token) = TokenRef::from_str(kind.as_str()) {
                     let _item = list.bare_item(token);
@@ -390,6 +377,6 @@ impl Writer {
     }
 
     pub(super) fn finish(self) -> String {
-        self.0
+        self.0.finish().unwrap_or_default()
     }
 }

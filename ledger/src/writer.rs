@@ -16,10 +16,6 @@ use crate::post::Post;
 use crate::queue::{Exit, Waiting};
 use crate::{LedgerError, Store, StoreError};
 
-/// How much sooner than others the thread goes: the most there is, see setpriority(2).
-#[cfg(target_os = "linux")]
-const PRIORITY: i32 = -20;
-
 /// The owner of the store.
 pub(crate) struct Writer<S> {
     store: S,
@@ -47,7 +43,6 @@ impl<S: Store> Writer<S> {
 
     /// Works until it is closed, or every handle of the ledger is gone.
     pub(crate) fn run(mut self) {
-        go_first();
         let mut batch = Vec::new();
         while self.orders.take(&self.pace, &mut batch) {
             let orders = batch.len();
@@ -90,13 +85,4 @@ impl<S: Store> Writer<S> {
         }
         Ok(())
     }
-}
-
-/// Asks the system to run this thread before others, where it may. The thread works little, and whoever
-/// waits for a commit waits for it: after each answer of the disk it would stand behind threads that use
-/// up their time.
-fn go_first() {
-    // Elsewhere that is said of a whole process. Without the right to it the thread is one as any other.
-    #[cfg(target_os = "linux")]
-    let _allowed = rustix::process::setpriority_process(None, PRIORITY);
 }

@@ -15,8 +15,6 @@ mod failure;
 mod file;
 mod index;
 mod named;
-#[cfg(target_os = "linux")]
-mod priority;
 mod record;
 mod replay;
 mod restore;

@@ -5,8 +5,7 @@
 //! fee, because the signature commits to this one input and output only.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::Encodable;
-use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
+use bitcoin::hashes::Hash;
 use bitcoin::sighash::SighashCache;
 use bitcoin::transaction::Version;
 use bitcoin::{EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
@@ -128,34 +127,16 @@ impl Template {
         }
     }
 
-    /// Returns the digest that the client signs (`BIP-0143`).
-    ///
-    /// It is part of each paid request, so it is hashed without a transaction being made for it.
-    /// `ANYONECANPAY` leaves the hashes of outpoints and sequences zero, `NONE` that of outputs too.
+    /// Returns the digest that the client signs.
     pub(crate) fn digest(&self, contract: &Contract) -> Message {
-        let outputs = self.change.as_ref().map_or([0; 32], |change| {
-            let mut outputs = sha256d::Hash::engine();
-            hash(&mut outputs, change);
-            sha256d::Hash::from_engine(outputs).to_byte_array()
-        });
-        let mut preimage = sha256d::Hash::engine();
-        hash(&mut preimage, &SETTLEMENT_VERSION);
-        preimage.input(&[0; 64]);
-        hash(&mut preimage, &contract.outpoint);
-        hash(&mut preimage, &contract.terms.witness_script());
-        hash(&mut preimage, &contract.capacity.get());
-        hash(&mut preimage, &SEQUENCE);
-        preimage.input(&outputs);
-        hash(&mut preimage, &LockTime::ZERO);
-        hash(&mut preimage, &self.flag().to_u32());
-        Message::from_digest(sha256d::Hash::from_engine(preimage).to_byte_array())
+        let transaction = Transaction {
+            version: SETTLEMENT_VERSION,
+            lock_time: LockTime::ZERO,
+            input: vec![input(contract.outpoint)],
+            output: self.change.iter().cloned().collect(),
+        };
+        digest(&transaction, 0, &contract.terms, contract.capacity, self.flag())
     }
-}
-
-/// Hashes a value as it stands in a transaction.
-fn hash(engine: &mut sha256::HashEngine, value: &impl Encodable) {
-    // Hashing cannot fail.
-    let _length = value.consensus_encode(engine);
 }
 
 impl Contract {

@@ -137,7 +137,12 @@ impl Store for Counted {
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.written.fetch_add(changes.channels.len() as u64, Ordering::Relaxed);
+        let written = changes.channels.len() + changes.accounts.len();
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
         self.store.commit(changes)
+    }
+
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        self.store.tidy()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{PoisonError, RwLockReadGuard};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Attempt, Cause, Channel, Event, Input, Refusal, RequestName};
+use farebox_channel::gateway::{Account, Attempt, Cause, Channel, Event, Input, Refusal, RequestName};
 use farebox_channel::message::Memo;
 use farebox_channel::{Clock, Msat};
 
@@ -15,10 +15,17 @@ use crate::order::{Answer, Done, Order};
 use crate::store::Changes;
 use crate::{AttemptId, Cursor, LedgerError, Store, StoreError, Table};
 
+/// A channel that orders have changed.
+pub(crate) struct Drafted {
+    pub(crate) channel: Channel,
+    /// Whether more has changed than its account, or it is not on record yet.
+    is_whole: bool,
+}
+
 /// What orders have changed, and no commit has saved.
 #[derive(Default)]
 pub(crate) struct Draft {
-    pub(crate) channels: Table<OutPoint, Channel>,
+    pub(crate) channels: Table<OutPoint, Drafted>,
     cursor: Option<Cursor>,
     attempts: Table<AttemptId, Option<Attempt>>,
     pub(crate) events: Vec<Event>,
@@ -32,12 +39,24 @@ impl Draft {
 
     /// Returns what a store writes.
     pub(crate) fn changes(&self) -> Changes<'_> {
-        Changes {
-            channels: self.channels.values().collect(),
+        let mut changes = Changes {
+            accounts: Vec::with_capacity(self.channels.len()),
             cursor: self.cursor,
             attempts: self.attempts.iter().map(|(id, attempt)| (*id, *attempt)).collect(),
-            restored: None,
+            ..Changes::default()
+        };
+        for drafted in self.channels.values() {
+            match &drafted.channel {
+                Channel::Open(open) if !drafted.is_whole => changes.accounts.push(open),
+                channel => changes.channels.push(channel),
+            }
         }
+        changes
+    }
+
+    /// Takes down what a channel has become, and whether all of it is to be written.
+    fn put(&mut self, outpoint: OutPoint, channel: Channel, is_whole: bool) {
+        self.channels.insert(outpoint, Drafted { channel, is_whole });
     }
 }
 
@@ -69,7 +88,7 @@ impl<'a, S: Store> Head<'a, S> {
                     return Ok(known.clone().into());
                 }
                 self.draft.events.extend(Event::between(None, &channel, None));
-                self.draft.channels.insert(outpoint, Channel::clone(&channel));
+                self.draft.put(outpoint, Channel::clone(&channel), true);
                 Ok(Done::Channel(channel))
             }
             Order::Apply { outpoint, clock, input } => {
@@ -155,7 +174,7 @@ impl<'a, S: Store> Head<'a, S> {
         self.draft.events.extend(events);
         for (outpoint, next) in told {
             if self.channel(outpoint) != Some(&next) {
-                self.draft.channels.insert(outpoint, next);
+                self.draft.put(outpoint, next, true);
             }
         }
         Ok(())
@@ -169,13 +188,18 @@ impl<'a, S: Store> Head<'a, S> {
         input: Input,
         memo: Option<Memo>,
     ) -> Result<&Channel, LedgerError> {
-        let before = self.channel(outpoint).ok_or(LedgerError::Unknown)?;
+        let drafted = self.draft.channels.get(&outpoint);
+        let before = match drafted {
+            Some(drafted) => &drafted.channel,
+            None => self.committed.get(outpoint).ok_or(LedgerError::Unknown)?,
+        };
         let next = self.next(before, clock, input)?;
         let event = Event::between(Some(before), &next, memo);
         let is_changed = *before != next;
+        let is_whole = drafted.is_some_and(|it| it.is_whole) || !is_payment(before, &next);
         self.draft.events.extend(event);
         if is_changed {
-            self.draft.channels.insert(outpoint, next);
+            self.draft.put(outpoint, next, is_whole);
         }
         self.channel(outpoint).ok_or(LedgerError::Unknown)
     }
@@ -203,6 +227,20 @@ impl<'a, S: Store> Head<'a, S> {
 
     /// Returns a channel as the orders before left it.
     fn channel(&self, outpoint: OutPoint) -> Option<&Channel> {
-        self.draft.channels.get(&outpoint).or_else(|| self.committed.get(outpoint))
+        let drafted = self.draft.channels.get(&outpoint).map(|it| &it.channel);
+        drafted.or_else(|| self.committed.get(outpoint))
     }
+}
+
+/// Tells whether nothing differs between two states of a channel but its newest payment, what is spent,
+/// and when it was used.
+fn is_payment(before: &Channel, after: &Channel) -> bool {
+    let (Channel::Open(before), Channel::Open(after)) = (before, after) else { return false };
+    let Account { contract: _, payment: _, spent: _, least, is_stale, used_at: _, coins } =
+        &before.account;
+    let same = &after.account;
+    before.height == after.height
+        && *least == same.least
+        && *is_stale == same.is_stale
+        && *coins == same.coins
 }

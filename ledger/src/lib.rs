@@ -17,6 +17,7 @@ mod head;
 mod hold;
 mod index;
 mod ledger;
+mod log;
 mod meta;
 mod order;
 mod pace;

@@ -1,8 +1,8 @@
-//! The few values that belong to the whole store: its seed's fingerprint, how far the chain was
-//! followed, and its last restore.
+//! The few values that belong to the whole store: its seed's fingerprint, how many transactions it has
+//! seen, how far the chain was followed, and its last restore.
 
 use bitcoin::BlockHash;
-use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::consensus::encode::{Decodable, deserialize, serialize};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::sqlite::failed;
@@ -50,8 +50,11 @@ pub(crate) fn read_trail(connection: &Connection) -> Result<Vec<Cursor>, StoreEr
     blocks.map_err(|error| damaged("trail", &error))
 }
 
-/// Reads a number of four bytes, if it is on record.
-pub(crate) fn read_number(connection: &Connection, key: &str) -> Result<Option<u32>, StoreError> {
+/// Reads a number, if it is on record.
+pub(crate) fn read_number<T: Decodable>(
+    connection: &Connection,
+    key: &str,
+) -> Result<Option<T>, StoreError> {
     let number = read(connection, key).map_err(failed)?;
     let number = number.map(|number| deserialize(&number)).transpose();
     number.map_err(|error| damaged(key, &error))

@@ -7,7 +7,7 @@ use farebox_channel::{Settlement, Timestamp};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::meta;
-use crate::row::{StateRow, outpoint_bytes};
+use crate::row::{AccountRow, StateRow, outpoint_bytes};
 use crate::sqlite::Ids;
 use crate::store::{Changes, Cursor};
 
@@ -15,30 +15,32 @@ use crate::store::{Changes, Cursor};
 /// takes long, and they go faster than they come.
 const FORGOTTEN_MAX: usize = 200;
 
-/// Writes all changes in one transaction, and returns the numbers of new rows.
+/// Writes all changes in one transaction, with what `accounts` have of open channels, and returns the
+/// numbers of new rows.
 pub(crate) fn write(
     connection: &mut Connection,
     ids: &Ids,
+    epoch: u64,
     followed: Option<&(Cursor, Vec<Cursor>)>,
+    accounts: &[AccountRow],
     changes: &Changes<'_>,
 ) -> rusqlite::Result<Ids> {
     let transaction = connection.transaction()?;
+    meta::write(&transaction, "epoch", &serialize(&epoch))?;
+    write_accounts(&transaction, accounts)?;
     let mut added = Ids::default();
-    let mut numbered = Vec::with_capacity(changes.channels.len());
     for channel in &changes.channels {
         let outpoint = channel.contract().outpoint;
-        match ids.contracts.get(&outpoint) {
-            Some(id) => numbered.push((*id, *channel)),
+        let id = match ids.contracts.get(&outpoint) {
+            Some(id) => *id,
             None => {
                 let id = insert_contract(&transaction, channel)?;
                 added.contracts.insert(outpoint, id);
-                write_state(&transaction, ids, &mut added, id, channel)?;
+                id
             }
-        }
+        };
+        write_state(&transaction, ids, &mut added, id, channel)?;
     }
-    // Neighbours stand on one page.
-    numbered.sort_unstable_by_key(|(id, _)| *id);
-    update_states(&transaction, ids, &mut added, &numbered)?;
     for (id, attempt) in &changes.attempts {
         // A name without a channel is nobody's.
         if let Some(contract) = ids.contracts.get(&id.channel) {
@@ -160,28 +162,16 @@ fn settlement_id(
     Ok(id)
 }
 
-/// Writes the states of channels that are on record.
-///
-/// Nearly all that changes is what an open channel has paid and spent, and four columns cost less
-/// than all. Where another column is no longer as it was, all are written.
-fn update_states(
-    transaction: &Transaction<'_>,
-    ids: &Ids,
-    added: &mut Ids,
-    channels: &[(i64, &Channel)],
-) -> rusqlite::Result<()> {
+/// Writes what open channels have paid and spent.
+fn write_accounts(transaction: &Transaction<'_>, accounts: &[AccountRow]) -> rusqlite::Result<()> {
     let mut update = transaction.prepare_cached(
-        "UPDATE channel SET paid = ?2, signature = ?3, spent = ?4, used_at = ?5 \
-         WHERE contract = ?1 AND state = 'open' AND stale = ?6 AND height IS ?7 AND coins IS ?8",
+        "UPDATE channel SET paid = ?, signature = ?, spent = ?, used_at = ? \
+         WHERE contract = ? AND state = 'open'",
     )?;
-    for (id, channel) in channels {
-        let is_updated = matches!(channel, Channel::Open(_)) && {
-            let StateRow { paid, signature, spent, used_at, stale, height, coins, .. } =
-                StateRow::of(channel);
-            update.execute(params![id, paid, signature, spent, used_at, stale, height, coins])? > 0
-        };
-        if !is_updated {
-            write_state(transaction, ids, added, *id, channel)?;
+    for AccountRow { contract, paid, spent, used_at, signature } in accounts {
+        match update.execute(params![paid, signature, spent, used_at, contract])? {
+            1 => {}
+            rows => return Err(rusqlite::Error::StatementChangedRows(rows)),
         }
     }
     Ok(())

@@ -61,6 +61,61 @@ pub(crate) const SETTLEMENT: &[&str] = &["id", "raw", "fee", "share"];
 /// Why a row is no channel.
 type Damage = String;
 
+/// What a payment or a charge changes of an open channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccountRow {
+    /// The number of the contract's row.
+    pub(crate) contract: i64,
+    pub(crate) paid: u64,
+    pub(crate) spent: u64,
+    pub(crate) used_at: u64,
+    pub(crate) signature: [u8; 64],
+}
+
+impl AccountRow {
+    /// The number of bytes of a row.
+    pub(crate) const LEN: usize = 96;
+
+    /// Returns the row of an open channel.
+    pub(crate) fn of(contract: i64, channel: &Open) -> Self {
+        let Account { payment, spent, used_at, .. } = &channel.account;
+        Self {
+            contract,
+            paid: payment.paid().get(),
+            spent: spent.get(),
+            used_at: used_at.get(),
+            signature: payment.payment().signature.serialize_compact(),
+        }
+    }
+
+    /// Writes the row as [`AccountRow::LEN`] bytes.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.contract.to_le_bytes());
+        for number in [self.paid, self.spent, self.used_at] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.signature);
+    }
+
+    /// Takes a row off the bytes, if they have one.
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            contract: i64::from_le_bytes(take(bytes)?),
+            paid: u64::from_le_bytes(take(bytes)?),
+            spent: u64::from_le_bytes(take(bytes)?),
+            used_at: u64::from_le_bytes(take(bytes)?),
+            signature: take(bytes)?,
+        })
+    }
+}
+
+/// Takes so many bytes off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
 /// The columns of a channel that change.
 #[derive(Debug)]
 pub(crate) struct StateRow {

@@ -1,8 +1,9 @@
--- Format 1. `contract` is written once per channel; `channel` is rewritten by every payment.
+-- Format 1. `contract` is written once per channel. What an open channel has paid and spent is at most a second
+-- younger in the log of payments than in `channel`.
 
 CREATE TABLE meta (
-    key   TEXT PRIMARY KEY, -- 'fingerprint', 'cursor_height', 'cursor_hash', 'trail',
-                            -- 'restored'
+    key   TEXT PRIMARY KEY, -- 'fingerprint', 'epoch' (how many transactions there were),
+                            -- 'cursor_height', 'cursor_hash', 'trail', 'restored'
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -1,7 +1,8 @@
-//! Channels in one SQLite file.
+//! Channels in one SQLite file, with a log of payments beside it.
 //!
-//! The journal is a write-ahead log and `synchronous` is `FULL`: a commit returns after the log
-//! was fsynced, and a loss of power loses nothing that was answered.
+//! The journal is a write-ahead log and `synchronous` is `FULL`: a transaction returns after that
+//! was fsynced, as the log of payments is by each commit that goes there. A loss of power loses
+//! nothing that was answered.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,10 +12,11 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Txid};
 use farebox_channel::Settlement;
-use farebox_channel::gateway::Attempt;
+use farebox_channel::gateway::{Attempt, Open};
 use rusqlite::{Connection, params};
 
-use crate::row::{self, Named, select};
+use crate::log::PaymentLog;
+use crate::row::{self, AccountRow, Named, select};
 use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 use crate::{Table, meta, record};
 
@@ -31,10 +33,20 @@ const LOG_PAGES: u32 = 10_000;
 /// How many pages are kept in memory: those of 100,000 channels that pay.
 const CACHE_PAGES: u32 = 16_384;
 
-/// A store in one SQLite file. No other process may use it at the same time.
+/// How many channels have paid at most before their payments go to the tables: so no commit takes long.
+const LOGGED_MAX: usize = 256;
+
+/// A store in one SQLite file, and a log of payments beside it. No other process may use it at the same
+/// time.
+///
+/// A commit of nothing but payments goes to the log. What that has is in the tables a second later, with
+/// the next commit of anything else, and when the store is dropped, which removes the log.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
+    log: PaymentLog,
+    /// What the log has that the tables have not, by the contract's row.
+    logged: Table<i64, AccountRow>,
     ids: Ids,
     /// The blocks that were followed last.
     trail: Vec<Cursor>,
@@ -119,8 +131,62 @@ impl SqliteStore {
         if meta::read(&connection, "fingerprint").map_err(failed)?.as_deref() != Some(fingerprint) {
             return Err(StoreError::OtherSeed);
         }
+        let epoch = meta::read_number(&connection, "epoch")?.unwrap_or_default();
+        let (log, rows) =
+            PaymentLog::open(path, epoch).map_err(|error| failed_at(path, &error))?;
+        let logged = rows.into_iter().map(|row| (row.contract, row)).collect();
         let (ids, trail) = (Ids::default(), Vec::new());
-        Ok(Self { connection, ids, trail, _lock: lock })
+        let mut store = Self { connection, log, logged, ids, trail, _lock: lock };
+        // What a crash has left. The rest of the log, if there is any, was never answered.
+        store.tidy()?;
+        store.log.remove().map_err(|error| failed_at(&store._lock.path, &error))?;
+        Ok(store)
+    }
+
+    /// Returns the rows of open channels.
+    fn rows(&self, accounts: &[&Open]) -> Result<Vec<AccountRow>, StoreError> {
+        let row = |channel: &&Open| {
+            let id = self.ids.contracts.get(&channel.account.contract.outpoint);
+            id.map(|id| AccountRow::of(*id, channel))
+        };
+        let rows: Option<_> = accounts.iter().map(row).collect();
+        rows.ok_or_else(|| StoreError::Failed("an open channel is not on record".to_owned()))
+    }
+
+    /// Writes `rows`, all that is in the log, and `changes` in one transaction.
+    fn transact(&mut self, rows: &[AccountRow], changes: &Changes<'_>) -> Result<(), StoreError> {
+        let mut accounts = self.logged.clone();
+        accounts.extend(rows.iter().map(|row| (row.contract, *row)));
+        let mut accounts: Vec<_> = accounts.into_values().collect();
+        // Neighbours stand on one page.
+        accounts.sort_unstable_by_key(|row| row.contract);
+        let followed = changes.cursor.map(|cursor| {
+            let mut trail = self.trail.clone();
+            cursor.extend(&mut trail);
+            (cursor, trail)
+        });
+        let epoch = self.log.epoch().saturating_add(1);
+        let (connection, ids) = (&mut self.connection, &self.ids);
+        let added = record::write(connection, ids, epoch, followed.as_ref(), &accounts, changes);
+        // Where it has failed it may be on the disk all the same, and then the log is void.
+        let added = added.inspect_err(|_| self.log.shut()).map_err(failed)?;
+        self.log.restart(epoch);
+        self.logged.clear();
+        if let Some((_, trail)) = followed {
+            self.trail = trail;
+        }
+        self.ids.contracts.extend(added.contracts);
+        self.ids.settlements.extend(added.settlements);
+        Ok(())
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        // What cannot be done now is done when the store is opened.
+        if self.tidy().is_ok() {
+            let _removed = self.log.remove();
+        }
     }
 }
 
@@ -185,19 +251,20 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
-        let followed = changes.cursor.map(|cursor| {
-            let mut trail = self.trail.clone();
-            cursor.extend(&mut trail);
-            (cursor, trail)
-        });
-        let added = record::write(&mut self.connection, &self.ids, followed.as_ref(), changes);
-        let added = added.map_err(failed)?;
-        if let Some((_, trail)) = followed {
-            self.trail = trail;
+        let rows = self.rows(&changes.accounts)?;
+        let is_logged = changes.are_payments()
+            && self.logged.len().saturating_add(rows.len()) <= LOGGED_MAX
+            && self.log.has_room(rows.len())
+            && self.log.append(&rows).is_ok();
+        if is_logged {
+            self.logged.extend(rows.into_iter().map(|row| (row.contract, row)));
+            return Ok(());
         }
-        self.ids.contracts.extend(added.contracts);
-        self.ids.settlements.extend(added.settlements);
-        Ok(())
+        self.transact(&rows, changes)
+    }
+
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        if self.logged.is_empty() { Ok(()) } else { self.transact(&[], &Changes::default()) }
     }
 }
 

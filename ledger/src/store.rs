@@ -1,7 +1,7 @@
 //! What a ledger needs of a database.
 
 use bitcoin::{BlockHash, OutPoint};
-use farebox_channel::gateway::{Attempt, Channel};
+use farebox_channel::gateway::{Attempt, Channel, Open};
 use thiserror::Error;
 
 /// The database did not do its work.
@@ -72,8 +72,11 @@ pub struct Loaded {
 /// What one commit writes.
 #[derive(Clone, Debug, Default)]
 pub struct Changes<'a> {
-    /// The newest state of each channel that changed.
+    /// The newest state of each channel that changed, but for those in `accounts`.
     pub channels: Vec<&'a Channel>,
+    /// The newest state of each open channel on record of which nothing has changed but its newest payment,
+    /// what is spent, and when it was used.
+    pub accounts: Vec<&'a Open>,
     /// How far the chain is followed now, if that changed.
     pub cursor: Option<Cursor>,
     /// The named requests that changed: nothing where a charge was taken back.
@@ -81,6 +84,14 @@ pub struct Changes<'a> {
     /// The height of the tip, if the store has just been restored from a backup. Every named
     /// request counts as answered then.
     pub restored: Option<u32>,
+}
+
+impl Changes<'_> {
+    /// Tells whether nothing but accounts has changed.
+    pub(crate) fn are_payments(&self) -> bool {
+        let Self { channels, accounts: _, cursor, attempts, restored } = self;
+        channels.is_empty() && cursor.is_none() && attempts.is_empty() && restored.is_none()
+    }
 }
 
 /// A named request of a channel.
@@ -112,4 +123,13 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`] when nothing was written.
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError>;
+
+    /// Does what commits have left for later. It is called a second after the first of them, and at
+    /// the end.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not done. Nothing that is durable is lost then.
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

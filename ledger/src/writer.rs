@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use farebox_channel::gateway::Event;
 use tokio::sync::broadcast;
@@ -15,6 +15,9 @@ use crate::pace::Pace;
 use crate::post::Post;
 use crate::queue::{Exit, Waiting};
 use crate::{LedgerError, Store, StoreError};
+
+/// How long after a commit the store is tidied.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// The owner of the store.
 pub(crate) struct Writer<S> {
@@ -44,10 +47,20 @@ impl<S: Store> Writer<S> {
     /// Works until it is closed, or every handle of the ledger is gone.
     pub(crate) fn run(mut self) {
         let mut batch = Vec::new();
-        while self.orders.take(&self.pace, &mut batch) {
-            let orders = batch.len();
-            self.commit(&mut batch);
-            self.pace.note(orders, Instant::now());
+        let mut tidy_at = None;
+        while self.orders.take(&self.pace, tidy_at, &mut batch) {
+            if !batch.is_empty() {
+                let orders = batch.len();
+                self.commit(&mut batch);
+                let now = Instant::now();
+                self.pace.note(orders, now);
+                tidy_at = tidy_at.or_else(|| now.checked_add(TIDY_AFTER));
+            }
+            if tidy_at.is_some_and(|at| at <= Instant::now()) {
+                // What cannot be done now is done after the next commit.
+                let _tidied = self.store.tidy();
+                tidy_at = None;
+            }
         }
     }
 
@@ -75,8 +88,8 @@ impl<S: Store> Writer<S> {
         }
         let Draft { channels, events, .. } = draft;
         let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
-        let news = self.awaited.among(channels.values(), committed.rules());
-        committed.put(channels.into_values());
+        let news = self.awaited.among(channels.values().map(|it| &it.channel), committed.rules());
+        committed.put(channels.into_values().map(|it| it.channel));
         drop(committed);
         self.awaited.tell(&news);
         for event in events {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Attempt, Channel};
+use farebox_channel::gateway::{Attempt, Channel, Open};
 use farebox_ledger::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 
 use crate::life::{Life, lock};
@@ -151,7 +151,7 @@ impl Plate {
         for channel in in_order(changes) {
             let outpoint = channel.contract().outpoint;
             let before = self.records.channels.insert(outpoint, channel.clone());
-            self.written.push(Written { before, after: channel.clone() });
+            self.written.push(Written { before, after: channel });
         }
         for (id, attempt) in &changes.attempts {
             let key = (id.channel, id.key);
@@ -177,7 +177,8 @@ impl Plate {
                 None => "Release",
             };
         }
-        let Some(&after) = in_order(changes).first() else { return "Follow" };
+        let in_order = in_order(changes);
+        let Some(after) = in_order.first() else { return "Follow" };
         match self.records.channels.get(&after.contract().outpoint) {
             None => "Create",
             Some(before) => change(before, after),
@@ -186,8 +187,9 @@ impl Plate {
 }
 
 /// Returns the channels of a commit in an order that is always the same.
-fn in_order<'c>(changes: &Changes<'c>) -> Vec<&'c Channel> {
-    let mut channels = changes.channels.clone();
+fn in_order(changes: &Changes<'_>) -> Vec<Channel> {
+    let accounts = changes.accounts.iter().map(|open| Channel::Open(Open::clone(open)));
+    let mut channels: Vec<_> = changes.channels.iter().copied().cloned().chain(accounts).collect();
     channels.sort_by_key(|channel| channel.contract().outpoint);
     channels
 }

@@ -2,7 +2,7 @@
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use farebox_channel::gateway::Channel;
+use farebox_channel::gateway::{Cause, Channel, Input};
 use farebox_ledger::{Cursor, Ledger, LedgerError, StoreError};
 
 use crate::support::{Answer, Books, charge, now, open, outpoint, spent};
@@ -98,6 +98,7 @@ async fn a_commit_that_breaks_off_in_the_middle_is_undone_as_a_whole() {
             let is_broken = outpoint(channel) == outpoint(&channels[4]);
             queue(&ledger, channel, if is_broken { 666 } else { 5 })
         })
+        .chain([crate::support::queue(&ledger, &channels[8], Input::Expire(Cause::Operator))])
         .collect();
     watch.release();
     assert_eq!(held.await.as_ref().map(spent), Ok(1));

@@ -14,6 +14,7 @@ mod events;
 mod failure;
 mod file;
 mod index;
+mod log;
 mod named;
 mod record;
 mod replay;

@@ -1,5 +1,6 @@
 //! A store in a folder of its own, which can be opened again, watched, held up and made to fail.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -62,6 +63,21 @@ impl Books {
     /// Opens the store, or finds it in use.
     pub(crate) fn store_at_once(&self) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(&self.path(), &keyring().fingerprint())
+    }
+
+    /// The log of payments.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("ledger.sqlite-payments")
+    }
+
+    /// Returns what a crash would leave of the store now. It may be open, but not be written to.
+    pub(crate) fn after_a_crash(&self) -> Self {
+        let left = Self::new();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), left.folder.path().join(entry.file_name())).unwrap();
+        }
+        left
     }
 
     /// Opens the ledger.
@@ -186,5 +202,9 @@ impl Store for Watched {
             return Err(StoreError::Failed("as the test wants it".to_owned()));
         }
         self.store.commit(changes)
+    }
+
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        self.store.tidy()
     }
 }

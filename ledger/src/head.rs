@@ -3,9 +3,12 @@
 use std::sync::{PoisonError, RwLockReadGuard};
 
 use bitcoin::OutPoint;
-use farebox_channel::gateway::{Account, Attempt, Cause, Channel, Event, Input, Refusal, RequestName};
+use farebox_channel::gateway::{
+    Account, Attempt, Cause, Channel, Event, Input, Refusal, RequestName,
+};
 use farebox_channel::message::Memo;
 use farebox_channel::{Clock, Msat};
+use foldhash::fast::RandomState;
 
 use crate::charge::Charge;
 use crate::hold::Holds;
@@ -32,6 +35,12 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Makes an empty draft for so many orders.
+    pub(crate) fn with_room(orders: usize) -> Self {
+        let channels = Table::with_capacity_and_hasher(orders, RandomState::default());
+        Self { channels, ..Self::default() }
+    }
+
     /// Tells whether there is nothing to save.
     pub(crate) fn is_empty(&self) -> bool {
         self.channels.is_empty() && self.cursor.is_none() && self.attempts.is_empty()

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::siphash24;
 
+use crate::StoreError;
 use crate::row::AccountRow;
+use crate::sqlite::failed_at;
 
 /// The greatest length of a log: what a start after a crash reads.
 const BYTES_MAX: u64 = 4 * 1_024 * 1_024;
@@ -44,14 +46,14 @@ impl PaymentLog {
     /// since the last of them. That goes to the tables before anything is appended.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub(crate) fn open(database: &Path, epoch: u64) -> io::Result<(Self, Vec<AccountRow>)> {
+    /// [`StoreError`] when the file cannot be read.
+    pub(crate) fn open(database: &Path, epoch: u64) -> Result<(Self, Vec<AccountRow>), StoreError> {
         let mut path = database.as_os_str().to_owned();
         path.push("-payments");
         let path = PathBuf::from(path);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            read => read?,
+            read => read.map_err(|error| failed_at(&path, &error))?,
         };
         let (mut rows, mut seal, mut rest) = (Vec::new(), 0, bytes.as_slice());
         while let Some((of_frame, next)) = read_frame(&mut rest, epoch, seal) {
@@ -114,12 +116,12 @@ impl PaymentLog {
     /// Removes the file, of which nothing is needed any more.
     ///
     /// # Errors
-    /// When it is still there.
-    pub(crate) fn remove(&mut self) -> io::Result<()> {
+    /// [`StoreError`] when it is still there.
+    pub(crate) fn remove(&mut self) -> Result<(), StoreError> {
         self.file = None;
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed,
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed_at(&self.path, &error)),
+            _ => Ok(()),
         }
     }
 }

@@ -24,16 +24,16 @@ use crate::{Table, meta, record};
 const FORMAT: u32 = 1;
 /// The tables of that format.
 const SCHEMA: &str = include_str!("schema.sql");
-/// The size of a page. Each channel that has paid is a page in the log, whatever its size, so small
-/// ones cost less.
+/// The size of a page. Each channel that has changed is a page in the write-ahead log, whatever its
+/// size, so small ones cost less.
 const PAGE_BYTES: u32 = 1_024;
-/// How many pages the log has before they are put in their places: 10 MB, which a start after a
-/// crash reads in no time.
+/// How many pages the write-ahead log has before they are put in their places: 10 MB, which a start
+/// after a crash reads in no time.
 const LOG_PAGES: u32 = 10_000;
 /// How many pages are kept in memory: those of 100,000 channels that pay.
 const CACHE_PAGES: u32 = 16_384;
 
-/// How many channels have paid at most before their payments go to the tables: so no commit takes long.
+/// How many channels have paid at most before their payments go to the tables: so no transaction takes long.
 const LOGGED_MAX: usize = 256;
 
 /// A store in one SQLite file, and a log of payments beside it. No other process may use it at the same
@@ -132,14 +132,13 @@ impl SqliteStore {
             return Err(StoreError::OtherSeed);
         }
         let epoch = meta::read_number(&connection, "epoch")?.unwrap_or_default();
-        let (log, rows) =
-            PaymentLog::open(path, epoch).map_err(|error| failed_at(path, &error))?;
+        let (log, rows) = PaymentLog::open(path, epoch)?;
         let logged = rows.into_iter().map(|row| (row.contract, row)).collect();
         let (ids, trail) = (Ids::default(), Vec::new());
         let mut store = Self { connection, log, logged, ids, trail, _lock: lock };
         // What a crash has left. The rest of the log, if there is any, was never answered.
         store.tidy()?;
-        store.log.remove().map_err(|error| failed_at(&store._lock.path, &error))?;
+        store.log.remove()?;
         Ok(store)
     }
 
@@ -200,7 +199,7 @@ pub(crate) fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
-fn failed_at(path: &Path, error: &dyn std::error::Error) -> StoreError {
+pub(crate) fn failed_at(path: &Path, error: &dyn std::error::Error) -> StoreError {
     StoreError::Failed(format!("{}: {error}", path.display()))
 }
 

@@ -66,7 +66,7 @@ impl<S: Store> Writer<S> {
 
     /// Applies a batch in order, saves what changed, and only then answers.
     fn commit(&mut self, batch: &mut Vec<Waiting>) {
-        let mut draft = Draft::default();
+        let mut draft = Draft::with_room(batch.len());
         let mut head = Head::new(&mut draft, &self.committed, &mut self.store, &self.holds);
         let answers = batch.drain(..).map(|Waiting { order, reply }| (reply, head.apply(order)));
         let answers: Vec<_> = answers.collect();

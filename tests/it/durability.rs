@@ -13,6 +13,8 @@ use crate::support::{Api, Gateway, World, gateway_configuration, until};
 /// The calls that read requests, write records and pass requests on.
 const CALLS: &str =
     "trace=read,readv,recvfrom,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync";
+/// Where payments are saved first.
+const LOG: &str = "farebox.sqlite-payments>";
 
 #[tokio::test]
 async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api() {
@@ -64,7 +66,7 @@ fn check_order(lines: &[&str], request: &str) {
     let arrived = position(0, "the arrival", &reads);
     let passed_on = position(arrived + 1, "the passing on", &writes);
     let between = &lines[arrived..passed_on];
-    let is_record = |line: &&str| line.contains("pwrite64(") && line.contains("sqlite-wal");
+    let is_record = |line: &&str| line.contains("pwrite64(") && line.contains(LOG);
     let written = between.iter().position(is_record).unwrap_or_else(|| {
         panic!("no record is written before {request:?} is passed on");
     });
@@ -72,10 +74,10 @@ fn check_order(lines: &[&str], request: &str) {
     assert!(synced, "the record is not synced before {request:?} is passed on:\n{between:#?}");
 }
 
-/// Tells whether the write-ahead log was synced, also when other calls came in between.
+/// Tells whether the log was synced, also when other calls came in between.
 fn is_synced(lines: &[&str]) -> bool {
     let starts = |line: &&&str| {
-        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains("sqlite-wal")
+        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains(LOG)
     };
     lines.iter().filter(starts).any(|start| {
         let thread = start.split_whitespace().next().unwrap();

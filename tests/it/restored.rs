@@ -23,8 +23,8 @@ pub(crate) async fn restore(world: &mut World) {
 
 pub(crate) fn lose_store(world: &mut World) {
     world.gateway.kill();
-    for name in ["farebox.sqlite", "farebox.sqlite-wal", "farebox.sqlite-shm"] {
-        let _gone = fs::remove_file(world.file(name));
+    for companion in ["", "-wal", "-shm", "-payments"] {
+        let _gone = fs::remove_file(world.file(&format!("farebox.sqlite{companion}")));
     }
 }
 

@@ -1,5 +1,5 @@
-//! The few values that belong to the whole store: its seed's fingerprint, how many transactions it has
-//! seen, how far the chain was followed, and its last restore.
+//! The few values that belong to the whole store: its seed's fingerprint, the number of its last
+//! transaction, how far the chain was followed, and its last restore.
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode::{Decodable, deserialize, serialize};

@@ -1,8 +1,8 @@
--- Format 1. `contract` is written once per channel. What an open channel has paid and spent is at most a second
+-- Format 2. `contract` is written once per channel. What an open channel has paid and spent is at most a second
 -- younger in the log of payments than in `channel`.
 
 CREATE TABLE meta (
-    key   TEXT PRIMARY KEY, -- 'fingerprint', 'epoch' (how many transactions there were),
+    key   TEXT PRIMARY KEY, -- 'fingerprint', 'epoch' (drawn by the last transaction),
                             -- 'cursor_height', 'cursor_hash', 'trail', 'restored'
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -21,7 +21,7 @@ use crate::store::{AttemptId, Changes, Cursor, Loaded, Store, StoreError};
 use crate::{Table, meta, record};
 
 /// The format that this release writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The tables of that format.
 const SCHEMA: &str = include_str!("schema.sql");
 /// The size of a page. Each channel that has changed is a page in the write-ahead log, whatever its
@@ -33,7 +33,7 @@ const LOG_PAGES: u32 = 10_000;
 /// How many pages are kept in memory: those of 100,000 channels that pay.
 const CACHE_PAGES: u32 = 16_384;
 
-/// How many channels have paid at most before their payments go to the tables: so no transaction takes long.
+/// How many channels have to pay before their payments go to the tables: so no transaction takes long.
 const LOGGED_MAX: usize = 256;
 
 /// A store in one SQLite file, and a log of payments beside it. No other process may use it at the same
@@ -123,6 +123,8 @@ impl SqliteStore {
             .map_err(|error| failed_at(path, &error))?;
         match format {
             0 => create(&mut connection, fingerprint).map_err(failed)?,
+            // It had no log of payments, and what knows that format only would not read one.
+            1 => set_format(&connection).map_err(failed)?,
             FORMAT => {}
             found => {
                 return Err(StoreError::Newer { found, known: FORMAT });
@@ -164,7 +166,7 @@ impl SqliteStore {
             cursor.extend(&mut trail);
             (cursor, trail)
         });
-        let epoch = self.log.epoch().saturating_add(1);
+        let epoch = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?;
         let (connection, ids) = (&mut self.connection, &self.ids);
         let added = record::write(connection, ids, epoch, followed.as_ref(), &accounts, changes);
         // Where it has failed it may be on the disk all the same, and then the log is void.
@@ -208,8 +210,13 @@ fn create(connection: &mut Connection, fingerprint: &[u8; 16]) -> rusqlite::Resu
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
     meta::write(&transaction, "fingerprint", fingerprint)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    set_format(&transaction)?;
     transaction.commit()
+}
+
+/// Says in which format the file is from now on.
+fn set_format(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", FORMAT)
 }
 
 impl Store for SqliteStore {
@@ -252,7 +259,7 @@ impl Store for SqliteStore {
     fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
         let rows = self.rows(&changes.accounts)?;
         let is_logged = changes.are_payments()
-            && self.logged.len().saturating_add(rows.len()) <= LOGGED_MAX
+            && self.logged.len() < LOGGED_MAX
             && self.log.has_room(rows.len())
             && self.log.append(&rows).is_ok();
         if is_logged {

@@ -57,9 +57,8 @@ impl<S: Store> Writer<S> {
                 tidy_at = tidy_at.or_else(|| now.checked_add(TIDY_AFTER));
             }
             if tidy_at.is_some_and(|at| at <= Instant::now()) {
-                // What cannot be done now is done after the next commit.
-                let _tidied = self.store.tidy();
-                tidy_at = None;
+                let is_tidy = self.store.tidy().is_ok();
+                tidy_at = if is_tidy { None } else { Instant::now().checked_add(TIDY_AFTER) };
             }
         }
     }

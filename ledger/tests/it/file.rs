@@ -8,7 +8,7 @@ use bitcoin::Network;
 use farebox_channel::{Keyring, Kind, Seed};
 use farebox_ledger::{Ledger, Loaded, SqliteStore, Store, StoreError};
 
-use crate::support::{Books, every_state, keyring, open, outpoint, rules};
+use crate::support::{Books, charge, every_state, keyring, now, open, outpoint, rules};
 
 #[test]
 fn a_new_file_is_empty() {
@@ -37,9 +37,19 @@ async fn a_file_of_another_seed_or_network_is_refused_and_left_as_it_is() {
 fn a_file_of_a_newer_release_is_refused() {
     let books = Books::new();
     drop(books.store());
-    books.tamper("PRAGMA user_version = 2");
+    books.tamper("PRAGMA user_version = 3");
     let refused = books.store().map(|_| ());
-    assert_eq!(refused, Err(StoreError::Newer { found: 2, known: 1 }));
+    assert_eq!(refused, Err(StoreError::Newer { found: 3, known: 2 }));
+}
+
+#[tokio::test]
+async fn a_file_of_the_release_without_a_log_is_taken_on_and_closed_to_that_one() {
+    let books = Books::new();
+    books.record(&[open(1, 2_000)]).await;
+    books.tamper("PRAGMA user_version = 1; DELETE FROM meta WHERE key = 'epoch'");
+    assert_eq!(books.only(), open(1, 2_000));
+    let file = rusqlite::Connection::open(books.path()).unwrap();
+    assert_eq!(file.pragma_query_value(None, "user_version", |row| row.get(0)), Ok(2));
 }
 
 #[test]
@@ -69,6 +79,7 @@ async fn only_the_owner_may_read_the_files() {
     let books = Books::new();
     let (ledger, watch) = books.open();
     ledger.create(open(1, 2_000)).await.unwrap();
+    ledger.apply(outpoint(&open(1, 2_000)), now(), charge(&open(1, 2_000), 1)).await.unwrap();
     let mut names = vec![];
     for entry in fs::read_dir(books.path().parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
@@ -76,7 +87,7 @@ async fn only_the_owner_may_read_the_files() {
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    let all = ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "ledger.sqlite.lock"];
+    let all = ["", "-payments", "-shm", "-wal", ".lock"].map(|end| format!("ledger.sqlite{end}"));
     assert_eq!(names, all);
     watch.close(ledger);
 }

@@ -1,6 +1,7 @@
 //! The log of payments: what a crash, a damaged file and a failing disk leave of it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::support::{
-    Books, FIRST, account, charge, contract, now, open, outpoint, paid, spent, step,
+    Books, FIRST, account, charge, contract, msat, now, open, outpoint, paid, queue, spent, step,
 };
 
 /// The greatest length of a log.
@@ -71,6 +72,35 @@ fn a_payment_is_on_record_after_a_crash_though_the_tables_do_not_have_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_more_than_an_account_is_whole_though_the_channel_stays_open() {
+    let Channel::Open(mut stale) = open(2, 2_000) else { panic!("it is open") };
+    stale.account.is_stale = true;
+    let (books, channels) = (Books::new(), [open(1, 2_000), Channel::Open(stale)]);
+    books.record(&channels).await;
+    let topped_up = paid(channels[1].contract(), 3_000);
+    let (ledger, watch) = books.open_held();
+    // All of them share a commit, but for the first.
+    let answers = [
+        queue(&ledger, &channels[0], charge(&channels[0], 1)),
+        queue(&ledger, &channels[0], Input::Confirmed { height: 202, confirmations: 1 }),
+        queue(&ledger, &channels[0], charge(&channels[0], 1)),
+        queue(&ledger, &channels[1], Input::Pay { payment: topped_up, price: msat(0) }),
+    ];
+    tokio::task::block_in_place(|| watch.wait());
+    watch.release();
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    let on_disk = books.after_a_crash().on_disk().channels;
+    for (channel, on_disk) in channels.iter().zip(&on_disk) {
+        assert_eq!(ledger.channel(outpoint(channel)).as_ref(), Some(on_disk));
+    }
+    assert_eq!((on_disk[0].height(), spent(&on_disk[0])), (Some(202), 2));
+    assert!(!on_disk[1].account().is_stale);
+    watch.close(ledger);
+}
+
 #[test]
 fn a_store_that_was_closed_has_everything_in_its_tables_and_no_log() {
     let (books, mut channel) = (Books::new(), [open(1, 2_000)]);
@@ -104,6 +134,31 @@ async fn a_ledger_puts_payments_in_the_tables_a_second_later() {
     }
     assert!(began.elapsed() > Duration::from_millis(1_900), "twice, and not for each payment");
     watch.close(ledger);
+}
+
+#[tokio::test]
+async fn payments_that_did_not_get_to_the_tables_get_there_though_nobody_pays_again() {
+    let (books, channel) = (Books::new(), open(1, 2_000));
+    let (ledger, watch) = books.open();
+    ledger.create(channel.clone()).await.unwrap();
+    books.tamper(
+        "CREATE TRIGGER broken BEFORE UPDATE ON channel \
+         BEGIN SELECT RAISE(FAIL, 'broken'); END",
+    );
+    ledger.apply(outpoint(&channel), now(), charge(&channel, 1)).await.unwrap();
+    let began = Instant::now();
+    while watch.tidyings() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(spent_by_tables(&books), 0);
+    books.tamper("DROP TRIGGER broken");
+    while spent_by_tables(&books) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(10));
+    }
+    watch.close(ledger);
+    assert_eq!(spent(&books.only()), 1);
 }
 
 #[test]
@@ -186,6 +241,18 @@ fn where_the_log_cannot_be_written_the_tables_are() {
 }
 
 #[test]
+fn beside_a_link_to_the_database_there_is_no_log() {
+    let (books, linked, mut channel) = (Books::new(), Books::new(), [open(1, 2_000)]);
+    drop(recorded(&books, &channel));
+    symlink(books.path(), linked.path()).unwrap();
+    let mut store = linked.store().unwrap();
+    store.load().unwrap();
+    pay(&mut store, &mut channel).unwrap();
+    assert!(books.log().exists() && !linked.log().exists());
+    assert_eq!(spent(&books.after_a_crash().only()), 1);
+}
+
+#[test]
 fn a_log_is_never_longer_than_a_start_reads_in_no_time() {
     let (books, mut channels) = (Books::new(), [1, 2, 3, 4].map(|number| open(number, 2_000)));
     let mut store = recorded(&books, &channels);
@@ -225,7 +292,7 @@ fn payments_of_many_channels_go_to_the_tables_in_between() {
         let now: usize = counting.query_row(sql, [], |row| row.get(0)).unwrap();
         assert!(now == in_tables || now == paid + 1, "all that wait go together");
         in_tables = now;
-        assert!(paid + 1 - in_tables <= LOGGED_MAX);
+        assert!(paid + 1 - in_tables <= LOGGED_MAX, "{in_tables} of {paid}");
     }
     assert!(in_tables > 0 && in_tables < channels.len());
     let mut left = books.after_a_crash().on_disk().channels;

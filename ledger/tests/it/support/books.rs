@@ -25,6 +25,7 @@ pub(crate) struct Books {
 /// What a test sees of an open store, and does to it.
 pub(crate) struct Watch {
     commits: Arc<AtomicUsize>,
+    tidyings: Arc<AtomicUsize>,
     is_failing: Arc<AtomicBool>,
     is_unreadable: Arc<AtomicBool>,
     gate: mpsc::Sender<()>,
@@ -91,20 +92,22 @@ impl Books {
     }
 
     fn watched(&self, is_held: bool) -> (Ledger, Watch) {
-        let (commits, is_failing, is_unreadable) = <(Arc<_>, Arc<_>, Arc<_>)>::default();
+        let (commits, tidyings) = <(Arc<_>, Arc<_>)>::default();
+        let (is_failing, is_unreadable) = <(Arc<_>, Arc<_>)>::default();
         let (gate, held) = mpsc::channel();
         let (arrives, arrived) = mpsc::channel();
         let (closes, closed) = mpsc::channel();
         let store = Watched {
             store: self.store().unwrap(),
             commits: Arc::clone(&commits),
+            tidyings: Arc::clone(&tidyings),
             is_failing: Arc::clone(&is_failing),
             is_unreadable: Arc::clone(&is_unreadable),
             held: is_held.then_some((arrives, held)),
             _closes: closes,
         };
         let ledger = Ledger::open(store, rules()).unwrap();
-        (ledger, Watch { commits, is_failing, is_unreadable, gate, arrived, closed })
+        (ledger, Watch { commits, tidyings, is_failing, is_unreadable, gate, arrived, closed })
     }
 
     /// Puts channels on record.
@@ -141,6 +144,11 @@ impl Watch {
         self.commits.load(Ordering::SeqCst)
     }
 
+    /// How often the store was tidied, or could not be.
+    pub(crate) fn tidyings(&self) -> usize {
+        self.tidyings.load(Ordering::SeqCst)
+    }
+
     /// Lets commits fail, or succeed again.
     pub(crate) fn fail(&self, is_failing: bool) {
         self.is_failing.store(is_failing, Ordering::SeqCst);
@@ -173,6 +181,7 @@ impl Watch {
 struct Watched {
     store: SqliteStore,
     commits: Arc<AtomicUsize>,
+    tidyings: Arc<AtomicUsize>,
     is_failing: Arc<AtomicBool>,
     is_unreadable: Arc<AtomicBool>,
     held: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
@@ -205,6 +214,7 @@ impl Store for Watched {
     }
 
     fn tidy(&mut self) -> Result<(), StoreError> {
+        self.tidyings.fetch_add(1, Ordering::SeqCst);
         self.store.tidy()
     }
 }

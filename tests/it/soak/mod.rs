@@ -93,11 +93,11 @@ async fn what_was_paid_for_before_the_disk_was_full_is_answered_with_the_whole_c
 
     let (answer, ()) = tokio::join!(crowd.buyer.send(path, &payment), async {
         storm.until_asked().await;
-        storm.limit_files("1");
+        storm.world.gateway.limit_files("1");
     });
     let refused = crowd.buyer.send(path, &payment).await;
     let free = crowd.buyer.send("/free/x", &[]).await;
-    storm.limit_files("unlimited");
+    storm.world.gateway.limit_files("unlimited");
     let after = crowd.buyer.send(path, &payment).await;
 
     // What it has not used could not be given back.

@@ -206,16 +206,10 @@ impl Storm {
 
     /// Lets no file of the gateway grow, until some requests have found that out.
     async fn fill_disk(&self, square: &Square, dice: &mut Dice) {
-        self.limit_files("1");
+        self.world.gateway.limit_files("1");
         some(&square.counts.unsaved, 5 + dice.below(20)).await;
         some(&square.counts.free, 2).await;
-        self.limit_files("unlimited");
-    }
-
-    /// Sets how many bytes the gateway's files may have from now on.
-    pub(super) fn limit_files(&self, bytes: &str) {
-        let id = self.world.gateway.pid().to_string();
-        run("prlimit", &["--pid", &id, &format!("--fsize={bytes}:")]);
+        self.world.gateway.limit_files("unlimited");
     }
 
     /// Waits until the service was asked something.

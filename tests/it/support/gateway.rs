@@ -54,6 +54,13 @@ impl Gateway {
         format!("http://{}{path}", self.host)
     }
 
+    /// Sets how many bytes each of its files may have from now on.
+    pub(crate) fn limit_files(&self, bytes: &str) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.pid().to_string(), &format!("--fsize={bytes}:")]);
+        assert!(prlimit.status().unwrap().success(), "{prlimit:?}");
+    }
+
     /// Ends it as a crash does: at once, and without a word.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();

@@ -45,6 +45,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
         if let Err(error @ (PayError::Distrust(_) | PayError::File(_))) = reckoned {
             return (till.turns(), Err(error));
         }
+        till.wait_for_turn().await;
         let asked = Asked::of(&request);
         let bought = if quote.is_running {
             Ticket::running(till, quote.price, self.policy.allowance(), &asked)

@@ -9,7 +9,7 @@ use farebox_channel::message::{
     ChannelStatus, ContractRequest, Receipt, RefundReply, StateName, StateReply, StatusReply,
     StatusRequest, StatusSubject,
 };
-use farebox_channel::{Contract, Place, Proof};
+use farebox_channel::{Contract, Msat, Place, Proof};
 use reqwest::Url;
 use secp256k1::{SECP256K1, SecretKey};
 
@@ -138,10 +138,11 @@ impl<B: Chain + Wallet> PayingClient<B> {
             None => Ok(purse.clone()),
         };
         let Some(purse) = till.purse() else { return Ok(()) };
+        till.traffic().named = Msat::ZERO;
         let receipt: Receipt = step(&self.http, origin, &in_step(&purse)?.top_up()).await?;
         // Both claims are believed at once: whoever is cut off between them would believe no other.
         let catch_up = |purse: &Purse| in_step(purse)?.catch_up(&receipt);
-        till.believe(till.trusts()?, catch_up, || till.finish_turn())?;
+        till.believe(till.trusts()?, receipt.spent, catch_up)?;
         let Some(after) = till.purse() else { return Ok(()) };
         let (paid, spent) = (after.payment.paid, after.spent);
         self.observer.tell(&Event::Resynchronised { channel, paid, spent });

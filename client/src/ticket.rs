@@ -11,6 +11,7 @@ use crate::error::PayError;
 use crate::policy::Allowance;
 use crate::purchase::{Asked, Line, Number};
 use crate::till::Till;
+use crate::traffic::Traffic;
 
 /// A request that is paid for. When it is dropped before it is known what it costs, all that it may
 /// cost stays counted.
@@ -78,7 +79,7 @@ impl Ticket {
                     let (next, payment) = purse.begin(price, ahead, &record.key)?;
                     Ok((next, (payment, till.turns())))
                 },
-                |traffic| traffic.begin_running(),
+                |traffic| traffic.begin_running(price),
             )
         };
         let ((payment, signed_at), number) = as_far_as_budgets_go(allowance.ahead, sign)?;
@@ -117,15 +118,25 @@ impl Ticket {
         match (self.phase, receipt.is_running) {
             (Phase::Waiting, false) => {
                 self.phase = Phase::Over;
-                let receive = |purse: &Purse| Ok(purse.receive(receipt, price)?);
+                let is_older = || self.till.turns() != self.signed_at;
                 // It has cost no more than was agreed to, whatever a receipt says.
                 let line = self.paid(receipt.price.min(price));
-                self.till.book(line, |traffic| traffic.answered(), |purse, _| receive(purse))
+                let note = |traffic: &mut Traffic| {
+                    traffic.answered(price);
+                    traffic.named = traffic.named.max(receipt.spent);
+                };
+                self.till.book(line, note, |purse, traffic| {
+                    let next = purse.receive(receipt, price)?;
+                    // It is in the sum that the gateway named when both records were brought together.
+                    let is_in = |charged| receipt.spent <= charged && is_older();
+                    let is_counted_twice = traffic.charged.is_some_and(is_in);
+                    Ok(if is_counted_twice { next.take_back(receipt.price) } else { next })
+                })
             }
             (Phase::Waiting, true) => {
                 self.phase = Phase::Running;
-                let note = |traffic: &mut crate::traffic::Traffic| {
-                    traffic.answered();
+                let note = |traffic: &mut Traffic| {
+                    traffic.answered(price);
                     traffic.run();
                 };
                 self.till.book(None, note, |purse, traffic| {
@@ -136,7 +147,7 @@ impl Ticket {
                 self.phase = Phase::Running;
                 self.till.book(
                     None,
-                    |traffic| traffic.answered(),
+                    |traffic| traffic.answered(price),
                     |purse, traffic| head(purse, receipt, traffic.slack()),
                 )?;
                 // There was nothing in it to be counted.
@@ -177,23 +188,25 @@ impl Ticket {
     /// Notes that the request was refused before it was charged.
     pub(crate) fn refused(&mut self) -> Result<(), PayError> {
         let (phase, price) = (std::mem::replace(&mut self.phase, Phase::Over), self.price);
-        // What was signed before both records were brought together counts as spent since. That is looked
-        // at while the account is locked: it may be done at this moment.
+        // What was signed before both records were brought together counts as spent since, where it was
+        // not counted besides. That is looked at while the account is locked: it may be done at this
+        // moment.
         let is_counted = || self.till.turns() != self.signed_at;
         let line = self.number.map(Line::Refused);
         match phase {
             Phase::Waiting => self.till.book(
                 line,
-                |traffic| traffic.answered(),
+                |traffic| traffic.answered(price),
                 |purse, traffic| {
-                    let is_kept = is_counted() && traffic.sharers() == 0;
+                    let is_besides = traffic.charged.is_some() || traffic.sharers() > 0;
+                    let is_kept = is_counted() && !is_besides;
                     Ok(if is_kept { purse.clone() } else { purse.take_back(price) })
                 },
             ),
             Phase::WaitingToRun => self.till.book(
                 line,
                 |traffic| {
-                    traffic.answered();
+                    traffic.answered(price);
                     match is_counted() {
                         true => traffic.leave(None),
                         false => traffic.end(),
@@ -208,10 +221,10 @@ impl Ticket {
     /// Notes that the request was answered by somebody who does not say what it has cost.
     pub(crate) fn answered(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Waiting => self.till.traffic().answered(),
+            Phase::Waiting => self.till.traffic().answered(self.price),
             Phase::WaitingToRun => {
                 let mut traffic = self.till.traffic();
-                traffic.answered();
+                traffic.answered(self.price);
                 traffic.leave(self.number);
             }
             Phase::Running | Phase::Over => {}

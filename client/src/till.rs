@@ -197,8 +197,6 @@ impl Till {
     }
 
     /// Returns how often both records were brought together.
-    ///
-    /// A request that was signed before the last time counts as spent already.
     pub(crate) fn turns(&self) -> u32 {
         self.turns.load(Ordering::Acquire)
     }
@@ -209,9 +207,9 @@ impl Till {
         (self.turns() == seen).then_some(turn)
     }
 
-    /// Notes that both records were brought together.
-    pub(crate) fn finish_turn(&self) {
-        self.turns.fetch_add(1, Ordering::AcqRel);
+    /// Waits while both records are brought together: what was signed meanwhile could be too little.
+    pub(crate) async fn wait_for_turn(&self) {
+        let _turn = self.turn.lock().await;
     }
 
     /// Returns when it was opened, if that was in this run.
@@ -249,22 +247,30 @@ impl Till {
         Ok(self.file.doubted(&channel)? == Msat::ZERO)
     }
 
-    /// Takes what the gateway knows. More spent on the same payment, which no signature bears out, is
-    /// taken where it `may` be; else nothing changes. `note` is done with the change.
+    /// Takes what the gateway knows, and that it has `charged` so much: both records are brought together.
+    /// More spent on the same payment, which no signature bears out, is taken where it `may` be; else
+    /// nothing changes.
+    ///
+    /// A request that waits meanwhile may be charged yet, and is counted besides.
     pub(crate) fn believe(
         &self,
         may: bool,
+        charged: Msat,
         change: impl FnOnce(&Purse) -> Result<Purse, Distrust>,
-        note: impl FnOnce(),
     ) -> Result<(), PayError> {
         let mut record = self.record();
+        let mut traffic = self.traffic();
         let Stage::Open(purse) = &record.stage else { return Ok(()) };
-        let next = change(purse)?;
-        let claimed = if next.payment == purse.payment {
-            next.spent.checked_sub(purse.spent).unwrap_or_default()
-        } else {
-            Msat::ZERO
+        let least = change(purse)?;
+        let claimed = |next: &Purse| match next.payment == purse.payment {
+            true => next.spent.checked_sub(purse.spent).unwrap_or_default(),
+            false => Msat::ZERO,
         };
+        let charged = charged.max(traffic.named.min(least.payment.paid.to_msat()));
+        let besides = least.besides(charged, traffic.agreed());
+        let is_besides = least.known.is_none() && (may || claimed(&besides) == Msat::ZERO);
+        let next = if is_besides { besides } else { least };
+        let claimed = claimed(&next);
         if claimed > Msat::ZERO && !may {
             let (charged, agreed) = (next.spent, purse.spent);
             return Err(Distrust::Overcharged { charged, agreed }.into());
@@ -276,7 +282,8 @@ impl Till {
         } else {
             self.keep(&mut record, next, None)?;
         }
-        note();
+        traffic.charged = is_besides.then_some(charged);
+        self.turns.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 }

@@ -15,6 +15,13 @@ pub(crate) struct Traffic {
     left: Vec<Number>,
     /// Requests whose head has not come, those of running answers too.
     waiting: u32,
+    /// What they cost together, as far as that is agreed to.
+    agreed: Msat,
+    /// What the gateway had charged when both records were last brought together, if what waited then
+    /// was counted besides.
+    pub(crate) charged: Option<Msat>,
+    /// The greatest sum that a receipt has named since that was begun.
+    pub(crate) named: Msat,
     /// How many requests were begun.
     begun: u64,
     /// What was signed for requests that got no answer. They may be charged yet.
@@ -39,19 +46,32 @@ impl Traffic {
         let slack = if is_resumed { Msat::MAX } else { Msat::ZERO };
         let unknown = if is_shared { 1 } else { 0 };
         let (running, waiting, begun, topped_up, lost) = (0, 0, 0, 0, Msat::ZERO);
-        let left = Vec::new();
-        Self { running, unknown, left, waiting, begun, lost, slack, topped_up, is_closing: false }
+        let (agreed, charged, named) = (Msat::ZERO, None, Msat::ZERO);
+        Self {
+            running,
+            unknown,
+            left: Vec::new(),
+            waiting,
+            agreed,
+            charged,
+            named,
+            begun,
+            lost,
+            slack,
+            topped_up,
+            is_closing: false,
+        }
     }
 
     /// Notes that a request is sent at a price that is agreed to.
     pub(crate) fn begin(&mut self, price: Msat) {
-        self.wait();
+        self.wait(price);
         self.slack = self.slack.checked_add(price).unwrap_or(Msat::MAX);
     }
 
     /// Notes that a request is sent whose answer will run.
-    pub(crate) const fn begin_running(&mut self) {
-        self.wait();
+    pub(crate) fn begin_running(&mut self, price: Msat) {
+        self.wait(price);
         self.run();
     }
 
@@ -60,19 +80,21 @@ impl Traffic {
         self.running = self.running.saturating_add(1);
     }
 
-    const fn wait(&mut self) {
+    fn wait(&mut self, price: Msat) {
+        self.agreed = self.agreed.checked_add(price).unwrap_or(Msat::MAX);
         self.waiting = self.waiting.saturating_add(1);
         self.begun = self.begun.saturating_add(1);
     }
 
-    /// Notes that a request was answered.
-    pub(crate) const fn answered(&mut self) {
+    /// Notes that a request at a price was answered.
+    pub(crate) fn answered(&mut self, price: Msat) {
+        self.agreed = self.agreed.checked_sub(price).unwrap_or_default();
         self.waiting = self.waiting.saturating_sub(1);
     }
 
     /// Notes that a request got no answer. It may be charged yet.
     pub(crate) fn lose(&mut self, price: Msat) {
-        self.answered();
+        self.answered(price);
         self.lost = self.lost.checked_add(price).unwrap_or(Msat::MAX);
     }
 
@@ -112,6 +134,11 @@ impl Traffic {
     pub(crate) fn calm(&self) -> Option<Calm> {
         let is_calm = self.is_quiet() && self.unknown > 0;
         is_calm.then_some(Calm(self.begun))
+    }
+
+    /// Returns what the requests that wait cost together.
+    pub(crate) const fn agreed(&self) -> Msat {
+        self.agreed
     }
 
     /// Returns what was signed for requests that got no answer.

@@ -218,7 +218,9 @@ impl<B: Chain + Wallet> Watcher<B> {
             let Some(unspent) = self.0.node.confirmed(output).await? else { continue };
             let height = tip.height.saturating_add(1).saturating_sub(unspent.confirmations);
             let mined = Mined::recognise(channel.contract(), &settlement.transaction, height);
-            return Ok(mined.map(|mined| vec![Input::Spent(mined)]));
+            // It may be deep by now, and the next block may be long in coming.
+            let deepened = Input::Deepened { height: tip.height };
+            return Ok(mined.map(|mined| vec![Input::Spent(mined), deepened]));
         }
         Ok(None)
     }

@@ -175,12 +175,12 @@ impl Purse {
         }
     }
 
-    /// Returns the final amount of a close: what is spent, and no less than the first payment.
-    /// For the sake of that it is never more than what is signed.
+    /// Returns the final amount of a close: what is spent, and no less than the first payment. It is
+    /// never more than what is signed, beyond which nothing was charged.
     #[must_use]
     pub fn final_amount(&self) -> Sat {
         let contract = self.contract();
-        let least = self.spent.to_sat_ceil().max(self.least.min(self.payment.paid));
+        let least = self.spent.to_sat_ceil().max(self.least).min(self.payment.paid);
         contract.payable(least).unwrap_or(contract.capacity)
     }
 

@@ -16,7 +16,7 @@ use crate::contract::{Contract, Terms};
 use crate::message::{ChannelStatus, Receipt, RefundRequest};
 use crate::payment::Payment;
 use crate::refund::{Refund, RefundError};
-use crate::units::Sat;
+use crate::units::{Msat, Sat};
 
 /// A channel that its client has found again with nothing but its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,15 @@ impl Purse {
             return Err(Distrust::Overcharged { charged, agreed });
         }
         Ok(Self { spent: self.spent.max(charged), ..self.clone() })
+    }
+
+    /// Counts requests that wait for their answers besides what the gateway has `charged`: it may not
+    /// have seen them yet, and charges them when they come.
+    #[must_use]
+    pub fn besides(&self, charged: Msat, waiting: Msat) -> Self {
+        let spent = charged.checked_add(waiting).unwrap_or(Msat::MAX);
+        let spent = spent.min(self.contract().capacity.to_msat()).max(self.spent);
+        Self { spent, ..self.clone() }
     }
 }
 

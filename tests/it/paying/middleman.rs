@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::support::until;
 
 /// For how long an answer is waited for that is not meant to come.
 const SHORT: Duration = Duration::from_millis(200);
@@ -16,6 +19,10 @@ const SHORT: Duration = Duration::from_millis(200);
 pub(super) enum Fate {
     /// It goes its way.
     Pass,
+    /// It goes its way once it is released.
+    Late,
+    /// The gateway gets it, and the answer goes its way once that is released.
+    Slow,
     /// The connection breaks before it gets to the gateway.
     Lost,
     /// The gateway gets it, and both connections break before an answer has begun.
@@ -42,6 +49,8 @@ struct State {
     heads: Vec<String>,
     /// How many carried a payment since the rule was set.
     paid: usize,
+    /// Whether requests that are late are released, and answers that are slow.
+    released: watch::Sender<(bool, bool)>,
 }
 
 /// A server before the gateway. It ends with this value.
@@ -56,7 +65,13 @@ impl Middleman {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let rule = Box::new(|_| Fate::Pass);
-        let state = State { gateway: None, rule, heads: Vec::new(), paid: 0 };
+        let state = State {
+            gateway: None,
+            rule,
+            heads: Vec::new(),
+            paid: 0,
+            released: watch::Sender::default(),
+        };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let serving = tokio::spawn(async move {
@@ -84,6 +99,21 @@ impl Middleman {
         state.heads.clear();
     }
 
+    /// Waits until so many requests have come that carry a payment.
+    pub(super) async fn until_paid(&self, number: usize) {
+        until("a payment comes", async || self.state.lock().unwrap().paid >= number).await;
+    }
+
+    /// Lets requests go their way that are late.
+    pub(super) fn release_requests(&self) {
+        self.state.lock().unwrap().released.send_modify(|(requests, _)| *requests = true);
+    }
+
+    /// Lets answers go their way that are slow.
+    pub(super) fn release_answers(&self) {
+        self.state.lock().unwrap().released.send_modify(|(_, answers)| *answers = true);
+    }
+
     /// Returns the heads of all requests since then, in lower case.
     pub(super) fn heads(&self) -> Vec<String> {
         self.state.lock().unwrap().heads.clone()
@@ -108,26 +138,33 @@ impl Drop for Middleman {
 /// Serves one request for each connection.
 async fn serve(mut client: TcpStream, state: Arc<Mutex<State>>) {
     let Some((head, begun)) = read_head(&mut client).await else { return };
-    let (fate, gateway) = {
+    let (fate, gateway, mut released) = {
         let mut state = state.lock().unwrap();
         let lower = head.to_ascii_lowercase();
         let is_paid = lower.contains("payment-channel-pay:");
         state.heads.push(lower);
         state.paid += usize::from(is_paid);
         let fate = if is_paid { (state.rule)(state.paid) } else { Fate::Pass };
-        (fate, state.gateway.unwrap())
+        (fate, state.gateway.unwrap(), state.released.subscribe())
     };
     match fate {
         Fate::Lost => return,
         Fate::BadGateway => return say(&mut client, "502 Bad Gateway", "sorry").await,
         _ => {}
     }
+    if fate == Fate::Late {
+        released.wait_for(|(requests, _)| *requests).await.unwrap();
+    }
     let mut gateway = TcpStream::connect(gateway).await.unwrap();
     // Each answer ends with its connection.
     let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
     gateway.write_all(head.as_bytes()).await.unwrap();
     gateway.write_all(&begun).await.unwrap();
-    if fate == Fate::Pass {
+    if fate == Fate::Slow {
+        gateway.readable().await.unwrap();
+        released.wait_for(|(_, answers)| *answers).await.unwrap();
+    }
+    if matches!(fate, Fate::Pass | Fate::Late | Fate::Slow) {
         let _ended = tokio::io::copy_bidirectional(&mut client, &mut gateway).await;
         return;
     }

@@ -4,6 +4,7 @@ mod again;
 mod building;
 mod channels;
 mod crowd;
+mod in_step;
 mod middleman;
 mod middlewares;
 

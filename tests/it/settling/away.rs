@@ -139,8 +139,9 @@ async fn blocks_that_the_node_has_pruned_are_leapt_over_with_what_is_unspent() {
 
     crowd.until_state(1, StateName::Open).await;
     assert_eq!(crowd.pay(1, 6_000).await.status, 200);
-    world.mine(6).await;
+    // It is deep, and no other block comes.
     crowd.until_state(0, StateName::Settled).await;
+    world.mine(6).await;
     crowd.close(1, 6_000).await;
     crowd.close(2, 5_000).await;
     until("the others are settled", async || {

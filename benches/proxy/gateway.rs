@@ -25,7 +25,8 @@ pub(crate) const PAID: &str = "/paid";
 /// The path of a long answer that costs nothing, and of one that costs its bytes.
 pub(crate) const LARGE_FREE: &str = "/large/free";
 pub(crate) const METERED: &str = "/large/paid";
-/// The gateway's count of commits, each of which is one fsync.
+/// The gateway's count of commits, each of which is one sync, or two where it is a transaction that SQLite
+/// ends with a checkpoint.
 const COMMITS: &str = "farebox_ledger_commits_total";
 /// How long the gateway may take to tell its figures.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(2);

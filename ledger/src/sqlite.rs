@@ -74,11 +74,13 @@ impl StoreLock {
     /// # Errors
     /// [`StoreError`] when another one does, or the lock file cannot be made.
     pub fn acquire(path: &Path) -> Result<Self, StoreError> {
+        // Whoever comes by a link finds the same lock.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let file = open_private(Path::new(&name)).map_err(|error| failed_at(path, &error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), file }),
+            Ok(()) => Ok(Self { path: path.clone(), file }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
             Err(TryLockError::Error(error)) => Err(failed_at(path, &error)),
         }

@@ -6,15 +6,17 @@
 use std::process::Command;
 
 use farebox::regtest::Regtest;
-use farebox_channel::Kind;
+use farebox_channel::{Kind, Msat};
 
-use crate::support::{Api, Gateway, World, gateway_configuration, until};
+use crate::support::{Api, Gateway, PRICE_MSAT, World, gateway_configuration, header, until};
 
 /// The calls that read requests, write records and pass requests on.
 const CALLS: &str =
     "trace=read,readv,recvfrom,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync";
 /// Where payments are saved first.
 const LOG: &str = "farebox.sqlite-payments>";
+/// Where everything else is.
+const WAL: &str = "farebox.sqlite-wal>";
 
 #[tokio::test]
 async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api() {
@@ -36,6 +38,12 @@ async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api()
         let answer = buyer.pay(&format!("/paid/traced-{request}")).await;
         assert_eq!(answer.status, 200);
     }
+    let (_, payment) = buyer.purse().pay(Msat::new(PRICE_MSAT).unwrap(), &buyer.key).unwrap();
+    for request in 0..5 {
+        let name = ("idempotency-key", format!("\"{request}\""));
+        let path = format!("/paid/named-{request}");
+        assert_eq!(buyer.send(&path, &[header(&payment), name]).await.status, 200);
+    }
     let mut world = world;
     assert!(world.gateway.terminate());
 
@@ -49,12 +57,13 @@ async fn a_payment_is_synced_between_its_arrival_and_the_first_byte_to_the_api()
     let trace = read();
     let lines: Vec<&str> = trace.lines().collect();
     for request in 0..5 {
-        check_order(&lines, &format!("GET /paid/traced-{request} "));
+        check_order(&lines, &format!("GET /paid/traced-{request} "), LOG);
+        check_order(&lines, &format!("GET /paid/named-{request} "), WAL);
     }
 }
 
-/// Checks that the record is written and synced after a request came and before it goes on.
-fn check_order(lines: &[&str], request: &str) {
+/// Checks that the record is written to a file and synced after a request came and before it goes on.
+fn check_order(lines: &[&str], request: &str, file: &str) {
     let position = |from: usize, what: &str, is_it: &dyn Fn(&str) -> bool| {
         let found = lines.iter().skip(from).position(|line| is_it(line));
         from + found.unwrap_or_else(|| panic!("{what} of {request:?} is not in the trace"))
@@ -66,18 +75,18 @@ fn check_order(lines: &[&str], request: &str) {
     let arrived = position(0, "the arrival", &reads);
     let passed_on = position(arrived + 1, "the passing on", &writes);
     let between = &lines[arrived..passed_on];
-    let is_record = |line: &&str| line.contains("pwrite64(") && line.contains(LOG);
+    let is_record = |line: &&str| line.contains("pwrite64(") && line.contains(file);
     let written = between.iter().position(is_record).unwrap_or_else(|| {
         panic!("no record is written before {request:?} is passed on");
     });
-    let synced = is_synced(&between[written..]);
+    let synced = is_synced(&between[written..], file);
     assert!(synced, "the record is not synced before {request:?} is passed on:\n{between:#?}");
 }
 
-/// Tells whether the log was synced, also when other calls came in between.
-fn is_synced(lines: &[&str]) -> bool {
+/// Tells whether a file was synced, also when other calls came in between.
+fn is_synced(lines: &[&str], file: &str) -> bool {
     let starts = |line: &&&str| {
-        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains(LOG)
+        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains(file)
     };
     lines.iter().filter(starts).any(|start| {
         let thread = start.split_whitespace().next().unwrap();

@@ -241,6 +241,14 @@ fn where_the_log_cannot_be_written_the_tables_are() {
 }
 
 #[test]
+fn a_store_that_is_in_use_is_in_use_by_a_link_too() {
+    let (books, linked, channel) = (Books::new(), Books::new(), [open(1, 2_000)]);
+    let _store = recorded(&books, &channel);
+    symlink(books.path(), linked.path()).unwrap();
+    assert!(matches!(linked.store(), Err(StoreError::InUse(_))));
+}
+
+#[test]
 fn beside_a_link_to_the_database_there_is_no_log() {
     let (books, linked, mut channel) = (Books::new(), Books::new(), [open(1, 2_000)]);
     drop(recorded(&books, &channel));

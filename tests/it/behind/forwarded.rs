@@ -57,8 +57,10 @@ async fn clients_behind_a_trusted_proxy_are_limited_each_alone_and_others_togeth
         let front = Front::start_in(folder, top, &service.url(), limits).await;
         let url = front.gateway.url("/paid/x");
         let mut statuses = Vec::new();
-        for client in ["1.1.1.1", "1.1.1.1", "1.1.1.1", "1.1.1.1", "1.1.1.1", "2.2.2.2"] {
-            let field = format!("X-Forwarded-For: {client}");
+        let clients = ["1.1.1.1", "1.1.1.1", "1.1.1.1", "1.1.1.1", "1.1.1.1", "2.2.2.2"];
+        for (number, client) in clients.into_iter().enumerate() {
+            // What the client itself has said stands before what the proxy saw.
+            let field = format!("X-Forwarded-For: 9.9.9.{number}, {client}");
             statuses.push(super::curl(&["-H", &field, &url]).await.0);
         }
         assert!(statuses.contains(&429), "{statuses:?}");

@@ -1,6 +1,11 @@
 //! TLS on both sides.
 
+use std::time::{Duration, Instant};
+
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::certificates::Authority;
 use super::modern::Modern;
@@ -99,11 +104,16 @@ struct Listener {
 
 impl Listener {
     async fn start(upstream: &str) -> Self {
+        Self::start_with(upstream, "").await
+    }
+
+    /// The same with more of the file below.
+    async fn start_with(upstream: &str, more: &str) -> Self {
         let folder = TempDir::with_prefix("farebox-behind-").unwrap();
         let authority = Authority::new(folder.path(), "authority");
         let (certificate, key) = authority.sign("gateway", "DNS:localhost");
         let authority = authority.certificate();
-        let tls = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n");
+        let tls = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n{more}");
         let front = Front::start_in(folder, "", upstream, &tls).await;
         let port = front.host().rsplit(':').next().unwrap().to_owned();
         Self { front, authority, port }
@@ -159,10 +169,29 @@ async fn old_versions_of_tls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_end_is_given_up() {
+    let service = Service::start(|_| ok("ok")).await;
+    let listener = Listener::start_with(&service.url(), "[limits]\nheader_secs = 2\n").await;
+
+    // Nothing at all, and the beginning of a ClientHello (RFC 8446 §5.1).
+    for said in [&[][..], &[22, 3, 1, 2, 0, 1, 0, 1]] {
+        let mut socket = TcpStream::connect(listener.front.host()).await.unwrap();
+        socket.write_all(said).await.unwrap();
+        let began = Instant::now();
+        let mut heard = Vec::new();
+        let ended = timeout(Duration::from_secs(20), socket.read_to_end(&mut heard)).await;
+        assert!(ended.is_ok() && began.elapsed() > Duration::from_secs(1), "{ended:?}");
+    }
+
+    let url = listener.url("/x");
+    assert_eq!(curl(&["--cacert", &listener.authority, &url]).await, (200, "ok".to_owned()));
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_taken_on_sighup_and_cuts_no_request() {
     let service = Service::start(|seen| {
         if seen.line() == "GET /wait" {
-            std::thread::sleep(std::time::Duration::from_secs(2));
+            std::thread::sleep(Duration::from_secs(2));
         }
         ok("ok")
     })

@@ -47,7 +47,9 @@ async fn programs_get_a_document_and_browsers_a_page() {
     assert_eq!(prices[0], first);
     assert_eq!((&prices[1]["shadow"], &prices[3]["free"]), (&true.into(), &true.into()));
     assert_eq!((page.status, page.field("content-type")), (200, "text/html; charset=utf-8"));
-    for words in ["/users/{id}/**", "2.5 sat (2,500 msat)", "10 free every 1 hour", "1 minute"] {
+    for words in
+        ["/users/{id}/**", "2.5 sat (2,500 msat)", "10 free every 1 hour", "1 minute", "How to pay"]
+    {
         assert!(page.body.contains(words), "{words} in {}", page.body);
     }
     assert_eq!(page.field("vary"), "accept");

@@ -72,7 +72,7 @@ fn the_unit_is_one_that_systemd_understands() {
     let copy = folder.path().join("farebox.service");
     std::fs::write(&copy, text.replace(installed, env!("CARGO_BIN_EXE_farebox"))).unwrap();
 
-    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(copy).output();
+    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output();
 
     // Where there is no systemd, nobody uses the unit.
     if let Ok(ended) = verified {
@@ -81,5 +81,13 @@ fn the_unit_is_one_that_systemd_understands() {
         let is_ours = |line: &&str| line.contains("farebox") && !line.contains("notify-reload");
         let ours: Vec<_> = words.lines().filter(is_ours).collect();
         assert!(ours.is_empty(), "{ours:?}");
+    }
+
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--no-pager", "--offline=yes", "--threshold=20"]).arg(copy);
+    if let Ok(ended) = security.output() {
+        let words = String::from_utf8(ended.stderr).unwrap();
+        let is_known = !words.contains("unrecognized option");
+        assert!(!is_known || ended.status.success(), "it is exposed by more than 2.0: {words}");
     }
 }

@@ -102,6 +102,11 @@ impl Ticket {
         self.signed_at
     }
 
+    /// Tells whether both records were brought together since it was signed.
+    fn is_older(&self) -> bool {
+        self.till.turns() != self.signed_at
+    }
+
     /// Tells whether the answer is to run, and has not begun.
     pub(crate) fn is_to_run(&self) -> bool {
         self.phase == Phase::WaitingToRun
@@ -118,7 +123,6 @@ impl Ticket {
         match (self.phase, receipt.is_running) {
             (Phase::Waiting, false) => {
                 self.phase = Phase::Over;
-                let is_older = || self.till.turns() != self.signed_at;
                 // It has cost no more than was agreed to, whatever a receipt says.
                 let line = self.paid(receipt.price.min(price));
                 let note = |traffic: &mut Traffic| {
@@ -128,7 +132,7 @@ impl Ticket {
                 self.till.book(line, note, |purse, traffic| {
                     let next = purse.receive(receipt, price)?;
                     // It is in the sum that the gateway named when both records were brought together.
-                    let is_in = |charged| receipt.spent <= charged && is_older();
+                    let is_in = |charged| receipt.spent <= charged && self.is_older();
                     let is_counted_twice = traffic.charged.is_some_and(is_in);
                     Ok(if is_counted_twice { next.take_back(receipt.price) } else { next })
                 })
@@ -191,7 +195,6 @@ impl Ticket {
         // What was signed before both records were brought together counts as spent since, where it was
         // not counted besides. That is looked at while the account is locked: it may be done at this
         // moment.
-        let is_counted = || self.till.turns() != self.signed_at;
         let line = self.number.map(Line::Refused);
         match phase {
             Phase::Waiting => self.till.book(
@@ -199,7 +202,7 @@ impl Ticket {
                 |traffic| traffic.answered(price),
                 |purse, traffic| {
                     let is_besides = traffic.charged.is_some() || traffic.sharers() > 0;
-                    let is_kept = is_counted() && !is_besides;
+                    let is_kept = self.is_older() && !is_besides;
                     Ok(if is_kept { purse.clone() } else { purse.take_back(price) })
                 },
             ),
@@ -207,7 +210,7 @@ impl Ticket {
                 line,
                 |traffic| {
                     traffic.answered(price);
-                    match is_counted() {
+                    match self.is_older() {
                         true => traffic.leave(None),
                         false => traffic.end(),
                     }

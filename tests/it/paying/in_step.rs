@@ -28,11 +28,8 @@ impl Stand {
     async fn restore(&mut self) {
         back_up(&mut self.world);
         restore(&mut self.world).await;
-        let [record] = records(&self.client).try_into().unwrap();
-        let mut buyer = self.world.buyer();
-        buyer.host.clone_from(&self.middleman.host);
         until("the contract is looked up again", async || {
-            buyer.told(record.outpoint(), &record.key).await.state == StateName::Open
+            self.told().await.state == StateName::Open
         })
         .await;
     }

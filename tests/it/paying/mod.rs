@@ -11,6 +11,7 @@ mod middlewares;
 use farebox_chain::Bitcoind;
 use farebox_channel::Kind;
 use farebox_channel::client::Purse;
+use farebox_channel::message::ChannelStatus;
 use farebox_client::{PayingClient, Policy, Record, Stage};
 
 use self::middleman::Middleman;
@@ -44,10 +45,15 @@ impl Stand {
 
     /// What the gateway says is spent on the client's only channel.
     async fn spent(&self) -> u64 {
+        self.told().await.spent.get()
+    }
+
+    /// What the gateway says of the client's only channel.
+    async fn told(&self) -> ChannelStatus {
         let [record] = records(&self.client).try_into().unwrap();
         let mut buyer = self.world.buyer();
         buyer.host.clone_from(&self.middleman.host);
-        buyer.told(record.outpoint(), &record.key).await.spent.get()
+        buyer.told(record.outpoint(), &record.key).await
     }
 }
 

@@ -266,11 +266,9 @@ impl Drop for Storm {
     }
 }
 
-/// Returns a program that becomes the gateway: a write beyond a limit fails there and does not end
-/// it, as on a full disk. Its log stands on the same disk.
+/// Returns a program that becomes a gateway whose log stands on the same disk.
 fn shell(folder: &TempDir) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    let mut shell = Gateway::limitable();
     let log: File =
         OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
     shell.stderr(log).env("NO_COLOR", "1");

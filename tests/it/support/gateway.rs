@@ -54,6 +54,14 @@ impl Gateway {
         format!("http://{}{path}", self.host)
     }
 
+    /// Returns a program that becomes the gateway: a write beyond [`Self::limit_files`] fails there and
+    /// does not end it, as on a full disk.
+    pub(crate) fn limitable() -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        shell
+    }
+
     /// Sets how many bytes each of its files may have from now on.
     pub(crate) fn limit_files(&self, bytes: &str) {
         let mut prlimit = Command::new("prlimit");

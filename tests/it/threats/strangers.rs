@@ -1,7 +1,6 @@
 //! Strangers who ask, forge and repeat; and a disk that is full.
 
 use std::path::Path;
-use std::process::Command;
 
 use bitcoin::{OutPoint, Txid};
 use farebox::regtest::Regtest;
@@ -197,11 +196,8 @@ async fn a_full_disk_is_answered_503_and_nothing_is_served_on_it() {
     node.create_wallets().await.unwrap();
     let api = Api::start().await;
     let folder = tempfile::TempDir::with_prefix("farebox-test-").unwrap();
-    // A write beyond a limit fails in it, and does not end it.
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
     let config = gateway_configuration(&node, &api);
-    let gateway = Gateway::start_below(&folder, &config, shell);
+    let gateway = Gateway::start_below(&folder, &config, Gateway::limitable());
     let mut world = World { gateway, api, node: node.into(), folder };
     world.until_the_node_is_followed().await;
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;

@@ -99,6 +99,7 @@ impl<B: Chain + Wallet> PayingClient<B> {
             // One of the two records is old. What the gateway counts as spent it would take with
             // a close of its own too, as long as it is signed.
             Err(error) if is_one_of(&error, &[OUT_OF_BOUNDS]) => {
+                till.reopen()?;
                 self.resynchronise(till, origin).await?;
                 // An answer that runs may have drawn more meanwhile.
                 self.ask_what_is_spent(till, origin).await?;
@@ -136,7 +137,9 @@ impl<B: Chain + Wallet> PayingClient<B> {
             Err(PayError::Refused { .. } | PayError::NotNow(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let Some(told) = told.first() else { return Ok(()) };
+        // A gateway that looks the contract up may count more as spent once it has found it.
+        let told = told.into_iter().find(|told| told.state != StateName::Pending);
+        let Some(told) = told else { return Ok(()) };
         // A close that was heard is not for less the next time.
         let is_open = matches!(record.stage, Stage::Open(_));
         if told.payment.paid >= own.payment.paid && (is_open || told.state == StateName::Open) {

@@ -111,6 +111,14 @@ impl Till {
         }
     }
 
+    /// Counts a channel as open again whose close was asked for before, and never taken.
+    pub(crate) fn reopen(&self) -> Result<(), PayError> {
+        let mut record = self.record();
+        let Stage::Closing(purse, None) = &record.stage else { return Ok(()) };
+        let next = purse.clone();
+        self.keep(&mut record, next, None).map(|_| ())
+    }
+
     /// Notes what has come of a request or an answer, and changes the account and the history by it.
     /// Where no answer runs any more, and what each has cost is known, the rest of their pool is credit
     /// again.

@@ -16,9 +16,15 @@ pub(crate) fn back_up(world: &mut World) {
 
 /// Puts the backup in the place of the store, and starts the gateway as restored.
 pub(crate) async fn restore(world: &mut World) {
+    restore_unseen(world).await;
+    world.mine(6).await;
+}
+
+/// Does the same, and leaves the contracts to be looked up yet.
+pub(crate) async fn restore_unseen(world: &mut World) {
     lose_store(world);
     fs::copy(world.file("backup.sqlite"), world.file("farebox.sqlite")).unwrap();
-    start_restored(world).await;
+    start_unseen(world).await;
 }
 
 pub(crate) fn lose_store(world: &mut World) {
@@ -30,9 +36,13 @@ pub(crate) fn lose_store(world: &mut World) {
 
 /// Starts the gateway as restored, and mines until the restore is deep.
 pub(crate) async fn start_restored(world: &mut World) {
+    start_unseen(world).await;
+    world.mine(6).await;
+}
+
+async fn start_unseen(world: &mut World) {
     world.gateway.restart_with(&["--restored"]);
     world.until_the_node_is_followed().await;
-    world.mine(6).await;
 }
 
 /// Asks until the channel has been looked up again.

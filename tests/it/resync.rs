@@ -8,17 +8,17 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::any;
 use farebox_chain::Bitcoind;
-use farebox_channel::Kind;
 use farebox_channel::client::{Distrust, Purse};
 use farebox_channel::message::{
     ChannelStatus, Offer, PayRequest, Receipt, StateName, StatusReply, StatusRequest,
 };
 use farebox_channel::wire::Field;
+use farebox_channel::{Kind, Msat};
 use farebox_client::{ChannelFile, Event, Observer, PayError, PayingClient, Policy, Record, Stage};
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::net::TcpListener;
 
-use crate::restored::{back_up, lose_store, restore, start_restored};
+use crate::restored::{back_up, lose_store, restore, restore_unseen, start_restored};
 use crate::support::{PRICE_MSAT, World, set_median_time_past, until};
 
 /// Makes requests that are all paid for.
@@ -179,18 +179,74 @@ async fn an_old_copy_from_within_the_first_payment_loses_no_answer() {
 async fn a_close_right_after_a_restore_pays_for_what_was_served_since_the_backup() {
     let (world, _) = restored_after(400).await;
     let client = world.paying_client(Kind::Cltv);
-    until("the contract is looked up again", async || {
-        client.close(&world.gateway.url("/")).await.is_ok()
-    })
-    .await;
+    assert_eq!(close(&client, &world).await, 605, "403 requests of 1.5 sat");
 
     let Stage::Closing(purse, Some(settlement)) = record(&client).stage else {
         panic!("it is closing")
     };
     let settlement = world.mine_until_mined(settlement).await;
     let change = settlement.output[0].value.to_sat();
-    assert_eq!(purse.payment.paid.get(), 605, "403 requests of 1.5 sat");
     assert_eq!(change, 100_000.min(purse.contract().capacity.get()) - 605);
+}
+
+/// Returns a client that pays for some requests ahead.
+fn thrifty_client(world: &World) -> PayingClient<Bitcoind> {
+    let credit = Msat::new(100_000).unwrap();
+    world.client("thrifty.sqlite", Policy { credit, ..Policy::new(Kind::Cltv) })
+}
+
+/// A client that has paid for 280 requests, and for some ahead, and has asked for its close too early:
+/// the gateway was restored from a backup of `since` requests less, and looked the contract up.
+async fn asked_to_close_too_early(since: u32) -> (World, PayingClient<Bitcoind>) {
+    let mut world = World::start().await;
+    let mining = world.keep_mining();
+    get(&thrifty_client(&world), &world, 280 - since).await;
+    back_up(&mut world);
+    get(&thrifty_client(&world), &world, since).await;
+    drop(mining);
+    restore_unseen(&mut world).await;
+
+    let client = thrifty_client(&world);
+    let early = client.close(&world.gateway.url("/")).await;
+    assert!(matches!(early, Err(PayError::NotNow(_))), "{early:?}");
+    assert_eq!(refused_purse(&client).spent.get(), 280 * PRICE_MSAT, "no other sum is believed");
+
+    world.mine(6).await;
+    (world, client)
+}
+
+/// Returns the purse of a channel whose close was not taken yet.
+fn refused_purse(client: &PayingClient<Bitcoind>) -> Purse {
+    let Stage::Closing(purse, None) = record(client).stage else { panic!("it is to be closed") };
+    purse
+}
+
+/// Closes once the contract is looked up again, and returns what is paid.
+async fn close(client: &PayingClient<Bitcoind>, world: &World) -> u64 {
+    let mut paid = None;
+    until("the contract is looked up again", async || {
+        match client.close(&world.gateway.url("/")).await {
+            Ok(reply) => paid = Some(reply.paid.get()),
+            Err(refused) => assert!(matches!(refused, PayError::NotNow(_)), "{refused}"),
+        }
+        paid.is_some()
+    })
+    .await;
+    paid.unwrap()
+}
+
+#[tokio::test]
+async fn a_close_while_a_restored_gateway_looks_the_contract_up_is_not_for_too_little_later() {
+    let (world, client) = asked_to_close_too_early(277).await;
+    assert_eq!(close(&client, &world).await, 420, "280 requests of 1.5 sat");
+}
+
+#[tokio::test]
+async fn a_close_that_was_not_taken_is_for_what_a_restored_gateway_counts_as_spent() {
+    let (world, client) = asked_to_close_too_early(3).await;
+    let paid = refused_purse(&client).payment.paid.get();
+    assert!(paid > 420, "some is paid ahead");
+    assert_eq!(close(&client, &world).await, paid);
 }
 
 #[tokio::test]

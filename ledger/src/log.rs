@@ -40,6 +40,8 @@ pub(crate) struct PaymentLog {
     end: u64,
     /// Whether nothing may be appended before the next transaction.
     is_shut: bool,
+    /// Whether the last frame could not be appended. An operator is told once.
+    is_failing: bool,
 }
 
 impl PaymentLog {
@@ -62,7 +64,7 @@ impl PaymentLog {
         while let Some(of_frame) = read_frame(&mut rest, epoch) {
             rows.extend(of_frame);
         }
-        Ok((Self { path, file: None, epoch, end: 0, is_shut: false }, rows))
+        Ok((Self { path, file: None, epoch, end: 0, is_shut: false, is_failing: false }, rows))
     }
 
     /// Tells whether so many rows may be appended.
@@ -81,9 +83,23 @@ impl PaymentLog {
         body.extend(count.to_le_bytes());
         rows.iter().for_each(|row| row.write(&mut body));
         let frame = [&checksum(self.epoch, &body).to_le_bytes(), body.as_slice()].concat();
-        self.write(&frame).inspect_err(|_| self.shut())?;
+        let written = self.write(&frame);
+        self.tell(&written);
+        written.inspect_err(|_| self.shut())?;
         self.end = self.end.saturating_add(frame.len() as u64);
         Ok(())
+    }
+
+    fn tell(&mut self, written: &io::Result<()>) {
+        let path = self.path.display();
+        match written {
+            Err(error) if !self.is_failing => {
+                tracing::warn!(%path, %error, "no payment can be appended: each is a transaction");
+            }
+            Ok(()) if self.is_failing => tracing::info!(%path, "payments are appended again"),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_failing = written.is_err();
     }
 
     fn write(&mut self, frame: &[u8]) -> io::Result<()> {

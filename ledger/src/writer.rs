@@ -28,6 +28,8 @@ pub(crate) struct Writer<S> {
     commits: Arc<AtomicU64>,
     events: broadcast::Sender<Event>,
     pace: Pace,
+    /// Whether the store could be tidied when that was last tried. An operator is told once.
+    is_tidy: bool,
     /// Goes last: whoever waits for the end finds the store closed.
     orders: Exit,
 }
@@ -41,7 +43,17 @@ impl<S: Store> Writer<S> {
         events: broadcast::Sender<Event>,
         orders: Exit,
     ) -> Self {
-        Self { store, holds, awaited, committed, commits, events, pace: Pace::default(), orders }
+        Self {
+            store,
+            holds,
+            awaited,
+            committed,
+            commits,
+            events,
+            pace: Pace::default(),
+            is_tidy: true,
+            orders,
+        }
     }
 
     /// Works until it is closed, or every handle of the ledger is gone.
@@ -57,10 +69,23 @@ impl<S: Store> Writer<S> {
                 tidy_at = tidy_at.or_else(|| now.checked_add(TIDY_AFTER));
             }
             if tidy_at.is_some_and(|at| at <= Instant::now()) {
-                let is_tidy = self.store.tidy().is_ok();
+                let is_tidy = self.tidy();
                 tidy_at = if is_tidy { None } else { Instant::now().checked_add(TIDY_AFTER) };
             }
         }
+    }
+
+    /// Tidies the store, and tells whether that was done.
+    fn tidy(&mut self) -> bool {
+        let tidied = self.store.tidy();
+        match &tidied {
+            // Nothing is lost: what is not in the tables is in the log of payments.
+            Err(error) if self.is_tidy => tracing::warn!(%error, "the store cannot be tidied"),
+            Ok(()) if !self.is_tidy => tracing::info!("the store is tidy again"),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_tidy = tidied.is_ok();
+        self.is_tidy
     }
 
     /// Applies a batch in order, saves what changed, and only then answers.

@@ -1,5 +1,6 @@
 //! Strangers who ask, forge and repeat; and a disk that is full.
 
+use std::fs::{self, File};
 use std::path::Path;
 
 use bitcoin::{OutPoint, Txid};
@@ -38,14 +39,14 @@ async fn listening_world() -> World {
 /// The calls that look a contract up, broadcast it, or use an address.
 fn calls(world: &World) -> usize {
     let log = world.node.cookie_file().with_file_name("debug.log");
-    let log = std::fs::read_to_string(log).unwrap();
+    let log = fs::read_to_string(log).unwrap();
     let costly = ["method=gettxout ", "method=sendrawtransaction ", "method=getnewaddress "];
     log.lines().filter(|line| costly.iter().any(|it| format!("{line} ").contains(it))).count()
 }
 
 /// All that the gateway's store holds.
 fn on_disk(world: &World) -> Vec<Vec<u8>> {
-    let read = |name: &str| std::fs::read(Path::new(&world.file(name))).unwrap_or_default();
+    let read = |name: &str| fs::read(Path::new(&world.file(name))).unwrap_or_default();
     ["farebox.sqlite", "farebox.sqlite-wal", "farebox.sqlite-payments"].map(read).into()
 }
 
@@ -197,7 +198,10 @@ async fn a_full_disk_is_answered_503_and_nothing_is_served_on_it() {
     let api = Api::start().await;
     let folder = tempfile::TempDir::with_prefix("farebox-test-").unwrap();
     let config = gateway_configuration(&node, &api);
-    let gateway = Gateway::start_below(&folder, &config, Gateway::limitable());
+    let told = folder.path().join("told");
+    let mut program = Gateway::limitable();
+    program.stderr(File::create(&told).unwrap());
+    let gateway = Gateway::start_below(&folder, &config, program);
     let mut world = World { gateway, api, node: node.into(), folder };
     world.until_the_node_is_followed().await;
     let mut buyer = world.buyer_with_channel(Kind::Cltv).await;
@@ -209,9 +213,15 @@ async fn a_full_disk_is_answered_503_and_nothing_is_served_on_it() {
     let served = 1 + more;
     assert_eq!(refused, (503, "store-unavailable".to_owned()));
     assert_eq!(world.api.hits(), served, "what is not saved is not served");
+    let tells = |words: &str| fs::read_to_string(&told).unwrap().matches(words).count();
+    assert_eq!(tells("no payment can be appended"), 1);
+    until("a second try", async || tells("the store cannot be tidied") > 0).await;
     assert_eq!(buyer.send("/free/x", &[]).await.status, 200);
 
     // With room again, what was answered is on record, and no more.
+    world.gateway.limit_files("unlimited");
+    until("there is room", async || tells("the store is tidy again") > 0).await;
+    assert_eq!(tells("the store cannot be tidied"), 1, "once for all tries");
     world.gateway.kill();
     world.gateway.restart();
     let told = buyer.told(buyer.channel(), &buyer.key).await;
@@ -236,7 +246,7 @@ async fn a_stranger_who_asked_for_an_address_once_does_not_keep_the_node_busy_fo
     let terms = buyer.draft(&world, Kind::Cltv).await.terms;
     let scans = || {
         let log = world.node.cookie_file().with_file_name("debug.log");
-        let log = std::fs::read_to_string(log).unwrap();
+        let log = fs::read_to_string(log).unwrap();
         log.lines().filter(|line| line.contains("method=getrawmempool")).count()
     };
     let watch = WatchRequest { client_key: terms.client_key, expiry: terms.expiry };

@@ -8,7 +8,7 @@ use farebox::regtest::Regtest;
 use farebox_channel::Kind;
 use farebox_channel::message::StateName;
 
-use crate::support::{Api, Buyer, Gateway, World, gateway_configuration, until};
+use crate::support::{Api, Buyer, Gateway, Operator, World, gateway_configuration, until};
 
 #[tokio::test]
 async fn without_a_node_free_routes_go_on_and_nothing_opens() {
@@ -51,6 +51,16 @@ async fn when_the_node_goes_away_open_channels_are_served_and_closes_wait_for_it
     assert_eq!((closing.state, closing.settlement), (StateName::Closing, None));
     let refused = buyer.pay("/paid/x").await;
     assert_eq!(refused.refusal(), (409, "channel-closing".to_owned()));
+    let operator = Operator::of(&world);
+    for line in [
+        "farebox_node_away 1".to_owned(),
+        format!("farebox_unsettled_sat {}", closing.paid.get()),
+        "farebox_paid_open_sat 0".to_owned(),
+        "farebox_refusals_total{problem=\"channel-closing\"} 1".to_owned(),
+    ] {
+        let is_told = async || operator.metrics().await.lines().any(|it| it == line);
+        until(&line, is_told).await;
+    }
 
     Arc::get_mut(&mut world.node).unwrap().restart().await.unwrap();
     world.until_the_node_is_followed().await;
@@ -59,6 +69,44 @@ async fn when_the_node_goes_away_open_channels_are_served_and_closes_wait_for_it
     world.mine_until_mined(settlement).await;
     world.mine(5).await;
     buyer.until_state(&shown, StateName::Settled).await;
+}
+
+#[tokio::test]
+async fn steps_of_one_address_that_wait_for_the_node_are_few_and_hold_nobody_up() {
+    let world = World::start_with(|config| {
+        config.replace("openings_at_once = 1_000", "openings_at_once = 2")
+    })
+    .await;
+    let mut payer = world.buyer_with_channel(Kind::Cltv).await;
+    let buyers = [world.buyer(), world.buyer()];
+    let mut unseen = Vec::new();
+    for buyer in &buyers {
+        unseen.push(buyer.held(&world, Kind::Cltv).await.show(&buyer.key).unwrap());
+    }
+    let id = world.node.cookie_file().with_file_name("bitcoind.pid");
+    let id = std::fs::read_to_string(id).unwrap();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, id.trim()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let waiting = async { tokio::join!(buyers[0].step(&unseen[0]), buyers[1].step(&unseen[1])) };
+    let beside = async {
+        let operator = Operator::of(&world);
+        until("both wait", async || {
+            operator.metrics().await.lines().any(|it| it == "farebox_requests_in_flight 2")
+        })
+        .await;
+        let third = payer.step(&unseen[0]).await;
+        assert_eq!(third.refusal(), (429, "too-many-requests".to_owned()));
+        assert!(third.headers.contains_key("retry-after"));
+        assert_eq!(payer.pay("/paid/x").await.status, 200);
+        assert_eq!(payer.send("/free/x", &[]).await.status, 200);
+        signal("-CONT");
+    };
+
+    let (answers, ()) = tokio::join!(waiting, beside);
+
+    assert_eq!([answers.0.status, answers.1.status], [200, 200]);
 }
 
 /// Starts a gateway that should not start, and returns what it says.

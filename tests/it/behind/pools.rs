@@ -115,6 +115,46 @@ async fn an_address_is_out_after_silent_probes_and_back_after_good_ones() {
 }
 
 #[tokio::test]
+async fn an_address_that_does_not_answer_its_probes_in_time_is_out() {
+    let stuck = Service::start(|seen| match seen.line() {
+        "GET /health" => Act::Hang(String::new()),
+        _ => ok("stuck"),
+    })
+    .await;
+    let other = Service::start(|_| ok("other")).await;
+    let keys = urls(&[&stuck, &other])
+        + "balance = \"round-robin\"\n\
+           [upstream.health]\npath = \"/health\"\nevery_secs = 2\ntimeout_secs = 1\nafter = 1\n";
+    let front = Front::start(&keys, "").await;
+
+    let healthy = format!("farebox_upstream_healthy{{upstream=\"http://{}\"}}", stuck.address);
+    until("it is out", async || front.metric(&healthy).await == 0).await;
+
+    for _ in 0..4 {
+        assert_eq!(front.get("/x").await.1, "other");
+    }
+    until("what is not answered is hung up on", async || stuck.open() == 0).await;
+}
+
+#[tokio::test]
+async fn an_address_that_hangs_up_without_an_answer_rests() {
+    let broken = Service::start(|_| Act::HangUp).await;
+    let other = Service::start(|_| ok("other")).await;
+    let keys = urls(&[&broken, &other]) + "balance = \"round-robin\"\nretries = 0";
+    let front = Front::start(&keys, "").await;
+
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        told.push(front.get("/x").await.0);
+    }
+
+    assert_eq!(told.iter().filter(|status| **status == 502).count(), 3, "{told:?}");
+    assert_eq!(broken.hits(), 3, "three failures in a row");
+    let healthy = format!("farebox_upstream_healthy{{upstream=\"http://{}\"}}", broken.address);
+    until("the metric says so", async || front.metric(&healthy).await == 0).await;
+}
+
+#[tokio::test]
 async fn a_service_that_a_reload_removes_is_left_alone_while_it_still_answers() {
     let before = Service::start(|seen| match seen.line() {
         "GET /long" => Act::Hang("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_owned()),

@@ -2,8 +2,12 @@
 
 use farebox_channel::Kind;
 
-use super::curl::Curled;
-use super::gate::Gate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::curl::{Curled, read};
+use super::gate::{Gate, free_address};
+use crate::support::until;
 
 const ORIGIN: &str = "Origin: https://app.example.com";
 const CORS: &str = "\n[cors]\norigins = [\"https://app.example.com\"]\n";
@@ -82,6 +86,59 @@ async fn every_answer_says_who_may_read_it() {
 }
 
 const ONLY: &str = "\n[[route]]\npath = \"/only\"\nmethods = [\"PUT\"]\nfree = true\n";
+
+#[tokio::test]
+async fn what_the_gateway_gives_up_with_is_readable_too() {
+    let dead = free_address();
+    let gate = Gate::start(|config| {
+        let limits = "[limits]\nrequests = 2\nbody_bytes = 1_000\nbody_secs = 5\n";
+        let config = config.replace("_per_client = 4_096", "_per_client = 1");
+        let config = config.replace("_per_channel = 4_096", "_per_channel = 1");
+        let dead = format!(
+            "[upstreams.dead]\nurl = \"http://{dead}\"\n\n[[route]]\npath = \"/dead\"\n\
+             upstream = \"dead\"\nfree = true\n"
+        );
+        let config = config.replacen("[limits]\n", limits, 1) + CORS + &dead;
+        "trusted_proxies = [\"127.0.0.1\"]\n".to_owned() + &config
+    })
+    .await;
+    let long = "x".repeat(1_001);
+
+    let failed = gate.ask("/dead/x", &["--header", ORIGIN]).await;
+    let refused = gate.ask("/free/x", &["--header", ORIGIN, "--data", &long]).await;
+    // Two stalled requests are all that is taken at once.
+    let stalled = [stall(&gate, "203.0.113.1").await, stall(&gate, "203.0.113.2").await];
+    let mut busy = None;
+    until("both are under way", async || {
+        let answer = gate.ask("/free/x", &["--header", ORIGIN]).await;
+        busy = (answer.status != 200).then_some(answer);
+        busy.is_some()
+    })
+    .await;
+
+    for (answer, status) in [(failed, 502), (refused, 413), (busy.unwrap(), 503)] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        is_readable(&answer);
+    }
+    for mut socket in stalled {
+        let mut told = String::new();
+        socket.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+        is_readable(&read(&told));
+    }
+}
+
+/// Begins a body of a client that does not go on.
+async fn stall(gate: &Gate, client: &str) -> TcpStream {
+    let host = &gate.world.gateway.host;
+    let mut socket = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /free/length HTTP/1.1\r\nHost: {host}\r\n{ORIGIN}\r\n\
+         X-Forwarded-For: {client}\r\nContent-Length: 9\r\n\r\nx"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
 
 #[tokio::test]
 async fn what_the_api_says_of_origins_is_not_doubled() {

@@ -70,7 +70,7 @@ pub(super) async fn ask(url: &str, arguments: &[&str]) -> Curled {
 }
 
 /// Reads an answer with its head.
-fn read(answer: &str) -> Curled {
+pub(super) fn read(answer: &str) -> Curled {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

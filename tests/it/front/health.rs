@@ -4,7 +4,7 @@ use farebox_channel::Kind;
 
 use super::curl::ask;
 use super::gate::{Gate, free_address, payment};
-use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator};
+use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator, until};
 
 /// Returns the configuration with an address for health and metrics.
 fn monitored(config: &str, address: &str) -> String {
@@ -89,6 +89,16 @@ async fn the_metrics_of_the_money_are_those_of_the_ledger() {
         format!("farebox_at_risk_sat {paid}"),
     ] {
         assert!(answer.body.lines().any(|it| it == line), "{line} in {}", answer.body);
+    }
+    // The buyer has asked /paid for the offer before.
+    for line in [
+        "farebox_refusals_total{problem=\"payment-required\"} 2",
+        "farebox_request_duration_seconds_count{route=\"/paid\"} 4",
+        "farebox_request_duration_seconds_count{route=\"/dear\"} 2",
+        "farebox_first_byte_seconds_count{route=\"/dear\"} 2",
+    ] {
+        let metrics = format!("http://{address}/metrics");
+        until(line, async || ask(&metrics, &[]).await.body.lines().any(|it| it == line)).await;
     }
     let mark = answer.body.lines().find_map(|it| it.strip_prefix("farebox_next_mark_seconds "));
     let mark: i64 = mark.unwrap().parse().unwrap();

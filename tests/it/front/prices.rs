@@ -56,6 +56,30 @@ async fn what_is_free_is_used_up_and_comes_back() {
 }
 
 #[tokio::test]
+async fn each_client_has_something_free_once_whatever_is_reloaded() {
+    let routes = "[[route]]\npath = \"/paid\"\nprice_msat = 1_500\nfree_requests = 2\n\
+                  free_secs = 86_400\n";
+    let gate = Gate::start(|config| {
+        "trusted_proxies = [\"127.0.0.1\"]\n".to_owned() + &with_routes(&config, routes)
+    })
+    .await;
+    let statuses = async |client: &str| {
+        let field = format!("X-Forwarded-For: {client}");
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(gate.ask("/paid/x", &["--header", &field]).await.status);
+        }
+        told
+    };
+
+    assert_eq!(statuses("203.0.113.1").await, [200, 200, 402]);
+    assert_eq!(statuses("203.0.113.2").await, [200, 200, 402]);
+    gate.reload(|config| config.replace("1_500", "1_600")).await;
+    assert_eq!(statuses("203.0.113.1").await, [402, 402, 402]);
+    assert_eq!(statuses("203.0.113.3").await, [200, 200, 402]);
+}
+
+#[tokio::test]
 async fn whoever_pays_is_charged_even_where_something_is_free() {
     let routes = "[[route]]\npath = \"/paid\"\nprice_msat = 1_500\nfree_requests = 2\n\
                   free_secs = 86_400\n";

@@ -55,7 +55,8 @@ async fn a_transaction_of_the_mempool_is_shown_with_its_fee_and_its_familys() {
     let spenders = wallet.spenders(vec![made, coin, OutPoint::null(), made]).await.unwrap();
 
     assert_eq!(alone.vsize, u64::try_from(first.vsize()).unwrap());
-    assert_eq!(alone.fee_sat, alone.vsize * 2);
+    // A signature may be a byte or two shorter than it was taken to be.
+    assert!((alone.vsize * 2..=alone.vsize * 2 + 2).contains(&alone.fee_sat), "{alone:?}");
     assert_eq!((alone.family_fee_sat, alone.family_vsize), (alone.fee_sat, alone.vsize));
     let child_vsize = u64::try_from(second.vsize()).unwrap();
     assert_eq!((family.fee_sat, family.vsize), (alone.fee_sat, alone.vsize));

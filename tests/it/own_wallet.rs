@@ -87,7 +87,9 @@ async fn coins_arrive_once_they_are_mined_and_pay_a_contract_that_the_node_takes
     node.mine(1).await.unwrap();
     let change = contract.output[1].value.to_sat();
     let fee = 100_000 - 60_000 - change;
-    assert_eq!(fee, contract.weight().to_wu().div_ceil(2), "2 sat/vB");
+    // A signature may be a byte or two shorter than it was taken to be.
+    let least = contract.weight().to_wu().div_ceil(2);
+    assert!((least..=least + 1).contains(&fee), "{fee} sat for 2 sat/vB of {least}");
     assert_eq!(wallet.balance().await.unwrap(), free(change));
 }
 

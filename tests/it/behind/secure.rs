@@ -15,6 +15,11 @@ use crate::support::until;
 
 /// Starts a gateway whose service speaks TLS under a name, verified by a file or by the system.
 async fn before_tls(name: &str, is_known: bool, http: &str) -> (Front, Modern) {
+    before_tls_with(name, is_known, http, "").await
+}
+
+/// The same with more of the file below.
+async fn before_tls_with(name: &str, is_known: bool, http: &str, more: &str) -> (Front, Modern) {
     let folder = TempDir::with_prefix("farebox-behind-").unwrap();
     let authority = Authority::new(folder.path(), "authority");
     let service = Modern::start(Some(authority.sign("service", name))).await;
@@ -25,7 +30,7 @@ async fn before_tls(name: &str, is_known: bool, http: &str) -> (Front, Modern) {
     };
     let keys =
         format!("url = \"https://{}\"\n{file}http = \"{http}\"\nretries = 0\n", service.address);
-    (Front::start_in(folder, "", &keys, "").await, service)
+    (Front::start_in(folder, "", &keys, more).await, service)
 }
 
 #[tokio::test]
@@ -69,6 +74,22 @@ async fn a_service_with_another_name_is_never_asked() {
 
     assert_eq!((service.hits(), service.connections()), (0, 0));
     front.logged("not valid for name").await;
+}
+
+#[tokio::test]
+async fn a_service_is_verified_before_it_is_asked_how_it_is() {
+    let health = "[upstream.health]\npath = \"/x\"\nevery_secs = 1\nafter = 1\n";
+    for http in ["1.1", "2"] {
+        for is_known in [true, false] {
+            let (front, service) = before_tls_with("IP:127.0.0.1", is_known, http, health).await;
+            if is_known {
+                until("it is asked again", async || service.hits() > 1).await;
+            }
+            let told = format!("\"is_healthy\":{is_known}");
+            until(&told, async || front.told("/readyz").await.contains(&told)).await;
+            assert!(is_known || service.hits() == 0);
+        }
+    }
 }
 
 #[tokio::test]

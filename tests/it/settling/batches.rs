@@ -36,7 +36,8 @@ async fn seventy_mixed_channels_are_settled_in_one_transaction() {
     crowd.until_state(69, StateName::Settled).await;
     let audit = world.audit().await;
     assert_eq!((audit.settled, audit.paid_sat), (70, paid_sat));
-    assert!((2 * vsize..=2 * vsize + 2).contains(&audit.fee_sat), "2 sat for each vB");
+    // Of 70 signatures some may be a byte shorter than they were taken to be.
+    assert!((2 * vsize..=2 * vsize + 8).contains(&audit.fee_sat), "2 sat for each vB");
 }
 
 #[tokio::test]

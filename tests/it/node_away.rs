@@ -58,8 +58,7 @@ async fn when_the_node_goes_away_open_channels_are_served_and_closes_wait_for_it
         "farebox_paid_open_sat 0".to_owned(),
         "farebox_refusals_total{problem=\"channel-closing\"} 1".to_owned(),
     ] {
-        let is_told = async || operator.metrics().await.lines().any(|it| it == line);
-        until(&line, is_told).await;
+        operator.until_told(&line).await;
     }
 
     Arc::get_mut(&mut world.node).unwrap().restart().await.unwrap();
@@ -83,25 +82,16 @@ async fn steps_of_one_address_that_wait_for_the_node_are_few_and_hold_nobody_up(
     for buyer in &buyers {
         unseen.push(buyer.held(&world, Kind::Cltv).await.show(&buyer.key).unwrap());
     }
-    let id = world.node.cookie_file().with_file_name("bitcoind.pid");
-    let id = std::fs::read_to_string(id).unwrap();
-    let signal = |name: &str| {
-        assert!(Command::new("kill").args([name, id.trim()]).status().unwrap().success());
-    };
-    signal("-STOP");
+    world.signal_node("-STOP");
     let waiting = async { tokio::join!(buyers[0].step(&unseen[0]), buyers[1].step(&unseen[1])) };
     let beside = async {
-        let operator = Operator::of(&world);
-        until("both wait", async || {
-            operator.metrics().await.lines().any(|it| it == "farebox_requests_in_flight 2")
-        })
-        .await;
+        Operator::of(&world).until_told("farebox_requests_in_flight 2").await;
         let third = payer.step(&unseen[0]).await;
         assert_eq!(third.refusal(), (429, "too-many-requests".to_owned()));
         assert!(third.headers.contains_key("retry-after"));
         assert_eq!(payer.pay("/paid/x").await.status, 200);
         assert_eq!(payer.send("/free/x", &[]).await.status, 200);
-        signal("-CONT");
+        world.signal_node("-CONT");
     };
 
     let (answers, ()) = tokio::join!(waiting, beside);

@@ -186,6 +186,7 @@ async fn a_close_right_after_a_restore_pays_for_what_was_served_since_the_backup
     };
     let settlement = world.mine_until_mined(settlement).await;
     let change = settlement.output[0].value.to_sat();
+    assert_eq!(purse.payment.paid.get(), 605, "no more was signed");
     assert_eq!(change, 100_000.min(purse.contract().capacity.get()) - 605);
 }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use farebox_channel::{Kind, Msat};
 
-use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator, PRICE_MSAT, World, until};
+use crate::support::{CAPACITY_SAT, FIRST_SAT, Operator, PRICE_MSAT, World};
 
 /// Asks on the admin socket.
 async fn asked(operator: &Operator, path: &str) -> (u16, String) {
@@ -59,8 +59,7 @@ async fn an_answer_that_used_nothing_is_no_charge_that_was_taken_back() {
         "farebox_releases_total{route=\"/paid\"} 1",
         "farebox_charges_total{route=\"/paid\"} 0",
     ] {
-        until(line, async || asked(&operator, "/metrics").await.1.lines().any(|it| it == line))
-            .await;
+        operator.until_told(line).await;
     }
 }
 

@@ -1,7 +1,6 @@
 //! Pages of other origins.
 
 use farebox_channel::Kind;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

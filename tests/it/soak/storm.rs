@@ -133,11 +133,9 @@ impl Storm {
             Fault::Stop => self.restart(square, false).await,
             Fault::Disk => self.fill_disk(square, dice).await,
             Fault::Hang => {
-                let id = self.world.node.cookie_file().with_file_name("bitcoind.pid");
-                let id = std::fs::read_to_string(id).unwrap();
-                run("kill", &["-STOP", id.trim()]);
+                self.world.signal_node("-STOP");
                 some(&square.counts.ended, 20 + dice.below(40)).await;
-                run("kill", &["-CONT", id.trim()]);
+                self.world.signal_node("-CONT");
             }
             Fault::Node => {
                 Arc::get_mut(&mut self.world.node).unwrap().stop().await.unwrap();

@@ -8,6 +8,7 @@ mod operator;
 mod wire_tap;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl World {
     pub(crate) async fn start_logged(change: impl FnOnce(String) -> String) -> Self {
         let start = |folder: &TempDir, config: &str| {
             let log = std::fs::File::create(folder.path().join("log")).unwrap();
-            let mut program = std::process::Command::new("env");
+            let mut program = Command::new("env");
             program.stderr(log).env("NO_COLOR", "1").env("FAREBOX_LOG", "info");
             Gateway::start_below(folder, config, program)
         };
@@ -102,6 +103,13 @@ impl World {
         let seed = std::fs::read_to_string(self.file("farebox.key")).unwrap();
         let seed = <[u8; 32]>::from_hex(seed.trim()).unwrap();
         Keyring::new(Seed::new(seed), bitcoin::Network::Regtest)
+    }
+
+    /// Sends a signal to the node's process.
+    pub(crate) fn signal_node(&self, name: &str) {
+        let id = std::fs::read_to_string(self.node.cookie_file().with_file_name("bitcoind.pid"));
+        let sent = Command::new("kill").args([name, id.unwrap().trim()]).status().unwrap();
+        assert!(sent.success(), "{name}");
     }
 
     /// Returns a client of the node's wallet `client`.

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::World;
+use super::{World, until};
 
 /// Someone who may open the gateway's admin socket.
 pub(crate) struct Operator {
@@ -57,6 +57,11 @@ impl Operator {
     /// Returns what the metrics tell.
     pub(crate) async fn metrics(&self) -> String {
         self.asked(&[], "/metrics").await.1
+    }
+
+    /// Waits until the metrics tell a line.
+    pub(crate) async fn until_told(&self, line: &str) {
+        until(line, async || self.metrics().await.lines().any(|it| it == line)).await;
     }
 
     async fn asked(&self, arguments: &[&str], path: &str) -> (u16, String) {
